@@ -1,0 +1,384 @@
+//! What the operator may write: types and defaults, and how a file becomes them.
+//!
+//! [`load`] reads a file into a [`Config`] or into a [`Report`] that holds every error of the file at once, each with
+//! its snippet, line and column. The types here are plain values: paths are absolute, names are resolved, ranges are
+//! checked. Nothing in this module imports anything else of ours.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod address;
+
+pub use address::{Bind, EndpointAddress};
+
+/// A whole configuration file, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients connect. At least one; without the key plain HTTP on 127.0.0.1:8080.
+    pub listeners: Vec<Listener>,
+    /// The edge's protection.
+    pub limits: Limits,
+    /// What SIGTERM does.
+    pub shutdown: Shutdown,
+    /// The budget for all bodies together.
+    pub spool: Spool,
+    /// Named groups of endpoints, in the order written.
+    pub upstreams: Vec<Upstream>,
+    /// Hosts and their routes, in the order written.
+    pub sites: Vec<Site>,
+    /// The operator's listener; absent: none.
+    pub admin: Option<Admin>,
+    /// Logs.
+    pub logging: Logging,
+    /// Threads.
+    pub runtime: Runtime,
+}
+
+/// One `listeners` entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// The address as the operator wrote it: the listener's name in logs and metrics.
+    pub name: String,
+    /// Where to listen.
+    pub bind: Bind,
+    /// Absent: plain HTTP/1.1 and prior-knowledge HTTP/2.
+    pub tls: Option<Tls>,
+    /// Whether HTTP/2 is offered (by ALPN with TLS, by prior knowledge without). Default true.
+    pub http2: bool,
+    /// When set, every request of a known host is answered with a redirect to https on this port.
+    pub redirect_https: Option<u16>,
+}
+
+/// `listeners[].tls`. At least one of `certificates` and `local` is set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    /// Chosen by SNI; the first one also serves clients without a matching name.
+    pub certificates: Vec<Certificate>,
+    /// Certificates for localhost from Hostler's own local CA, for development.
+    pub local: bool,
+    /// The oldest version accepted. Default TLS 1.2.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key, both PEM files that were readable and matched when the file was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Certificate {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key of the leaf (PKCS#8, PKCS#1 or SEC1).
+    pub private_key: PathBuf,
+}
+
+/// `listeners[].tls.min_version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+/// `limits`: the edge's protection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Bytes of a request head. Default 32 KiB.
+    pub header_size: u64,
+    /// Fields of a request head. Default 100.
+    pub header_count: usize,
+    /// Bytes of a request body; a route's `body_limit` replaces it. Default 100 MiB.
+    pub body: u64,
+    /// From the first byte of a head (or the start of a handshake) to its end. Default 30 s.
+    pub header_timeout: Duration,
+    /// How long a connection may stay open between requests. Default 75 s.
+    pub idle_timeout: Duration,
+    /// HTTP/2 streams per connection. Default 128.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_size: 32 << 10,
+            header_count: 100,
+            body: 100 << 20,
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            streams: 128,
+        }
+    }
+}
+
+/// `shutdown`: what SIGTERM does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shutdown {
+    /// `/ready` says no for this long before anything else happens. Default 0 s.
+    pub delay: Duration,
+    /// Exchanges may take this long to end before they are cut. Default 8 s.
+    pub timeout: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { delay: Duration::ZERO, timeout: Duration::from_secs(8) }
+    }
+}
+
+/// `spool`: the budget for all bodies together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spool {
+    /// Folder of the unlinked files. Default /var/tmp.
+    pub dir: PathBuf,
+    /// Bytes held in memory. Default 256 MiB.
+    pub memory: u64,
+    /// Bytes held in files. Default 10 GiB.
+    pub disk: u64,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("/var/tmp"), memory: 256 << 20, disk: 10 << 30 }
+    }
+}
+
+/// One `upstreams` entry: a named group of endpoints that run the same app.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// The key under `upstreams`.
+    pub name: String,
+    /// At least one.
+    pub endpoints: Vec<EndpointAddress>,
+    /// Exchanges in flight over the whole upstream.
+    pub workers: Workers,
+    /// The queue in front of the workers.
+    pub waiting_room: WaitingRoom,
+    /// How long a slot stays taken by a worker whose client has gone. Default 60 s.
+    pub abandon: Duration,
+    /// Idle connections to the workers.
+    pub keepalive: KeepAlive,
+    /// Deadlines of an exchange with a worker.
+    pub timeouts: Timeouts,
+    /// Further attempts after the first where that is safe. Default 2.
+    pub retry_attempts: u32,
+}
+
+/// `upstreams.*.workers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// Not written: 4, said at start and when the first request waits for it.
+    Unset,
+    /// Processes times threads.
+    Count(u32),
+    /// No gate.
+    Unlimited,
+}
+
+impl Workers {
+    /// What an unset `workers` means.
+    pub const DEFAULT: u32 = 4;
+
+    /// The number of slots; `None` when unlimited.
+    #[must_use]
+    pub fn slots(self) -> Option<u32> {
+        match self {
+            Self::Unset => Some(Self::DEFAULT),
+            Self::Count(n) => Some(n),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+/// `upstreams.*.waiting_room`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitingRoom {
+    /// Requests that may wait. Default max(100, 10 x workers).
+    pub limit: usize,
+    /// How long one may wait. Default 30 s.
+    pub timeout: Duration,
+}
+
+/// `upstreams.*.keepalive`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeepAlive {
+    /// An idle connection older than this is closed, not reused; zero: one connection per exchange. Default 1 s,
+    /// below gunicorn's 2 s.
+    pub idle: Duration,
+    /// Idle connections kept per endpoint and thread. Default 64.
+    pub max: usize,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(1), max: 64 }
+    }
+}
+
+/// `upstreams.*.timeouts`: between reads, never a total.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// To an accepted connection. Default 5 s.
+    pub connect: Duration,
+    /// From the complete request to the response head. Default 65 s: longer than gunicorn's 30 s, so that its log
+    /// tells the story first.
+    pub head: Duration,
+    /// Between two reads of a response body, and between two writes of a request. Default 60 s.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            head: Duration::from_secs(65),
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One `sites` entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// The first host as written, or `any`: the site's name in logs and metrics.
+    pub name: String,
+    /// Empty: any host.
+    pub hosts: Vec<HostPattern>,
+    /// First match wins, in the order written.
+    pub routes: Vec<Route>,
+}
+
+/// One entry of `sites[].hosts`, in lower case, without port or trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `shop.example`, or an address literal (IPv6 with its brackets).
+    Exact(String),
+    /// `*.shop.example`, kept as `.shop.example`: any name with at least one more label.
+    Wildcard(String),
+}
+
+/// One `routes` entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// The pattern as written: the route's name in logs and metrics.
+    pub name: String,
+    /// What the decoded request path must look like.
+    pub path: PathPattern,
+    /// What answers.
+    pub action: Action,
+    /// Bytes of a request body; `limits.body` when not written.
+    pub body_limit: u64,
+    /// How bodies are buffered.
+    pub buffer: Buffer,
+}
+
+/// `path` or `path_exact`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPattern {
+    /// A prefix on segment boundaries: `/static/` matches `/static/a`, and `/static` is redirected to it with 308.
+    Prefix(String),
+    /// The whole path.
+    Exact(String),
+}
+
+/// What a route does: exactly one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// To the upstream at this index of [`Config::upstreams`].
+    Proxy(usize),
+    /// A redirect.
+    Redirect {
+        /// The `Location`, absolute or a path.
+        to: String,
+        /// 301, 302, 303, 307 or 308. Default 308.
+        status: u16,
+    },
+    /// A fixed answer.
+    Respond {
+        /// 200 to 599. Default 200.
+        status: u16,
+        /// Sent as `text/plain; charset=utf-8`.
+        body: String,
+    },
+}
+
+/// `routes[].buffer`: per exchange, within the global spool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    /// Whether responses are read ahead into the spool. Default true.
+    pub response: bool,
+    /// Bytes of one body in memory before it goes to a file. Default 256 KiB.
+    pub memory: u64,
+    /// Bytes of one body in a file. Default 1 GiB.
+    pub disk: u64,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { response: true, memory: 256 << 10, disk: 1 << 30 }
+    }
+}
+
+/// `admin`: metrics, probes and control.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// A loopback address or a unix socket.
+    pub bind: Bind,
+}
+
+/// `logging`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logging {
+    /// The least severe message that is written. Default info.
+    pub level: Level,
+    /// The form of the operator's log, which goes to stderr. Default text.
+    pub format: LogFormat,
+    /// Where the access log (JSON lines) goes; `None`: off. Default stdout.
+    pub access: Option<AccessTarget>,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: Level::Info, format: LogFormat::Text, access: Some(AccessTarget::Stdout) }
+    }
+}
+
+/// `logging.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// `logging.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `logging.access.to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// `stdout`
+    Stdout,
+    /// `stderr`
+    Stderr,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// `runtime`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Runtime {
+    /// Threads that serve; `None` (`auto`): one per core.
+    pub threads: Option<usize>,
+}
+
+/// Whether an address reaches only this machine.
+#[must_use]
+pub fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}

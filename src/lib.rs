@@ -1,0 +1,20 @@
+//! Hostler: the edge for Python's synchronous web.
+//!
+//! The modules stand in layer order. Each may use only those above it in this list; features (everything in
+//! `middleware`) never import each other. `stack` is the one place that knows every layer, `app` the one that turns a
+//! configuration into a running gateway.
+
+pub mod error;
+
+pub mod config;
+pub mod http;
+
+pub mod observe;
+pub mod runtime;
+
+pub mod http1;
+
+pub mod edge;
+pub mod upstream;
+
+pub mod middleware;
