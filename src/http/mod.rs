@@ -1,1 +1,16 @@
-//! http
+//! The vocabulary of HTTP that every layer shares: request, response, body, exchange. No sockets, no files.
+
+mod body;
+mod exchange;
+pub mod fields;
+mod host;
+mod path;
+mod request_id;
+mod service;
+
+pub use body::{Body, Source};
+pub use exchange::{ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings};
+pub use host::Host;
+pub use path::Target;
+pub use request_id::RequestId;
+pub use service::{Request, Response, Service};

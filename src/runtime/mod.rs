@@ -1,1 +1,40 @@
-//! runtime
+//! One single-threaded runtime per core, and what its tasks share: streams, buffers, deadlines, the drain flag.
+//!
+//! The only place that builds a runtime. Everything here is `!Send` and lives in its thread.
+
+pub mod buffers;
+pub mod deadline;
+pub mod drain;
+pub mod io;
+
+use std::future::Future;
+use std::io as std_io;
+
+use tokio::runtime::{Builder, LocalOptions};
+
+pub use deadline::Deadline;
+pub use io::{Socket, Stream};
+
+/// The most threads one runtime uses for disk.
+const MAX_BLOCKING_THREADS: usize = 32;
+
+/// Runs `main` to its end on a single-threaded runtime in this thread.
+///
+/// # Errors
+/// What the system said when it was asked for an event queue.
+pub fn block_on<F: Future>(main: F) -> std_io::Result<F::Output> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .build_local(LocalOptions::default())?;
+    let output = runtime.block_on(async {
+        let sweeper = tokio::task::spawn_local(deadline::sweep());
+        let output = main.await;
+        sweeper.abort();
+        output
+    });
+    // Whatever still reads or writes a spool file is of no use to anybody now.
+    runtime.shutdown_background();
+    Ok(output)
+}

@@ -1,0 +1,78 @@
+//! The one body type: nothing, bytes that are here, or a source that is polled for more.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use crate::error::Error;
+
+/// A message body without framing. Trailers are dropped wherever a body is read.
+#[derive(Default)]
+pub enum Body {
+    /// No body at all; not even an empty one where that differs.
+    #[default]
+    Empty,
+    /// All of it.
+    Full(Bytes),
+    /// Read on demand.
+    Stream(Box<dyn Source>),
+}
+
+/// Where the bytes of a [`Body::Stream`] come from.
+pub trait Source {
+    /// The next piece, `None` at the end. After an error or the end it is not polled again.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>>;
+
+    /// The bytes still to come, where that is known from the framing.
+    fn remaining(&self) -> Option<u64>;
+}
+
+impl Body {
+    /// The bytes still to come, where that is known.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Stream(source) => source.remaining(),
+        }
+    }
+
+    /// The next piece, `None` at the end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(_) => {
+                let Self::Full(bytes) = std::mem::take(self) else { return Poll::Ready(None) };
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
+            }
+            Self::Stream(source) => source.poll_data(cx),
+        }
+    }
+
+    /// The next piece, `None` at the end.
+    ///
+    /// # Errors
+    /// What cut the body short.
+    pub async fn data(&mut self) -> Option<Result<Bytes, Error>> {
+        poll_fn(|cx| self.poll_data(cx)).await
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Full(bytes)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Stream(source) => write!(f, "Stream({:?} bytes)", source.remaining()),
+        }
+    }
+}

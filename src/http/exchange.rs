@@ -1,0 +1,275 @@
+//! One request and its response: what the layers learn about it, for the log and the metrics.
+//!
+//! An [`Exchange`] is made by the connection when a head is complete, is shared by every layer, and is finished once,
+//! by the connection, when the last byte has gone or the client has. The [`Observer`]s that layers have left in it
+//! are told then.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use tokio::time::Instant;
+
+use super::{Host, RequestId};
+use crate::error::Reason;
+
+/// What all exchanges of a connection have in common.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// The listener's address as the operator wrote it.
+    pub listener: Arc<str>,
+    /// The other end; `None` on unix sockets.
+    pub peer: Option<SocketAddr>,
+    /// The port the client connected to; `None` on unix sockets.
+    pub local_port: Option<u16>,
+    /// Whether the client's bytes come over TLS.
+    pub tls: bool,
+}
+
+impl ConnectionInfo {
+    /// `https` or `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// The port that was connected to; the scheme's own on a unix socket.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.local_port.unwrap_or(if self.tls { 443 } else { 80 })
+    }
+}
+
+/// How the client speaks to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Protocol {
+    /// As a request line or a log names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// How far an exchange has come: where it stood when the client left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The request body is being received.
+    Receiving,
+    /// In the waiting room.
+    Waiting,
+    /// A connection to a worker is being opened.
+    Connecting,
+    /// The request has been handed to a worker.
+    Working,
+    /// The response is on its way to the client.
+    Responding,
+}
+
+impl Phase {
+    /// The name in the access log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receiving => "receiving",
+            Self::Waiting => "waiting",
+            Self::Connecting => "connecting",
+            Self::Working => "working",
+            Self::Responding => "responding",
+        }
+    }
+}
+
+/// How long each phase took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Receiving the request body.
+    pub receive: Duration,
+    /// In the waiting room.
+    pub wait: Duration,
+    /// Opening a connection to the worker; zero on a reused one.
+    pub connect: Duration,
+    /// From the first byte sent to the worker to the end of its response head.
+    pub head: Duration,
+    /// From the response head to the last byte of the worker's body.
+    pub body: Duration,
+}
+
+/// How an exchange ended, seen from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The last byte of the response was handed to the system.
+    Complete,
+    /// The response had begun and was cut, because its source failed.
+    Cut,
+    /// The client left before the end.
+    ClientGone,
+}
+
+/// The names under which an exchange is counted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RouteLabel {
+    /// The site's name.
+    pub site: Box<str>,
+    /// The route's name.
+    pub route: Box<str>,
+}
+
+/// Told once, when an exchange is over.
+pub trait Observer {
+    /// The exchange will not change any more.
+    fn finished(&self, exchange: &Exchange, finish: Finish);
+}
+
+/// One request and its response. Fields that layers learn are set once or only grow.
+pub struct Exchange {
+    /// The connection it came on.
+    pub connection: Rc<ConnectionInfo>,
+    /// How the client speaks to us.
+    pub protocol: Protocol,
+    /// When the head was complete.
+    pub started: Instant,
+    /// The same by the wall clock.
+    pub received_at: SystemTime,
+    /// The method, for the log.
+    pub method: Method,
+    /// Path and query as received; empty when the request line was refused.
+    pub target: Bytes,
+    /// The Host, when there was a valid one.
+    pub host: Option<Host>,
+    /// For the log.
+    pub user_agent: Option<HeaderValue>,
+    /// The address of the client itself, when it has one.
+    pub client: Cell<Option<IpAddr>>,
+    /// Its name in every log.
+    pub id: Cell<Option<RequestId>>,
+    /// Set by the router.
+    pub route: OnceCell<Arc<RouteLabel>>,
+    /// The endpoint that was tried last.
+    pub endpoint: RefCell<Option<Arc<str>>>,
+    /// Why it did not end with the app's answer.
+    pub reason: Cell<Option<Reason>>,
+    /// The status sent; 0 before that.
+    pub status: Cell<u16>,
+    /// How far it has come.
+    pub phase: Cell<Phase>,
+    /// How long each phase took so far.
+    pub timings: Cell<Timings>,
+    /// How often the request was sent again.
+    pub retries: Cell<u32>,
+    /// Bytes of the request body.
+    pub bytes_in: Cell<u64>,
+    /// Bytes of the response body handed to the client's connection.
+    pub bytes_out: Cell<u64>,
+    observers: RefCell<[Option<Rc<dyn Observer>>; 2]>,
+    finished: Cell<bool>,
+}
+
+impl Exchange {
+    /// An exchange that begins now.
+    #[must_use]
+    pub fn new(
+        connection: Rc<ConnectionInfo>,
+        protocol: Protocol,
+        method: Method,
+        target: Bytes,
+        host: Option<Host>,
+        user_agent: Option<HeaderValue>,
+    ) -> Self {
+        Self {
+            client: Cell::new(connection.peer.map(|peer| peer.ip().to_canonical())),
+            connection,
+            protocol,
+            started: Instant::now(),
+            received_at: SystemTime::now(),
+            method,
+            target,
+            host,
+            user_agent,
+            id: Cell::new(None),
+            route: OnceCell::new(),
+            endpoint: RefCell::new(None),
+            reason: Cell::new(None),
+            status: Cell::new(0),
+            phase: Cell::new(Phase::Receiving),
+            timings: Cell::new(Timings::default()),
+            retries: Cell::new(0),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            observers: RefCell::new([None, None]),
+            finished: Cell::new(false),
+        }
+    }
+
+    /// Asks to be told when it is over. The latest to ask is told first; there is room for two.
+    pub fn observe(&self, observer: Rc<dyn Observer>) {
+        let mut observers = self.observers.borrow_mut();
+        debug_assert!(observers[1].is_none(), "an exchange has two observers: metrics and access log");
+        observers.swap(0, 1);
+        observers[0] = Some(observer);
+    }
+
+    /// Changes the timings.
+    pub fn time(&self, change: impl FnOnce(&mut Timings)) {
+        let mut timings = self.timings.get();
+        change(&mut timings);
+        self.timings.set(timings);
+    }
+
+    /// Keeps the first reason: later ones are its consequences.
+    pub fn fail(&self, reason: Reason) {
+        if self.reason.get().is_none() {
+            self.reason.set(Some(reason));
+        }
+    }
+
+    /// Tells the observers, once.
+    pub fn finish(&self, finish: Finish) {
+        if self.finished.replace(true) {
+            return;
+        }
+        if finish == Finish::ClientGone {
+            self.fail(Reason::ClientGone);
+        }
+        for observer in self.observers.take().into_iter().flatten() {
+            observer.finished(self, finish);
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("status", &self.status.get())
+            .field("reason", &self.reason.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finishes its exchange as [`Finish::ClientGone`] unless something else was said before: what happens when the
+/// connection's future is dropped in the middle.
+#[derive(Debug)]
+pub struct ExchangeGuard(pub Rc<Exchange>);
+
+impl Drop for ExchangeGuard {
+    fn drop(&mut self) {
+        self.0.finish(Finish::ClientGone);
+    }
+}

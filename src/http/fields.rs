@@ -1,0 +1,146 @@
+//! Which fields may pass from one side to the other.
+//!
+//! Fields are skipped while a head is written, not removed from the map before: one look at each name instead of one
+//! hash lookup for each name that might be there.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Why a request field is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// It belongs to the client's connection (RFC 9110, 7.6.1), or to the framing, which is written anew.
+    Hop,
+    /// Only the edge may say this; the client said it.
+    Forged,
+    /// A name with an underscore: a WSGI server makes the same variable of it as of the name with a hyphen.
+    Underscore,
+}
+
+/// Whether a client's field must not reach the app.
+///
+/// Content-Length is among the hop-by-hop ones: it is written anew from the body that is here.
+#[must_use]
+pub fn request_field(name: &HeaderName) -> Option<Dropped> {
+    let text = name.as_str();
+    if is_hop_by_hop(text) || matches!(text, "content-length" | "expect" | "http2-settings") {
+        return Some(Dropped::Hop);
+    }
+    if text.bytes().any(|b| b == b'_') {
+        return Some(Dropped::Underscore);
+    }
+    let forged = match text.as_bytes()[0] {
+        b'x' => {
+            let rest = &text[1..];
+            rest.starts_with("-forwarded")
+                || rest.starts_with("-accel-")
+                || rest.starts_with("-sendfile")
+                || matches!(
+                    rest,
+                    "-real-ip" | "-request-id" | "-request-start" | "-queue-start" | "-remote-user" | "-script-name" | "-lighttpd-send-file"
+                )
+        }
+        b'f' => matches!(text, "forwarded" | "front-end-https"),
+        b'g' => text.starts_with("grip-"),
+        b'r' => matches!(text, "remote-user" | "remote-addr"),
+        b's' => text == "script-name",
+        b'p' => matches!(text, "path-info" | "proxy"),
+        _ => false,
+    };
+    forged.then_some(Dropped::Forged)
+}
+
+/// Whether an app's field must not reach the client. Content-Length is the writer's business.
+#[must_use]
+pub fn response_field_is_dropped(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    is_hop_by_hop(text)
+        || match text.as_bytes()[0] {
+            b'x' => text.starts_with("x-accel-") || text.starts_with("x-sendfile") || text == "x-lighttpd-send-file",
+            b'g' => text.starts_with("grip-"),
+            _ => false,
+        }
+}
+
+fn is_hop_by_hop(text: &str) -> bool {
+    match text.len() {
+        2 => text == "te",
+        7 => matches!(text, "trailer" | "upgrade"),
+        10 => matches!(text, "connection" | "keep-alive"),
+        16 => text == "proxy-connection",
+        17 => text == "transfer-encoding",
+        18 => text == "proxy-authenticate",
+        19 => text == "proxy-authorization",
+        _ => false,
+    }
+}
+
+/// The names that `Connection` fields declare to be hop-by-hop, besides those that always are.
+///
+/// A client cannot name away what the edge itself says or what frames and routes the message: those are written from
+/// our own knowledge, not from the map.
+#[must_use]
+pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut names = Vec::new();
+    for token in tokens(headers, &header::CONNECTION) {
+        if token.eq_ignore_ascii_case("close") || token.eq_ignore_ascii_case("keep-alive") {
+            continue;
+        }
+        if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
+            && !is_hop_by_hop(name.as_str())
+            && !matches!(name, header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Whether a list-valued field holds this token, in any case.
+#[must_use]
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|t| t.eq_ignore_ascii_case(token))
+}
+
+/// The elements of a comma-separated field, over all its lines.
+pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value: &HeaderValue| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .map(|token| token.trim_matches([' ', '\t']))
+        .filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_edge_may_say_is_dropped() {
+        for name in [
+            "x-forwarded-for", "x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-prefix", "forwarded", "front-end-https", "x-real-ip",
+            "x-request-id", "x-request-start", "x-accel-redirect", "x-sendfile", "x-sendfile-type", "grip-sig", "remote-user",
+            "x-remote-user", "script-name", "path-info", "proxy",
+        ] {
+            assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Forged), "{name}");
+        }
+        for name in ["script_name", "x_forwarded_for", "remote_user"] {
+            assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Underscore), "{name}");
+        }
+        for name in ["connection", "te", "transfer-encoding", "content-length", "expect", "keep-alive", "upgrade"] {
+            assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Hop), "{name}");
+        }
+        for name in ["host", "cookie", "x-requested-with", "origin", "referer", "x-csrftoken", "priority", "range"] {
+            assert_eq!(request_field(&HeaderName::from_static(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_cannot_name_away_what_frames_the_message() {
+        let mut headers = HeaderMap::new();
+        headers.append("connection", "close, X-Secret, host".parse().unwrap());
+        headers.append("connection", "content-length ,, Cookie".parse().unwrap());
+        assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
+    }
+}

@@ -1,0 +1,351 @@
+//! The client's side of HTTP/1.1: one exchange at a time on a worker's connection.
+//!
+//! Runs inside the future of the exchange, without a task of its own, and knows for every failure what had been sent
+//! and received. Both directions are polled together: a worker may answer before it has read the whole request.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use tokio::io::AsyncWrite;
+
+use super::body::{BodyReader, Cut};
+use super::head::{self, Framing};
+use super::response::{self, ResponseHead};
+use super::{ReadAhead, write};
+use crate::error::{Error, Reason, Retry};
+use crate::http::{Body, Target, fields};
+use crate::runtime::{Deadline, Socket};
+
+/// Bytes of a worker's response head.
+const MAX_HEAD: usize = 64 << 10;
+/// Interim responses (1xx) before the final one.
+const MAX_INTERIM: u32 = 32;
+
+/// A connection to a worker, between exchanges or in one.
+pub struct Connection {
+    io: ReadAhead<Socket>,
+    deadline: Deadline,
+    /// Whether an exchange on it has ended well.
+    reused: bool,
+}
+
+/// How long each part of an exchange may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the complete request to the response head.
+    pub head: Duration,
+    /// Between two writes, and between two reads of the body.
+    pub idle: Duration,
+}
+
+/// A response whose body is still on the connection.
+pub struct Response {
+    /// The final head.
+    pub head: ResponseHead,
+    /// The body, which gives the connection back at its end.
+    pub body: ResponseBody,
+    /// Interim responses that came before it.
+    pub interim: u32,
+}
+
+/// The body of a response, and the connection it is read from.
+pub struct ResponseBody {
+    connection: Connection,
+    reader: BodyReader,
+    idle: Duration,
+    /// Whether the connection can serve another exchange after this one.
+    reusable: bool,
+}
+
+impl Connection {
+    /// A fresh connection.
+    #[must_use]
+    pub fn new(socket: Socket) -> Self {
+        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), reused: false }
+    }
+
+    /// Whether it has already served an exchange.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.io.unread().is_empty() && self.io.stream.is_quiet()
+    }
+
+    /// Sends a request and reads the head of its response.
+    ///
+    /// # Errors
+    /// The reason by phase, with the verdict on sending the request again.
+    pub async fn exchange(mut self, head: &[u8], body: Body, method: &Method, patience: Patience) -> Result<Response, Error> {
+        let mut sending = Sending { head, piece: Bytes::new(), body, sent: 0, done: false, complete: false };
+        let mut reading = Reading { scanned: 0, interim: 0, begun: false };
+        self.deadline.arm(patience.idle);
+        let result = poll_fn(|cx| {
+            let before = sending.sent;
+            if !sending.done {
+                sending.poll(&mut self.io, cx)?;
+                if sending.done {
+                    self.deadline.arm(patience.head);
+                } else if sending.sent > before {
+                    self.deadline.arm(patience.idle);
+                }
+            }
+            match reading.poll(&mut self.io, method, cx) {
+                Poll::Ready(result) => Poll::Ready(result.map_err(|error| sending.verdict(&reading, error))),
+                Poll::Pending => self.deadline.poll(cx).map(|()| Err(sending.timeout())),
+            }
+        })
+        .await;
+        self.deadline.disarm();
+        let head = result?;
+        let reusable = head.keep_alive && sending.complete && head.framing != Framing::Close;
+        let reader = BodyReader::new(head.framing);
+        Ok(Response { head, interim: reading.interim, body: ResponseBody { connection: self, reader, idle: patience.idle, reusable } })
+    }
+}
+
+/// The request on its way out.
+struct Sending<'a> {
+    head: &'a [u8],
+    piece: Bytes,
+    body: Body,
+    sent: u64,
+    /// Nothing more will be written: all has gone, or the worker takes no more.
+    done: bool,
+    /// All has gone.
+    complete: bool,
+}
+
+impl Sending<'_> {
+    /// Writes what the socket takes. Only the body's own source can fail here: a worker that has closed its side may
+    /// still have answered, which reading will tell.
+    fn poll(&mut self, io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
+        loop {
+            let bytes = if self.head.is_empty() { &self.piece[..] } else { self.head };
+            if bytes.is_empty() {
+                match self.body.poll_data(cx) {
+                    Poll::Ready(Some(piece)) => self.piece = piece?,
+                    Poll::Ready(None) => {
+                        self.done = true;
+                        self.complete = true;
+                        return Ok(());
+                    }
+                    Poll::Pending => return Ok(()),
+                }
+                continue;
+            }
+            match Pin::new(&mut io.stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.sent += count as u64;
+                    if self.head.is_empty() { self.piece.advance(count) } else { self.head = &self.head[count..] }
+                }
+                Poll::Ready(_) => {
+                    self.done = true;
+                    return Ok(());
+                }
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether the request may be sent again, as far as the wire tells.
+    fn verdict(&self, reading: &Reading, error: Error) -> Error {
+        let retry = match (self.sent, reading.begun) {
+            (0, false) => Retry::Unsent,
+            (_, false) => Retry::IfIdempotent,
+            (_, true) => Retry::Never,
+        };
+        error.retry(retry)
+    }
+
+    fn timeout(&self) -> Error {
+        Error::new(if self.done { Reason::HeadTimeout } else { Reason::IdleTimeout })
+    }
+}
+
+/// The response head on its way in.
+struct Reading {
+    scanned: usize,
+    interim: u32,
+    /// A byte of the response has come.
+    begun: bool,
+}
+
+impl Reading {
+    fn poll(&mut self, io: &mut ReadAhead<Socket>, method: &Method, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Error>> {
+        loop {
+            while let Some(length) = head::find_end(io.unread(), &mut self.scanned) {
+                let bytes = Bytes::copy_from_slice(&io.unread()[..length]);
+                io.consume(length);
+                self.scanned = 0;
+                let head = response::parse(&bytes, method)
+                    .map_err(|(reason, rule)| Error::new(reason).detail(format!("its head breaks the rule `{rule}`")))?;
+                if !head.status.is_informational() {
+                    return Poll::Ready(Ok(head));
+                }
+                self.interim += 1;
+                if head.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
+                    let detail = "it switched protocols unasked, or sent too many interim responses";
+                    return Poll::Ready(Err(Error::new(Reason::BadHead).detail(detail)));
+                }
+            }
+            if io.unread().len() >= MAX_HEAD {
+                return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
+            }
+            match ready!(io.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(Err(Error::new(if self.begun { Reason::EofInHead } else { Reason::EofBeforeHead }))),
+                Ok(_) => self.begun = true,
+                Err(source) => return Poll::Ready(Err(self.reset(source))),
+            }
+        }
+    }
+
+    fn reset(&self, source: io::Error) -> Error {
+        Error::new(if self.begun { Reason::EofInHead } else { Reason::ResetBeforeHead }).source(source)
+    }
+}
+
+impl ResponseBody {
+    /// Whether the end of the body has been read.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.reader.is_end()
+    }
+
+    /// The bytes still to come, where the framing tells.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        self.reader.remaining()
+    }
+
+    /// All of the rest, when it has been read together with the head: a small response in one piece.
+    pub fn take_here(&mut self) -> Option<Bytes> {
+        if self.reader.is_end() {
+            return Some(Bytes::new());
+        }
+        let left = self.reader.remaining().and_then(|left| usize::try_from(left).ok())?;
+        if self.connection.io.unread().len() < left {
+            return None;
+        }
+        let body = Bytes::copy_from_slice(&self.connection.io.unread()[..left]);
+        self.connection.io.consume(left);
+        self.reader = BodyReader::new(Framing::None);
+        Some(body)
+    }
+
+    /// The next piece, `None` at the end.
+    ///
+    /// # Errors
+    /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`].
+    pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
+        let Self { connection: Connection { io, deadline, .. }, reader, idle, .. } = self;
+        let mut armed = false;
+        let data = poll_fn(|cx| match reader.poll_data(io, cx) {
+            Poll::Ready(data) => Poll::Ready(data.map_err(failure)),
+            Poll::Pending => {
+                if !armed {
+                    deadline.arm(*idle);
+                    armed = true;
+                }
+                deadline.poll(cx).map(|()| Err(Error::new(Reason::IdleTimeout)))
+            }
+        })
+        .await;
+        if armed {
+            deadline.disarm();
+        }
+        data
+    }
+
+    /// After the end: the connection, when it can serve another exchange.
+    #[must_use]
+    pub fn into_connection(mut self) -> Option<Connection> {
+        let clean = self.reusable && self.reader.is_end() && self.connection.io.unread().is_empty();
+        self.connection.reused = true;
+        clean.then_some(self.connection)
+    }
+
+    /// After the end, on a connection that the worker said it closes: waits until it has, at most for `limit`.
+    ///
+    /// A sync worker closes when it is done with the request, and only then is free for another.
+    pub async fn closed(mut self, limit: Duration) {
+        let Connection { io, deadline, .. } = &mut self.connection;
+        let closed = poll_fn(|cx| {
+            loop {
+                match ready!(io.poll_fill(cx)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(read) => io.consume(read),
+                }
+            }
+        });
+        // Either way the connection is dropped now.
+        let _ = deadline.bound(limit, closed).await;
+    }
+}
+
+fn failure(cut: Cut) -> Error {
+    match cut {
+        Cut::Eof => Error::new(Reason::EofInBody),
+        Cut::Failed(source) => Error::new(Reason::EofInBody).source(source),
+        Cut::Malformed => Error::new(Reason::BadBody),
+    }
+}
+
+/// Writes a request head: the client's fields but those that `fields::request_field` drops, then `own`, then the length.
+///
+/// `dropped` is told of every field that was forged or has an underscore.
+pub fn write_head(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &Target,
+    headers: &HeaderMap,
+    length: Option<u64>,
+    own: impl FnOnce(&mut Vec<u8>),
+    mut dropped: impl FnMut(fields::Dropped),
+) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_str().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let named = if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
+    let mut cookies = 0;
+    for (name, value) in headers {
+        match fields::request_field(name) {
+            Some(fields::Dropped::Hop) => {}
+            Some(why) => dropped(why),
+            None if named.contains(name) => {}
+            None if *name == header::COOKIE => cookies += 1,
+            None => write::field(out, name, value.as_bytes()),
+        }
+    }
+    if cookies > 0 {
+        write_cookies(out, headers);
+    }
+    own(out);
+    if let Some(length) = length {
+        write::append_length(out, length);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One Cookie line: HTTP/2 clients split it, and a WSGI server would join the parts with a comma (RFC 9113, 8.2.3).
+fn write_cookies(out: &mut Vec<u8>, headers: &HeaderMap) {
+    const COOKIE: HeaderName = header::COOKIE;
+    out.extend_from_slice(b"cookie: ");
+    for (index, value) in headers.get_all(COOKIE).iter().enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b"; ");
+        }
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,158 @@
+//! A client's connection: its stream, the bytes read ahead, and what is still to come of the current request's body.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+use super::Limits;
+use crate::error::Reason;
+use crate::http1::{ReadAhead, head};
+use crate::runtime::buffers::{self, Buffer};
+use crate::runtime::{Deadline, Stream, drain};
+
+/// Empty lines before a request that are stepped over (RFC 9112, 2.2).
+const MAX_LEADING_LINES: usize = 4;
+/// How much of what a client still sends is read before its connection is closed.
+const LINGER_BYTES: usize = 1 << 20;
+/// And for how long.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What came of waiting for a head.
+pub(super) enum Read {
+    /// A whole head, with its empty line.
+    Head(Bytes),
+    /// Bytes that cannot become a head we take.
+    Refused(Reason),
+    /// The client closed, or had been silent for too long, or the edge is draining.
+    Closed,
+}
+
+/// A connection, shared by its own future and the body of the request at hand: both run in the same task.
+pub(super) struct Connection {
+    pub(super) io: RefCell<ReadAhead<Stream>>,
+    pub(super) deadline: Deadline,
+    body_is_read: Cell<bool>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, first: Buffer) -> Self {
+        Self { io: RefCell::new(ReadAhead::with(stream, first)), deadline: Deadline::new(), body_is_read: Cell::new(true) }
+    }
+
+    /// Whether nothing is left of the current request's body.
+    pub(super) fn body_is_read(&self) -> bool {
+        self.body_is_read.get()
+    }
+
+    pub(super) fn set_body_is_read(&self, is_read: bool) {
+        self.body_is_read.set(is_read);
+    }
+
+    /// Waits for a head. `patience` bounds the silence before its first byte.
+    pub(super) async fn read_head(&self, limits: &Limits, patience: Duration) -> Read {
+        let mut scanned = 0;
+        let mut begun = false;
+        self.deadline.arm(patience);
+        let read = poll_fn(|cx| {
+            let mut io = self.io.borrow_mut();
+            loop {
+                if !io.unread().is_empty() {
+                    if !begun {
+                        begun = true;
+                        self.deadline.arm(limits.header_timeout);
+                    }
+                    if let Some(read) = take_head(&mut io, &mut scanned, limits.head.size) {
+                        return Poll::Ready(read);
+                    }
+                } else if drain::is_draining() {
+                    return Poll::Ready(Read::Closed);
+                }
+                match io.poll_fill(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Closed),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending if self.deadline.poll(cx).is_pending() => return Poll::Pending,
+                    Poll::Pending if begun => return Poll::Ready(Read::Refused(Reason::HeaderTimeout)),
+                    Poll::Pending => return Poll::Ready(Read::Closed),
+                }
+            }
+        })
+        .await;
+        self.deadline.disarm();
+        read
+    }
+
+    /// Ready when the client has closed. What it pipelines meanwhile is kept for later, up to a buffer full.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut io = self.io.borrow_mut();
+        while io.unread().len() < buffers::SIZE {
+            match ready!(io.poll_fill(cx)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Closes after the last response: our side first, then what the client may still be sending is read, so that the
+    /// system does not answer it with a reset that takes the response with it.
+    pub(super) async fn end(&self) {
+        let mut left = LINGER_BYTES;
+        let ended = poll_fn(|cx| {
+            let mut io = self.io.borrow_mut();
+            ready!(Pin::new(&mut io.stream).poll_shutdown(cx))?;
+            let unread = io.unread().len();
+            io.consume(unread);
+            while left > 0 {
+                let read = ready!(io.poll_fill(cx))?;
+                if read == 0 {
+                    break;
+                }
+                left = left.saturating_sub(read);
+                io.consume(read);
+            }
+            Poll::Ready(io::Result::Ok(()))
+        });
+        // However it ends, the connection is dropped now.
+        let _ = self.deadline.bound(LINGER, ended).await;
+    }
+}
+
+/// The next head, when all of it is there; a refusal as soon as it cannot be one.
+fn take_head(io: &mut ReadAhead<Stream>, scanned: &mut usize, limit: usize) -> Option<Read> {
+    if *scanned == 0 {
+        skip_empty_lines(io);
+    }
+    let unread = io.unread();
+    let first = *unread.first()?;
+    if !head::is_tchar(first) {
+        // A lone CR may be the first half of an empty line.
+        return (unread != b"\r").then_some(Read::Refused(Reason::BadRequestLine));
+    }
+    match head::find_end(unread, scanned) {
+        Some(length) if length <= limit => {
+            let head = Bytes::copy_from_slice(&unread[..length]);
+            io.consume(length);
+            Some(Read::Head(head))
+        }
+        None if unread.len() < limit => None,
+        _ => {
+            let line_fits = memchr::memchr(b'\n', unread).is_some_and(|end| end < limit);
+            Some(Read::Refused(if line_fits { Reason::HeadersTooLarge } else { Reason::UriTooLong }))
+        }
+    }
+}
+
+fn skip_empty_lines(io: &mut ReadAhead<Stream>) {
+    for _ in 0..MAX_LEADING_LINES {
+        if !io.unread().starts_with(b"\r\n") {
+            return;
+        }
+        io.consume(2);
+    }
+}

@@ -1,0 +1,148 @@
+//! The server's side of HTTP/1.1: one future per connection, one exchange after the other.
+//!
+//! 1. read a head ([`connection::Connection::read_head`]), strictly and within its limits;
+//! 2. call the stack, while watching for the client to leave;
+//! 3. write the response as its bytes come ([`respond`]);
+//! 4. go on with what has been pipelined, or end: at once, or after a lingering read where the client may still be
+//!    sending, so that it gets to see the answer (RFC 9112, 9.6).
+
+mod body;
+mod connection;
+mod respond;
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+
+use self::body::RequestBody;
+use self::connection::{Connection, Read};
+use super::head::{Framing, HeadLimits};
+use super::request::{self, Refusal, RequestHead};
+use crate::error::Error;
+use crate::http::{Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Protocol, Request, Service, Target};
+use crate::runtime::buffers::Buffer;
+use crate::runtime::{Stream, drain};
+
+/// What a connection is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The size of a head.
+    pub head: HeadLimits,
+    /// From the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// From one exchange to the next.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing of a response that is there for it.
+    pub stall_timeout: Duration,
+}
+
+/// Where each request of a connection enters: the stack of the configuration in force at that moment.
+pub trait Entry {
+    /// The stack.
+    type Stack: Service<Error = Infallible>;
+
+    /// The stack in force now.
+    fn current(&self) -> Rc<Self::Stack>;
+}
+
+/// Serves a connection to its end. `first` holds the bytes that were read from it before.
+pub async fn serve<E: Entry>(stream: Stream, first: Buffer, info: Rc<ConnectionInfo>, limits: Limits, entry: &E) {
+    let connection = Rc::new(Connection::new(stream, first));
+    let mut patience = limits.header_timeout;
+    loop {
+        let (request, terms) = match connection.read_head(&limits, patience).await {
+            Read::Head(bytes) => match request::parse(&bytes, &limits.head) {
+                Ok(head) => accept(&connection, &info, head),
+                Err(refusal) => refuse(&info, refusal),
+            },
+            Read::Refused(reason) => refuse(&info, Refusal { reason, method: None }),
+            Read::Closed => return,
+        };
+        if !exchange(&connection, &limits, entry, request, terms).await {
+            return;
+        }
+        patience = limits.idle_timeout;
+    }
+}
+
+/// What of the request decides how its response is written.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    protocol: Protocol,
+    is_head: bool,
+    keep_alive: bool,
+}
+
+/// One exchange. Whether the connection lives on.
+async fn exchange<E: Entry>(connection: &Rc<Connection>, limits: &Limits, entry: &E, request: Request, terms: Terms) -> bool {
+    let exchange = Rc::clone(&request.exchange);
+    let guard = ExchangeGuard(Rc::clone(&exchange));
+    let stack = entry.current();
+    let Some(response) = call(connection, &*stack, request).await else { return false };
+    drop(stack);
+    let keep_alive = terms.keep_alive && connection.body_is_read() && !drain::is_draining();
+    let finish = respond::write(connection, limits, &exchange, response, Terms { keep_alive, ..terms }).await;
+    exchange.finish(finish.how);
+    drop(guard);
+    match finish.how {
+        Finish::Complete if finish.keep_alive => true,
+        Finish::Complete => {
+            connection.end().await;
+            false
+        }
+        Finish::Cut | Finish::ClientGone => false,
+    }
+}
+
+/// The stack's answer, or `None` when the client left before it.
+async fn call<S: Service<Error = Infallible>>(connection: &Connection, stack: &S, request: Request) -> Option<crate::http::Response> {
+    let mut call = pin!(stack.call(request));
+    poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+        Poll::Ready(Err(never)) => match never {},
+        // While the body is being read, its reader sees the client leave.
+        Poll::Pending if connection.body_is_read() => connection.poll_gone(cx).map(|()| None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestHead) -> (Request, Terms) {
+    let terms = Terms { protocol: head.protocol, is_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
+    let exchange = Rc::new(Exchange::new(
+        Rc::clone(info),
+        head.protocol,
+        head.method.clone(),
+        head.target.bytes(),
+        head.host,
+        head.headers.get(header::USER_AGENT).cloned(),
+    ));
+    let body = match head.framing {
+        Framing::None | Framing::Length(0) | Framing::Close => Body::Empty,
+        framing => Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue))),
+    };
+    let request = Request { method: head.method, target: head.target, headers: head.headers, body, exchange, refused: None };
+    (request, terms)
+}
+
+/// A request that is not read any further goes through the stack like any other, with the error it is to be answered with.
+fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Request, Terms) {
+    let method = refusal.method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default());
+    let terms = Terms { protocol: Protocol::Http11, is_head: method == Method::HEAD, keep_alive: false };
+    let exchange = Rc::new(Exchange::new(Rc::clone(info), Protocol::Http11, method.clone(), Bytes::new(), None, None));
+    let request = Request {
+        method,
+        target: Target::from_static("/"),
+        headers: HeaderMap::new(),
+        body: Body::Empty,
+        exchange,
+        refused: Some(Error::new(refusal.reason)),
+    };
+    (request, terms)
+}

@@ -1,0 +1,191 @@
+//! Writing a response as its bytes come: head and small body in one send, large pieces from where they lie.
+
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::io::AsyncWrite;
+
+use super::connection::Connection;
+use super::{Limits, Terms};
+use crate::error::{Error, Reason};
+use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response};
+use crate::http1::write::{self, Delimiter};
+use crate::runtime::buffers::{self, Buffer};
+
+/// How writing ended.
+pub(super) struct Written {
+    pub(super) how: Finish,
+    pub(super) keep_alive: bool,
+}
+
+/// Writes one response.
+pub(super) async fn write(connection: &Connection, limits: &Limits, exchange: &Exchange, response: Response, terms: Terms) -> Written {
+    exchange.phase.set(Phase::Responding);
+    let (mut head, body) = response.into_parts();
+    let delimiter = delimiter(head.status, &body, terms);
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(http::header::CONTENT_LENGTH);
+    }
+    let keep_alive = terms.keep_alive && delimiter != Delimiter::Close;
+    let field = match (keep_alive, terms.protocol) {
+        (false, _) => Some("close"),
+        (true, Protocol::Http10) => Some("keep-alive"),
+        (true, _) => None,
+    };
+    let mut out = Buffer::take();
+    write::response_head(&mut out, head.status, &head.headers, delimiter, field);
+    drop(head);
+    let body = if delimiter == Delimiter::NoBody { Body::Empty } else { body };
+    let mut writer = Writer { out: Some(out), sent: 0, large: Bytes::new(), after: b"", body, body_is_done: false, delimiter, bytes: 0 };
+    let result = poll_fn(|cx| writer.poll(cx, connection, limits)).await;
+    connection.deadline.disarm();
+    exchange.bytes_out.set(writer.bytes);
+    let how = match result {
+        Ok(()) => Finish::Complete,
+        Err(error) if error.reason == Reason::ClientGone => Finish::ClientGone,
+        Err(error) => {
+            exchange.fail(error.reason);
+            // Where the end of the connection is the end of the body, only a reset tells a cut one.
+            connection.io.borrow().stream.socket().reset_on_close();
+            Finish::Cut
+        }
+    };
+    Written { how, keep_alive }
+}
+
+fn delimiter(status: StatusCode, body: &Body, terms: Terms) -> Delimiter {
+    if terms.is_head || matches!(status.as_u16(), 204 | 304) {
+        return Delimiter::NoBody;
+    }
+    match (body.remaining(), terms.protocol) {
+        (Some(length), _) => Delimiter::Length(length),
+        (None, Protocol::Http10) => Delimiter::Close,
+        (None, _) => Delimiter::Chunked,
+    }
+}
+
+/// What is on its way: the small bytes in `out`, then `large`, then `after`, then the rest of the body.
+struct Writer {
+    /// Held only while there is something in it.
+    out: Option<Buffer>,
+    sent: usize,
+    large: Bytes,
+    after: &'static [u8],
+    body: Body,
+    body_is_done: bool,
+    delimiter: Delimiter,
+    /// Bytes of the body taken from its source.
+    bytes: u64,
+}
+
+impl Writer {
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection, limits: &Limits) -> Poll<Result<(), Error>> {
+        loop {
+            let mut waits_for_body = false;
+            while !self.body_is_done && self.has_room() {
+                match self.body.poll_data(cx) {
+                    Poll::Ready(Some(data)) => self.push(data?),
+                    Poll::Ready(None) => self.end(),
+                    Poll::Pending => {
+                        waits_for_body = true;
+                        break;
+                    }
+                }
+            }
+            match self.poll_send(cx, connection) {
+                Poll::Ready(Ok(())) if self.body_is_done => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    connection.deadline.disarm();
+                    if waits_for_body {
+                        // Nothing to write: a client that leaves now is seen by reading.
+                        ready!(connection.poll_gone(cx));
+                        return Poll::Ready(Err(Reason::ClientGone.into()));
+                    }
+                }
+                Poll::Ready(Err(())) => return Poll::Ready(Err(Reason::ClientGone.into())),
+                Poll::Pending => return self.poll_stall(cx, connection, limits),
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.large.is_empty() && self.after.is_empty() && self.out.as_ref().is_none_or(|out| out.len() < buffers::SIZE / 2)
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.bytes += data.len() as u64;
+        let out = self.out.get_or_insert_with(Buffer::take);
+        let chunked = self.delimiter == Delimiter::Chunked;
+        if chunked {
+            write::append_chunk_size(out, data.len());
+        }
+        if out.len() + data.len() + 2 <= buffers::SIZE {
+            out.extend_from_slice(&data);
+            if chunked {
+                out.extend_from_slice(b"\r\n");
+            }
+        } else {
+            self.large = data;
+            self.after = if chunked { b"\r\n" } else { b"" };
+        }
+    }
+
+    fn end(&mut self) {
+        self.body_is_done = true;
+        self.body = Body::Empty;
+        if self.delimiter == Delimiter::Chunked {
+            self.out.get_or_insert_with(Buffer::take).extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    /// Sends all that is here. An error is the client's end of the connection gone.
+    fn poll_send(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Result<(), ()>> {
+        let mut io = connection.io.borrow_mut();
+        loop {
+            let small = self.out.as_ref().map_or(&[][..], |out| &out[self.sent..]);
+            let slices = [IoSlice::new(small), IoSlice::new(&self.large), IoSlice::new(self.after)];
+            let stream = Pin::new(&mut io.stream);
+            let written = match (small.is_empty(), self.large.is_empty()) {
+                (true, true) if self.after.is_empty() => break,
+                (false, true) if self.after.is_empty() => ready!(stream.poll_write(cx, small)),
+                _ => ready!(stream.poll_write_vectored(cx, &slices)),
+            };
+            match written {
+                Ok(count) if count > 0 => self.advance(count),
+                _ => return Poll::Ready(Err(())),
+            }
+            connection.deadline.disarm();
+        }
+        Pin::new(&mut io.stream).poll_flush(cx).map_err(|_| ())
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        if let Some(out) = &self.out {
+            let small = count.min(out.len() - self.sent);
+            self.sent += small;
+            count -= small;
+            if self.sent == out.len() {
+                self.out = None;
+                self.sent = 0;
+            }
+        }
+        let large = count.min(self.large.len());
+        self.large = self.large.split_off(large);
+        self.after = &self.after[count - large..];
+    }
+
+    /// The client takes nothing: its time begins, or is over.
+    fn poll_stall(&mut self, cx: &mut Context<'_>, connection: &Connection, limits: &Limits) -> Poll<Result<(), Error>> {
+        if !connection.deadline.is_armed() {
+            connection.deadline.arm(limits.stall_timeout);
+        }
+        connection.deadline.poll(cx).map(|()| Err(Reason::ClientStalled.into()))
+    }
+}

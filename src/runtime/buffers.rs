@@ -1,0 +1,57 @@
+//! Read and write buffers, kept per thread and lent out only while there are bytes in them: an idle connection holds none.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+/// What a buffer holds when it is taken.
+pub const SIZE: usize = 16 << 10;
+/// How many a thread keeps.
+const KEPT: usize = 256;
+
+thread_local! {
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A byte vector that goes back to its thread's list when it is dropped. Empty when taken.
+#[derive(Debug)]
+pub struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// An empty buffer of [`SIZE`] bytes capacity.
+    #[must_use]
+    pub fn take() -> Self {
+        Self(FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(SIZE)))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.0);
+        // One that has grown for a large head is not kept: memory follows the present load.
+        if buffer.capacity() != SIZE {
+            return;
+        }
+        buffer.clear();
+        // The thread may be ending.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(buffer);
+            }
+        });
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}

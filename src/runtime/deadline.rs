@@ -1,0 +1,169 @@
+//! Deadlines as a stored instant and a coarse sweep, not a timer each.
+//!
+//! Arming one is a store. A task per thread looks at all of them every [`TICK`] and wakes those that are over, so that a
+//! deadline fires at most one tick late. They are for limits of a second and more.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often the sweep looks.
+pub const TICK: Duration = Duration::from_millis(200);
+
+thread_local! {
+    static ENTRIES: RefCell<Vec<Option<Rc<Entry>>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Entry {
+    at: Cell<Option<Instant>>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// One point in time after which its task is woken. Not armed when made.
+pub struct Deadline {
+    entry: Rc<Entry>,
+    slot: usize,
+}
+
+/// The deadline came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl Deadline {
+    /// A deadline that is not armed.
+    #[must_use]
+    pub fn new() -> Self {
+        let entry = Rc::new(Entry { at: Cell::new(None), waker: Cell::new(None) });
+        let slot = ENTRIES.with_borrow_mut(|entries| {
+            if let Some(slot) = FREE.with_borrow_mut(Vec::pop) {
+                entries[slot] = Some(Rc::clone(&entry));
+                return slot;
+            }
+            entries.push(Some(Rc::clone(&entry)));
+            entries.len() - 1
+        });
+        Self { entry, slot }
+    }
+
+    /// Fires once `after` has passed from now.
+    pub fn arm(&self, after: Duration) {
+        self.entry.at.set(Instant::now().checked_add(after));
+    }
+
+    /// Never fires, until armed again.
+    pub fn disarm(&self) {
+        self.entry.at.set(None);
+    }
+
+    /// Ready when it is over. Remembers the task either way, which [`wake_all`] may wake.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.entry.at.get().is_some_and(|at| at <= Instant::now()) {
+            return Poll::Ready(());
+        }
+        self.watch(cx);
+        Poll::Pending
+    }
+
+    /// Has the task woken by the sweep and by [`wake_all`], without reading the clock.
+    pub fn watch(&self, cx: &mut Context<'_>) {
+        let kept = match self.entry.waker.take() {
+            Some(waker) if waker.will_wake(cx.waker()) => waker,
+            _ => cx.waker().clone(),
+        };
+        self.entry.waker.set(Some(kept));
+    }
+
+    /// Whether it can fire.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.entry.at.get().is_some()
+    }
+
+    /// The future's output, unless `after` passes first.
+    ///
+    /// # Errors
+    /// [`Elapsed`].
+    pub async fn bound<F: Future>(&self, after: Duration, future: F) -> Result<F::Output, Elapsed> {
+        self.arm(after);
+        let mut future = pin!(future);
+        let result = poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll(cx).map(|()| Err(Elapsed)),
+        })
+        .await;
+        self.disarm();
+        result
+    }
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        // The thread may be ending, with its list gone before this.
+        let _ = ENTRIES.try_with(|entries| entries.borrow_mut()[self.slot] = None);
+        let _ = FREE.try_with(|free| free.borrow_mut().push(self.slot));
+    }
+}
+
+/// Wakes every task that waits on a deadline of this thread, so that it looks at what has changed for all.
+pub fn wake_all() {
+    wake(|_| true);
+}
+
+/// Wakes what is over, for ever.
+pub(super) async fn sweep() {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let now = tick.tick().await;
+        wake(|entry| entry.at.get().is_some_and(|at| at <= now));
+    }
+}
+
+fn wake(which: impl Fn(&Entry) -> bool) {
+    // Wakers run schedulers, never tasks; still they are called after the list is released.
+    let due: Vec<Waker> = ENTRIES.with_borrow(|entries| {
+        entries.iter().flatten().filter(|entry| which(entry)).filter_map(|entry| entry.waker.take()).collect()
+    });
+    for waker in due {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_fires_at_most_a_tick_late() {
+        let sweeping = sweep();
+        let begin = Instant::now();
+        let waiting = async {
+            let deadline = Deadline::new();
+            assert_eq!(deadline.bound(Duration::from_secs(3), std::future::pending::<()>()).await, Err(Elapsed));
+            begin.elapsed()
+        };
+        let took = tokio::select! { took = waiting => took, () = sweeping => unreachable!() };
+        assert!(took >= Duration::from_secs(3) && took <= Duration::from_secs(3) + TICK, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_are_used_again() {
+        let before = ENTRIES.with_borrow(Vec::len);
+        for _ in 0..10 {
+            drop((Deadline::new(), Deadline::new()));
+        }
+        assert!(ENTRIES.with_borrow(Vec::len) <= before + 2);
+    }
+}

@@ -1,0 +1,21 @@
+//! Whether this thread is on its way out: connections look at it between two requests.
+
+use std::cell::Cell;
+
+use super::deadline;
+
+thread_local! {
+    static DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether connections of this thread should end after the exchange at hand.
+#[must_use]
+pub fn is_draining() -> bool {
+    DRAINING.get()
+}
+
+/// Asks all connections of this thread to end, and wakes the idle ones.
+pub fn begin() {
+    DRAINING.set(true);
+    deadline::wake_all();
+}

@@ -1,0 +1,57 @@
+//! Idle connections to one endpoint: a thread's own, the freshest first.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::KeepAlive;
+use crate::http1::client::Connection;
+
+/// Idle connections, oldest first.
+pub(super) struct Pool {
+    idle: RefCell<Vec<(Instant, Connection)>>,
+    max: usize,
+    age: Duration,
+}
+
+impl Pool {
+    pub(super) fn new(keepalive: &KeepAlive) -> Self {
+        Self { idle: RefCell::new(Vec::new()), max: keepalive.max, age: keepalive.idle }
+    }
+
+    /// The connection used last, if it is young enough and nothing has come from the worker since.
+    pub(super) fn take(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some((since, connection)) = idle.pop() {
+            if since.elapsed() >= self.age {
+                // The rest is older still.
+                idle.clear();
+                return None;
+            }
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for later.
+    pub(super) fn put(&self, connection: Connection) {
+        if self.age.is_zero() || self.max == 0 {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() == self.max {
+            idle.remove(0);
+        }
+        idle.push((Instant::now(), connection));
+    }
+
+    /// Closes what has grown too old, so that a worker does not keep a thread for it.
+    pub(super) fn sweep(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let old = idle.iter().take_while(|(since, _)| since.elapsed() >= self.age).count();
+        idle.drain(..old);
+    }
+}
