@@ -1,0 +1,136 @@
+//! Name, help and labels of every family: the one list that dashboards and rules are written against.
+
+use prometheus::core::Collector;
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
+};
+
+use super::process::Process;
+
+/// From what feels instant to the longest default deadline.
+const SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+pub(super) struct Families {
+    pub(super) requests: IntCounterVec,
+    pub(super) request_seconds: HistogramVec,
+    pub(super) waiting_seconds: HistogramVec,
+    pub(super) waiting: IntGaugeVec,
+    pub(super) in_flight: IntGaugeVec,
+    pub(super) workers: IntGaugeVec,
+    pub(super) worker_seconds: HistogramVec,
+    pub(super) failures: IntCounterVec,
+    pub(super) retries: IntCounterVec,
+    pub(super) informational: IntCounterVec,
+    pub(super) connections: IntGaugeVec,
+    pub(super) handshakes: IntCounterVec,
+    pub(super) spool_bytes: IntGaugeVec,
+    pub(super) access_log_dropped: IntCounter,
+    pub(super) reloads: IntCounterVec,
+    pub(super) config_generation: IntGauge,
+    pub(super) headers_dropped: IntCounterVec,
+    pub(super) build_info: IntGaugeVec,
+}
+
+impl Families {
+    /// # Panics
+    /// A definition below is malformed or appears twice; nothing from outside has a part in that.
+    pub(super) fn register(registry: &Registry) -> Self {
+        Self::try_register(registry).expect("the definitions of the metrics are valid")
+    }
+
+    fn try_register(r: &Registry) -> Result<Self> {
+        add(r, Process::new()?)?;
+        Ok(Self {
+            requests: counters(
+                r,
+                "requests_total",
+                "Requests answered, by site, route, method and status.",
+                &["site", "route", "method", "status"],
+            )?,
+            request_seconds: histograms(
+                r,
+                "request_seconds",
+                "From the first byte of a request to the last byte of its answer.",
+                "route",
+            )?,
+            waiting_seconds: histograms(
+                r,
+                "waiting_seconds",
+                "How long requests waited for a worker to come free.",
+                "upstream",
+            )?,
+            waiting: gauges(r, "waiting", "Requests that wait for a worker now.", &["upstream"])?,
+            in_flight: gauges(r, "in_flight", "Workers that are busy with an exchange now.", &["upstream"])?,
+            workers: gauges(
+                r,
+                "workers",
+                "Exchanges the upstream may have in flight; absent when unlimited.",
+                &["upstream"],
+            )?,
+            worker_seconds: histograms(r, "worker_seconds", "How long exchanges kept a worker busy.", "upstream")?,
+            failures: counters(
+                r,
+                "failures_total",
+                "Exchanges that ended otherwise than with the app's answer; upstream is empty where none was involved.",
+                &["upstream", "reason"],
+            )?,
+            retries: counters(
+                r,
+                "retries_total",
+                "Requests sent again, by the failure that was the cause.",
+                &["upstream", "reason"],
+            )?,
+            informational: counters(
+                r,
+                "informational_total",
+                "Interim answers (1xx) taken from workers.",
+                &["upstream"],
+            )?,
+            connections: gauges(
+                r,
+                "connections",
+                "Client connections open now, by what they speak.",
+                &["listener", "protocol"],
+            )?,
+            handshakes: counters(r, "tls_handshakes_total", "TLS handshakes that ended.", &["version", "result"])?,
+            spool_bytes: gauges(r, "spool_bytes", "Bytes of bodies in the spool now.", &["where"])?,
+            access_log_dropped: add(
+                r,
+                IntCounter::new(
+                    "hostler_access_log_dropped_total",
+                    "Access log lines lost because the target was too slow or failed.",
+                )?,
+            )?,
+            reloads: counters(r, "config_reloads_total", "Reloads of the configuration.", &["result"])?,
+            config_generation: add(
+                r,
+                IntGauge::new("hostler_config_generation", "Which configuration since the start is in force.")?,
+            )?,
+            headers_dropped: counters(
+                r,
+                "headers_dropped_total",
+                "Header fields of clients that were removed.",
+                &["kind"],
+            )?,
+            build_info: gauges(r, "build_info", "Always 1; the version is in the label.", &["version"])?,
+        })
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+    add(registry, IntCounterVec::new(Opts::new(format!("hostler_{name}"), help), labels)?)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+    add(registry, IntGaugeVec::new(Opts::new(format!("hostler_{name}"), help), labels)?)
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, label: &str) -> Result<HistogramVec> {
+    let options = HistogramOpts::new(format!("hostler_{name}"), help).buckets(SECONDS.to_vec());
+    add(registry, HistogramVec::new(options, &[label])?)
+}

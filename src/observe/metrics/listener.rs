@@ -1,0 +1,149 @@
+//! What is counted per listener: connections, and the handshakes of all listeners together.
+
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use super::families::Families;
+
+/// What a connection speaks: the `protocol` of `hostler_connections`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Accepted, nothing read yet.
+    New,
+    /// In the TLS handshake.
+    Tls,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2.
+    H2,
+}
+
+impl Protocol {
+    const ALL: &'static [Self] = &[Self::New, Self::Tls, Self::H1, Self::H2];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Tls => "tls",
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+        }
+    }
+}
+
+/// The gauges of one listener.
+pub struct ListenerMetrics {
+    connections: [IntGauge; Protocol::ALL.len()],
+}
+
+impl ListenerMetrics {
+    pub(super) fn new(families: &Families, name: &str) -> Self {
+        let gauge = |i: usize| families.connections.with_label_values(&[name, Protocol::ALL[i].as_str()]);
+        Self { connections: std::array::from_fn(gauge) }
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub fn opened(self: &Arc<Self>, protocol: Protocol) -> ConnectionGuard {
+        self.gauge(protocol).inc();
+        ConnectionGuard { listener: Arc::clone(self), protocol }
+    }
+
+    fn gauge(&self, protocol: Protocol) -> &IntGauge {
+        &self.connections[protocol as usize]
+    }
+}
+
+/// An open connection, counted under what it speaks.
+#[must_use = "the connection is counted while this lives"]
+pub struct ConnectionGuard {
+    listener: Arc<ListenerMetrics>,
+    protocol: Protocol,
+}
+
+impl ConnectionGuard {
+    /// The connection speaks something else from now on.
+    pub fn becomes(&mut self, protocol: Protocol) {
+        self.listener.gauge(self.protocol).dec();
+        self.listener.gauge(protocol).inc();
+        self.protocol = protocol;
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.listener.gauge(self.protocol).dec();
+    }
+}
+
+/// The `version` of `hostler_tls_handshakes_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+    /// The handshake ended before one was agreed on.
+    Unknown,
+}
+
+impl HandshakeVersion {
+    const ALL: &'static [Self] = &[Self::V1_2, Self::V1_3, Self::Unknown];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_2 => "1.2",
+            Self::V1_3 => "1.3",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The `result` of `hostler_tls_handshakes_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeResult {
+    /// Completed with a certificate.
+    Full,
+    /// Completed with a ticket of an earlier one.
+    Resumed,
+    /// Ended by an error of either side.
+    Failed,
+    /// Not completed in time.
+    Timeout,
+}
+
+impl HandshakeResult {
+    const ALL: &'static [Self] = &[Self::Full, Self::Resumed, Self::Failed, Self::Timeout];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+pub(super) struct Handshakes {
+    counters: [[IntCounter; HandshakeResult::ALL.len()]; HandshakeVersion::ALL.len()],
+}
+
+impl Handshakes {
+    pub(super) fn new(family: &IntCounterVec) -> Self {
+        let counter = |version: usize, result: usize| {
+            family.with_label_values(&[HandshakeVersion::ALL[version].as_str(), HandshakeResult::ALL[result].as_str()])
+        };
+        Self { counters: std::array::from_fn(|version| std::array::from_fn(|result| counter(version, result))) }
+    }
+
+    pub(super) fn inc(&self, version: HandshakeVersion, result: HandshakeResult) {
+        self.counters[version as usize][result as usize].inc();
+    }
+}

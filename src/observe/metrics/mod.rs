@@ -1,0 +1,168 @@
+//! The metrics of the process, in Prometheus' words.
+//!
+//! Names and labels are public interface. Whoever counts per request holds a handle ([`RouteMetrics`],
+//! [`UpstreamMetrics`], [`ListenerMetrics`]) that was resolved when the configuration was compiled; no label is looked
+//! up on the way of a request. Handles are kept by name, so that a reload goes on counting. Labels come from the
+//! configuration or from closed sets, never from what a client sends.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
+
+use crate::error::Reason;
+
+mod families;
+mod listener;
+mod process;
+mod reasons;
+mod route;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol};
+pub use route::RouteMetrics;
+pub use upstream::UpstreamMetrics;
+
+use families::Families;
+use listener::Handshakes;
+use reasons::ReasonCounters;
+
+/// The `Content-Type` of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    routes: Mutex<HashMap<(String, String), Arc<RouteMetrics>>>,
+    upstreams: Mutex<HashMap<String, Arc<UpstreamMetrics>>>,
+    listeners: Mutex<HashMap<String, Arc<ListenerMetrics>>>,
+    failures: ReasonCounters,
+    handshakes: Handshakes,
+    headers_dropped: [IntCounter; HeaderKind::ALL.len()],
+    reloads_ok: IntCounter,
+    reloads_failed: IntCounter,
+    /// `hostler_spool_bytes{where="memory"}`
+    pub spool_memory: IntGauge,
+    /// `hostler_spool_bytes{where="disk"}`
+    pub spool_disk: IntGauge,
+    /// `hostler_access_log_dropped_total`
+    pub access_log_dropped: IntCounter,
+}
+
+/// Why a header field of a client was removed: the `kind` of `hostler_headers_dropped_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderKind {
+    /// An underscore in the name: CGI variables cannot tell it from a hyphen.
+    Underscore,
+    /// `X-Forwarded-*`, `Forwarded` and their kin from a peer that is not trusted.
+    Forwarded,
+    /// A header that only the app may send: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
+    Internal,
+    /// A header that the worker takes for something the edge has said: `Remote-User`, `Script-Name`, `Path-Info`.
+    Identity,
+}
+
+impl HeaderKind {
+    const ALL: &'static [Self] = &[Self::Underscore, Self::Forwarded, Self::Internal, Self::Identity];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Underscore => "underscore",
+            Self::Forwarded => "forwarded",
+            Self::Internal => "internal",
+            Self::Identity => "identity",
+        }
+    }
+}
+
+impl Metrics {
+    /// The metrics of this process; one per process.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let families = Families::register(&registry);
+        families.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Arc::new(Self {
+            routes: Mutex::default(),
+            upstreams: Mutex::default(),
+            listeners: Mutex::default(),
+            failures: ReasonCounters::new(&families.failures, ""),
+            handshakes: Handshakes::new(&families.handshakes),
+            headers_dropped: std::array::from_fn(|i| {
+                families.headers_dropped.with_label_values(&[HeaderKind::ALL[i].as_str()])
+            }),
+            reloads_ok: families.reloads.with_label_values(&["ok"]),
+            reloads_failed: families.reloads.with_label_values(&["failed"]),
+            spool_memory: families.spool_bytes.with_label_values(&["memory"]),
+            spool_disk: families.spool_bytes.with_label_values(&["disk"]),
+            access_log_dropped: families.access_log_dropped.clone(),
+            families,
+            registry,
+        })
+    }
+
+    /// The handle of a route; the same one for the same names.
+    #[must_use]
+    pub fn route(&self, site: &str, route: &str) -> Arc<RouteMetrics> {
+        kept(&self.routes, (site.to_owned(), route.to_owned()), || RouteMetrics::new(&self.families, site, route))
+    }
+
+    /// The handle of an upstream; the same one for the same name.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+        kept(&self.upstreams, name.to_owned(), || UpstreamMetrics::new(&self.families, name))
+    }
+
+    /// The handle of a listener; the same one for the same name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
+        kept(&self.listeners, name.to_owned(), || ListenerMetrics::new(&self.families, name))
+    }
+
+    /// Counts a failure of the client or of the edge: one with `upstream=""`.
+    pub fn failure(&self, reason: Reason) {
+        self.failures.inc(reason);
+    }
+
+    /// Counts a header field that was removed.
+    pub fn header_dropped(&self, kind: HeaderKind) {
+        self.headers_dropped[kind as usize].inc();
+    }
+
+    /// Counts a TLS handshake that has ended.
+    pub fn tls_handshake(&self, version: HandshakeVersion, result: HandshakeResult) {
+        self.handshakes.inc(version, result);
+    }
+
+    /// Notes the configuration that is in force, after the start and after every reload that succeeded.
+    pub fn config_in_force(&self, generation: u64) {
+        self.families.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reload.
+    pub fn config_reloaded(&self, succeeded: bool) {
+        if succeeded { &self.reloads_ok } else { &self.reloads_failed }.inc();
+    }
+
+    /// All of it in Prometheus' text format 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!("cannot write the metrics, the list is incomplete: {error}");
+        }
+        text
+    }
+}
+
+/// The handle kept under a name, made when there is none.
+fn kept<K: Hash + Eq, V>(handles: &Mutex<HashMap<K, Arc<V>>>, name: K, make: impl FnOnce() -> V) -> Arc<V> {
+    let mut handles = handles.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(handles.entry(name).or_insert_with(|| Arc::new(make())))
+}
