@@ -124,6 +124,8 @@ pub enum Finish {
 /// The names under which an exchange is counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RouteLabel {
+    /// Its place among the routes of the configuration in force, from 1; 0 is the label of what no route has taken.
+    pub index: usize,
     /// The site's name.
     pub site: Box<str>,
     /// The route's name.
@@ -170,6 +172,8 @@ pub struct Exchange {
     pub phase: Cell<Phase>,
     /// How long each phase took so far.
     pub timings: Cell<Timings>,
+    /// When the response began to be written to the client.
+    pub answered: Cell<Option<Instant>>,
     /// How often the request was sent again.
     pub retries: Cell<u32>,
     /// Bytes of the request body.
@@ -208,6 +212,7 @@ impl Exchange {
             status: Cell::new(0),
             phase: Cell::new(Phase::Receiving),
             timings: Cell::new(Timings::default()),
+            answered: Cell::new(None),
             retries: Cell::new(0),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
@@ -270,6 +275,10 @@ pub struct ExchangeGuard(pub Rc<Exchange>);
 
 impl Drop for ExchangeGuard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(Reason::Internal);
+            self.0.finish(Finish::Cut);
+        }
         self.0.finish(Finish::ClientGone);
     }
 }

@@ -266,6 +266,12 @@ impl ResponseBody {
         data
     }
 
+    /// Whether the worker keeps the connection open after this response.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.reusable
+    }
+
     /// After the end: the connection, when it can serve another exchange.
     #[must_use]
     pub fn into_connection(mut self) -> Option<Connection> {

@@ -4,4 +4,3 @@ pub mod access_log;
 pub mod json;
 pub mod log;
 pub mod metrics;
-pub mod request_id;

@@ -16,7 +16,6 @@ use crate::observe::metrics::UpstreamMetrics;
 use crate::runtime::Deadline;
 
 /// The slots of one upstream, shared by all threads.
-#[derive(Debug)]
 pub struct Gate {
     name: Box<str>,
     slots: Semaphore,
@@ -40,7 +39,6 @@ struct Size {
 const UNLIMITED: u32 = 1 << 20;
 
 /// One worker's slot. Dropping it frees the slot.
-#[derive(Debug)]
 pub struct Permit {
     gate: Arc<Gate>,
     since: Instant,
@@ -69,7 +67,7 @@ impl Gate {
         self.limit.store(room.limit, Ordering::Relaxed);
         self.timeout_ms.store(u64::try_from(room.timeout.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.hint.store(workers == Workers::Unset, Ordering::Relaxed);
-        self.metrics.workers.set(workers.slots().map_or(0, i64::from));
+        self.metrics.set_workers(workers.slots());
         let mut size = self.size.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if wanted > size.slots {
             self.grow(wanted - size.slots);

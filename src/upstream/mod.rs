@@ -15,7 +15,7 @@ pub mod spool;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use exchange::Client;
+pub use exchange::{Client, Outgoing};
 pub use gate::{Gate, Permit};
 
 use crate::config;
@@ -24,7 +24,6 @@ use crate::http1::client::Patience;
 use crate::observe::metrics::UpstreamMetrics;
 
 /// A named group of endpoints, compiled. What must be one for the process is behind an `Arc` that a reload carries over.
-#[derive(Debug)]
 pub struct Upstream {
     /// The key under `upstreams`.
     pub name: Arc<str>,

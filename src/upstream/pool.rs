@@ -48,6 +48,11 @@ impl Pool {
         idle.push((Instant::now(), connection));
     }
 
+    /// Closes all of them.
+    pub(super) fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes what has grown too old, so that a worker does not keep a thread for it.
     pub(super) fn sweep(&self) {
         let mut idle = self.idle.borrow_mut();

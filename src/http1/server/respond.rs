@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::{Limits, Terms};
@@ -25,6 +26,7 @@ pub(super) struct Written {
 /// Writes one response.
 pub(super) async fn write(connection: &Connection, limits: &Limits, exchange: &Exchange, response: Response, terms: Terms) -> Written {
     exchange.phase.set(Phase::Responding);
+    exchange.answered.set(Some(Instant::now()));
     let (mut head, body) = response.into_parts();
     let delimiter = delimiter(head.status, &body, terms);
     if head.status == StatusCode::NO_CONTENT {

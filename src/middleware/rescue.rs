@@ -1,0 +1,215 @@
+//! Turns every failure into an answer: the only table from reason to status.
+//!
+//! Below it layers fail with an [`Error`]; above it everything is infallible. Bytes that the edge refused come here as
+//! well ([`Request::refused`]), so that each failure has the same reason in log, metric, page and `Proxy-Status`
+//! (RFC 9209). The page is HTML for browsers, plain text for everybody else, and says nothing of the inside.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+
+use crate::error::{Error, Reason, Side};
+use crate::http::{Body, Exchange, Request, Response, Service};
+
+/// Adds [`Rescued`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RescueLayer;
+
+/// Answers what fails below.
+#[derive(Debug)]
+pub struct Rescued<S>(S);
+
+impl<S> tower::Layer<S> for RescueLayer {
+    type Service = Rescued<S>;
+
+    fn layer(&self, inner: S) -> Rescued<S> {
+        Rescued(inner)
+    }
+}
+
+impl<S: Service<Error = Error>> Service for Rescued<S> {
+    type Error = Infallible;
+
+    async fn call(&self, mut request: Request) -> Result<Response, Infallible> {
+        let exchange = std::rc::Rc::clone(&request.exchange);
+        let wants_html = wants_html(&request);
+        let result = match request.refused.take() {
+            Some(error) => Err(error),
+            None => self.0.call(request).await,
+        };
+        Ok(result.unwrap_or_else(|error| answer(&error, &exchange, wants_html)))
+    }
+}
+
+/// A row of the table: the status, the error type of RFC 9209, and a sentence for whoever sees the page.
+type Row = (StatusCode, &'static str, &'static str);
+
+/// The table.
+#[must_use]
+fn row(reason: Reason) -> Row {
+    use Reason as R;
+    use StatusCode as S;
+    const MALFORMED: &str = "http_request_error";
+    const OURS: &str = "proxy_internal_response";
+    match reason {
+        R::BadRequestLine
+        | R::BadTarget
+        | R::BadHeaderName
+        | R::BadHeaderValue
+        | R::BareLf
+        | R::ObsFold
+        | R::MissingHost
+        | R::BadHost
+        | R::BadContentLength
+        | R::BadTransferEncoding
+        | R::LengthConflict
+        | R::BadChunk
+        | R::BodyLengthMismatch => (S::BAD_REQUEST, MALFORMED, "The request could not be read."),
+        R::BadMethod => (S::NOT_IMPLEMENTED, MALFORMED, "This method is not supported."),
+        R::UnsupportedVersion => (S::HTTP_VERSION_NOT_SUPPORTED, MALFORMED, "This version of HTTP is not supported."),
+        R::UriTooLong => (S::URI_TOO_LONG, MALFORMED, "The address is too long."),
+        R::HeadersTooLarge | R::TooManyHeaders => {
+            (S::REQUEST_HEADER_FIELDS_TOO_LARGE, MALFORMED, "The request's header fields are too large. Deleting this site's cookies may help.")
+        }
+        R::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, MALFORMED, "What was sent is larger than this site takes."),
+        R::ExpectationFailed => (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here."),
+        R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
+        R::HeaderTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
+        R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
+        R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
+        R::ClientGone | R::ClientStalled => (S::BAD_REQUEST, MALFORMED, "The connection was lost before the request had arrived."),
+        R::QueueFull | R::QueueTimeout => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment."),
+        R::SpoolFull => (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment."),
+        R::SpoolFailed | R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong."),
+        R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),
+        R::BacklogFull => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment."),
+        R::ConnectRefused => (S::BAD_GATEWAY, "connection_refused", "The site is not running at the moment."),
+        R::SocketMissing | R::SocketPermission | R::ConnectFailed => {
+            (S::BAD_GATEWAY, "destination_unavailable", "The site is not running at the moment.")
+        }
+        R::NameNotResolved => (S::BAD_GATEWAY, "dns_error", "The site is not running at the moment."),
+        R::ConnectTimeout => (S::GATEWAY_TIMEOUT, "connection_timeout", "The site did not answer in time."),
+        R::ResetBeforeHead | R::EofBeforeHead => (S::BAD_GATEWAY, "connection_terminated", "The site ended before it had answered."),
+        R::EofInHead | R::EofInBody => (S::BAD_GATEWAY, "http_response_incomplete", "The site's answer was cut off."),
+        R::HeadTimeout => (S::GATEWAY_TIMEOUT, "http_response_timeout", "The site did not answer in time."),
+        R::IdleTimeout => (S::GATEWAY_TIMEOUT, "connection_read_timeout", "The site stopped in the middle of the exchange."),
+        R::BadHead | R::BadBody => (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read."),
+    }
+}
+
+/// Seconds after which a client may try again, where that is of use.
+fn retry_after(reason: Reason) -> Option<&'static str> {
+    matches!(
+        reason,
+        Reason::QueueFull | Reason::QueueTimeout | Reason::SpoolFull | Reason::ShuttingDown | Reason::BacklogFull
+    )
+    .then_some("5")
+}
+
+fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
+    let reason = error.reason;
+    exchange.fail(reason);
+    tell(error, exchange);
+    let (status, kind, sentence) = row(reason);
+    let id = exchange.id.get();
+    let id = id.as_ref().map_or("", |id| id.as_str());
+    let (text, media_type) = if wants_html {
+        (html(status, sentence, reason, id), "text/html; charset=utf-8")
+    } else {
+        (plain(status, sentence, reason, id), "text/plain; charset=utf-8")
+    };
+    let mut response = Response::new(Body::Full(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(&format!("hostler; error={kind}; details=\"{reason}\"")) {
+        headers.insert("proxy-status", value);
+    }
+    if let Some(seconds) = retry_after(reason) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    response
+}
+
+/// The operator hears of what is the edge's; the worker's failures have been told where they happened, and the client's
+/// stand in the access log.
+fn tell(error: &Error, exchange: &Exchange) {
+    let id = exchange.id.get();
+    let request_id = id.as_ref().map_or("", |id| id.as_str());
+    match error.reason.side() {
+        Side::Edge => tracing::warn!(request_id, reason = error.reason.as_str(), "{error}"),
+        Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
+    }
+}
+
+/// Whether HTML is asked for by name: browsers do, programs do not.
+fn wants_html(request: &Request) -> bool {
+    request.headers.get_all(header::ACCEPT).iter().any(|value| value.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")))
+}
+
+fn plain(status: StatusCode, sentence: &str, reason: Reason, id: &str) -> String {
+    let mut text = format!("{} {}\n{sentence}\nreason: {reason}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
+    if !id.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "request: {id}");
+    }
+    text
+}
+
+fn html(status: StatusCode, sentence: &str, reason: Reason, id: &str) -> String {
+    let title = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or(""));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title>\n<style>body{{font:1.1em/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}}\
+         small{{color:#666}}</style></head>\n<body><h1>{title}</h1>\n<p>{sentence}</p>\n<p><small>reason: {reason}<br>request: {id}</small></p>\n\
+         </body>\n</html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_an_error_status() {
+        for reason in Reason::ALL {
+            let (status, _, sentence) = row(*reason);
+            assert!(status.is_client_error() || status.is_server_error(), "{reason}");
+            assert!(sentence.ends_with('.'), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_side_decides_the_class_of_the_status() {
+        for reason in Reason::ALL {
+            let (status, ..) = row(*reason);
+            match reason.side() {
+                Side::Client => assert!(status.is_client_error() || matches!(status.as_u16(), 501 | 505), "{reason}"),
+                Side::Edge | Side::Upstream => assert!(status.is_server_error(), "{reason}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_statuses_that_operators_build_on() {
+        for (reason, status) in [
+            (Reason::QueueTimeout, 503),
+            (Reason::QueueFull, 503),
+            (Reason::SocketMissing, 502),
+            (Reason::ConnectRefused, 502),
+            (Reason::HeadTimeout, 504),
+            (Reason::EofBeforeHead, 502),
+            (Reason::BacklogFull, 503),
+            (Reason::BodyTooLarge, 413),
+            (Reason::UriTooLong, 414),
+            (Reason::HeadersTooLarge, 431),
+            (Reason::UnknownHost, 421),
+            (Reason::SpoolFull, 503),
+        ] {
+            assert_eq!(row(reason).0.as_u16(), status, "{reason}");
+        }
+    }
+}

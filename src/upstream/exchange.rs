@@ -1,0 +1,218 @@
+//! One request of ours to one of the workers, from the gate to the response head.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap};
+use http::Method;
+use tokio::time::Instant;
+
+use super::detach::Detachable;
+use super::pool::Pool;
+use super::pump::{self, Passage, Rest};
+use super::spool::{Budget, Share, Spooled};
+use super::{Endpoint, Permit, Upstream, connect, forwarded};
+use crate::error::{Error, Reason, Retry};
+use crate::http::{Body, Exchange, Phase, Response, Target, fields};
+use crate::http1::client::{self, Connection};
+use crate::http1::response::ResponseHead;
+use crate::observe::metrics::{HeaderKind, Metrics};
+use crate::runtime::buffers::Buffer;
+
+/// A thread's way to an upstream: the shared part, and connections of its own.
+pub struct Client {
+    upstream: Arc<Upstream>,
+    pools: Vec<Pool>,
+    /// Where the next exchange begins to look: endpoints take turns.
+    turn: Cell<usize>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+}
+
+/// A request that is wholly here.
+pub struct Outgoing {
+    /// The method, as received.
+    pub method: Method,
+    /// Path and query, as received.
+    pub target: Target,
+    /// The client's fields; what may not pass is dropped while they are written.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Option<Rc<Spooled>>,
+    /// Whose it is.
+    pub exchange: Rc<Exchange>,
+    /// What its response may take of the spool; `None`: it is passed on without read-ahead.
+    pub share: Option<Share>,
+}
+
+impl Client {
+    /// A client without connections.
+    #[must_use]
+    pub fn new(upstream: Arc<Upstream>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
+        let pools = upstream.endpoints.iter().map(|_| Pool::new(&upstream.keepalive)).collect();
+        Self { upstream, pools, turn: Cell::new(0), budget, metrics }
+    }
+
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Closes idle connections that have grown too old.
+    pub fn sweep(&self) {
+        self.pools.iter().for_each(Pool::sweep);
+    }
+
+    /// Waits for a worker and brings its answer. When the caller goes away meanwhile, the place in the waiting room is
+    /// given up at once, but a worker that has the request keeps its slot until it is done.
+    ///
+    /// # Errors
+    /// The named reason of what kept the worker from answering.
+    pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
+        let exchange = Rc::clone(&outgoing.exchange);
+        exchange.phase.set(Phase::Waiting);
+        let arrived = Instant::now();
+        let entered = self.upstream.gate.enter().await;
+        exchange.time(|timings| timings.wait = arrived.elapsed());
+        let permit = entered.inspect_err(|error| self.upstream.metrics.failure(error.reason))?;
+        Detachable::new(Rc::clone(self).dispatch(outgoing, permit), self.upstream.abandon).await
+    }
+
+    /// With a slot: one attempt, and more where that is safe.
+    async fn dispatch(self: Rc<Self>, outgoing: Outgoing, permit: Permit) -> Result<Response, Error> {
+        let mut head = Buffer::take();
+        self.write_head(&mut head, &outgoing);
+        let mut attempt = 0;
+        loop {
+            let endpoint = self.next_endpoint();
+            let error = match self.attempt(endpoint, &head, &outgoing).await {
+                Ok(response) => {
+                    let rest = Rest { client: Rc::clone(&self), endpoint, exchange: Rc::clone(&outgoing.exchange), _permit: permit };
+                    return Ok(self.response(response, rest, &outgoing));
+                }
+                Err(error) => error,
+            };
+            self.failed(&error, endpoint, &outgoing.exchange);
+            if attempt == self.upstream.retry_attempts || !self.may_repeat(&error, &outgoing) {
+                return Err(error);
+            }
+            // What made one idle connection stale has made the others stale as well.
+            self.pools[endpoint].clear();
+            attempt += 1;
+            self.upstream.metrics.retry(error.reason);
+            outgoing.exchange.retries.set(attempt);
+        }
+    }
+
+    async fn attempt(&self, endpoint: usize, head: &[u8], outgoing: &Outgoing) -> Result<client::Response, Error> {
+        let exchange = &outgoing.exchange;
+        let connection = match self.pools[endpoint].take() {
+            Some(connection) => connection,
+            None => self.connect(endpoint, exchange).await?,
+        };
+        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&self.endpoint(endpoint).name));
+        exchange.phase.set(Phase::Working);
+        let sent = Instant::now();
+        let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
+        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        exchange.time(|timings| timings.head = sent.elapsed());
+        response
+    }
+
+    async fn connect(&self, endpoint: usize, exchange: &Exchange) -> Result<Connection, Error> {
+        exchange.phase.set(Phase::Connecting);
+        let begun = Instant::now();
+        let endpoint = self.endpoint(endpoint);
+        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.name));
+        let socket = connect::connect(&endpoint.address, self.upstream.connect_timeout).await;
+        exchange.time(|timings| timings.connect += begun.elapsed());
+        socket.map(Connection::new)
+    }
+
+    fn endpoint(&self, index: usize) -> &Endpoint {
+        &self.upstream.endpoints[index]
+    }
+
+    fn next_endpoint(&self) -> usize {
+        let turn = self.turn.get();
+        self.turn.set((turn + 1) % self.pools.len());
+        turn
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>, outgoing: &Outgoing) {
+        let has_content = !matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+        let length = match &outgoing.body {
+            Some(body) => Some(body.length()),
+            None => has_content.then_some(0),
+        };
+        let own = |out: &mut Vec<u8>| {
+            forwarded::append(out, &outgoing.exchange);
+            if self.upstream.keepalive.idle.is_zero() {
+                out.extend_from_slice(b"connection: close\r\n");
+            }
+        };
+        let dropped = |why| match why {
+            fields::Dropped::Underscore => self.metrics.header_dropped(HeaderKind::Underscore),
+            fields::Dropped::Forged => self.metrics.header_dropped(HeaderKind::Forwarded),
+            fields::Dropped::Hop => {}
+        };
+        client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
+    }
+
+    fn response(&self, response: client::Response, rest: Rest, outgoing: &Outgoing) -> Response {
+        if response.interim > 0 {
+            self.upstream.metrics.informational.inc_by(u64::from(response.interim));
+        }
+        let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
+        let (passage, share) = match outgoing.share {
+            Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
+            _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
+        };
+        let mut response = Response::new(pump::body(body, rest, passage, share, &self.budget));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// Counts and tells a failure of the exchange with a worker.
+    pub(super) fn failed(&self, error: &Error, endpoint: usize, exchange: &Exchange) {
+        self.upstream.metrics.failure(error.reason);
+        tracing::warn!(
+            upstream = %self.upstream.name,
+            endpoint = %self.endpoint(endpoint).name,
+            request_id = exchange.id.get().as_ref().map_or("", |id| id.as_str()),
+            reason = error.reason.as_str(),
+            "{error}"
+        );
+    }
+
+    /// Whether the request may be sent again after this failure.
+    fn may_repeat(&self, error: &Error, outgoing: &Outgoing) -> bool {
+        match (error.retry, error.reason) {
+            (Retry::Never, _) | (_, Reason::SocketPermission | Reason::NameNotResolved) => false,
+            // At once, and at the same closed door, another try would meet the same.
+            (
+                Retry::Unsent,
+                Reason::ConnectRefused | Reason::SocketMissing | Reason::BacklogFull | Reason::ConnectTimeout | Reason::ConnectFailed,
+            ) => self.pools.len() > 1,
+            (Retry::Unsent, _) => true,
+            // The worker has it and may still be at it.
+            (Retry::IfIdempotent, Reason::HeadTimeout | Reason::IdleTimeout) => false,
+            // RFC 9110, 9.2.2.
+            (Retry::IfIdempotent, _) => outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key"),
+        }
+    }
+
+    /// Keeps a connection whose exchange has ended well.
+    pub(super) fn keep(&self, endpoint: usize, connection: Connection) {
+        self.pools[endpoint].put(connection);
+    }
+}
+
+/// Whether the app wants its bytes passed on as they come.
+fn wants_to_stream(headers: &HeaderMap) -> bool {
+    let is_events = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream")));
+    is_events || headers.get("x-accel-buffering").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"))
+}

@@ -1,0 +1,132 @@
+//! What is left of an exchange once the response head is on its way up: the body, the connection, the worker's slot.
+//!
+//! A small body that came with the head needs nothing more. For every other one a task of its own reads at the
+//! worker's speed into a pipe, so that the worker is free as soon as it has written its last byte, whoever reads.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Permit;
+use super::exchange::Client;
+use super::spool::{self, Budget, Share};
+use crate::error::Error;
+use crate::http::{Body, Exchange};
+use crate::http1::client::ResponseBody;
+use crate::runtime::Deadline;
+
+/// Memory of a response that is passed on as it comes, without read-ahead.
+const STREAM: Share = Share { memory: 64 << 10, disk: 0 };
+
+/// How a response is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// At the worker's speed, into the spool.
+    ReadAhead,
+    /// At the client's speed: an event stream, or what the app or the route wants unbuffered.
+    Stream,
+}
+
+/// Everything that ends with the exchange.
+pub(super) struct Rest {
+    pub(super) client: Rc<Client>,
+    pub(super) endpoint: usize,
+    pub(super) exchange: Rc<Exchange>,
+    /// Freed with this.
+    pub(super) _permit: Permit,
+}
+
+/// The body for the layers above. Takes over the connection and the slot.
+pub(super) fn body(mut body: ResponseBody, rest: Rest, passage: Passage, share: Share, budget: &std::sync::Arc<Budget>) -> Body {
+    if let Some(here) = body.take_here() {
+        end(body, rest);
+        return if here.is_empty() { Body::Empty } else { Body::Full(here) };
+    }
+    let share = if passage == Passage::Stream { STREAM } else { share };
+    let (writer, reader) = spool::pipe(body.remaining(), share, budget);
+    tokio::task::spawn_local(pump(body, writer, rest, passage));
+    Body::Stream(Box::new(reader))
+}
+
+async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, passage: Passage) {
+    let begun = Instant::now();
+    let result = match copy(&mut body, &writer, passage).await {
+        Ok(result) => result,
+        Err(spool::Gone) => {
+            drop(writer);
+            // A stream may never end by itself: closing makes the worker's next write fail.
+            if passage == Passage::ReadAhead {
+                drain(body, rest).await;
+            }
+            return;
+        }
+    };
+    rest.exchange.time(|timings| timings.body = begun.elapsed());
+    if let Err(error) = &result {
+        rest.client.failed(error, rest.endpoint, &rest.exchange);
+    }
+    let is_whole = result.is_ok();
+    writer.end(result);
+    if is_whole {
+        end(body, rest);
+    }
+}
+
+/// From the worker to the pipe, to the end of the body.
+async fn copy(body: &mut ResponseBody, writer: &spool::Writer, passage: Passage) -> Result<Result<(), Error>, spool::Gone> {
+    loop {
+        match next(body, writer, passage).await? {
+            Ok(Some(data)) => writer.push(data).await?,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// The next piece. While nothing comes from a stream, its reader is watched.
+async fn next(body: &mut ResponseBody, writer: &spool::Writer, passage: Passage) -> Result<Result<Option<Bytes>, Error>, spool::Gone> {
+    let mut data = pin!(body.data());
+    poll_fn(|cx| match data.as_mut().poll(cx) {
+        Poll::Ready(data) => Poll::Ready(Ok(data)),
+        Poll::Pending if passage == Passage::Stream => writer.poll_gone(cx).map(|()| Err(spool::Gone)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+/// The client has gone; the worker still writes. It is let finish, within bounds, so that its slot is not given to
+/// another request while it is busy.
+async fn drain(mut body: ResponseBody, rest: Rest) {
+    let abandon = rest.client.upstream().abandon;
+    let drained = async {
+        while let Ok(Some(_)) = body.data().await {}
+        body
+    };
+    if let Ok(body) = Deadline::new().bound(abandon, drained).await {
+        end(body, rest);
+    }
+}
+
+/// After the last byte of the body: the connection goes back to the pool, or the slot waits until the worker has closed.
+fn end(body: ResponseBody, rest: Rest) {
+    if !body.is_end() {
+        return;
+    }
+    if body.is_reusable() {
+        if let Some(connection) = body.into_connection() {
+            rest.client.keep(rest.endpoint, connection);
+        }
+        return;
+    }
+    // A worker that closes is busy until it has: it runs the app's `close()` after its last byte.
+    let limit: Duration = rest.client.upstream().abandon;
+    tokio::task::spawn_local(async move {
+        body.closed(limit).await;
+        drop(rest);
+    });
+}

@@ -1,0 +1,115 @@
+//! The file of one spooled body: without a name from the start, so that nothing is left behind however we end.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::error::{Error, Reason};
+
+/// The most that is read at once.
+const PIECE: u64 = 256 << 10;
+
+/// Makes a file without a name in `folder`.
+async fn create(folder: PathBuf) -> io::Result<Arc<File>> {
+    join(spawn_blocking(move || unnamed(&folder))).await.map(Arc::new)
+}
+
+fn unnamed(folder: &std::path::Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
+    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        // A file system without O_TMPFILE (overlayfs before Linux 6.3, NFS): a name for a moment.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => named_for_a_moment(folder),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn named_for_a_moment(folder: &std::path::Path) -> io::Result<File> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!(".hostler-spool-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = folder.join(name);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)?;
+    std::fs::remove_file(&path)?;
+    Ok(file.into())
+}
+
+/// The file of one body, made when it is first written to.
+#[derive(Debug, Default)]
+pub(super) struct SpoolFile(Option<Arc<File>>);
+
+impl SpoolFile {
+    /// The open file, if there is one.
+    pub(super) fn handle(&self) -> Option<Arc<File>> {
+        self.0.clone()
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    pub(super) fn keep(&mut self, file: Arc<File>) {
+        self.0 = Some(file);
+    }
+}
+
+/// Writes all of `bytes` at `offset`, into `file` or into a new one in `folder`. Gives file and bytes back.
+pub(super) async fn write<B>(file: Option<Arc<File>>, folder: PathBuf, bytes: B, offset: u64) -> Result<(Arc<File>, B), Error>
+where
+    B: AsRef<[u8]> + Send + 'static,
+{
+    let written = async {
+        let file = match file {
+            Some(file) => file,
+            None => create(folder).await?,
+        };
+        join(spawn_blocking(move || file.write_all_at(bytes.as_ref(), offset).map(|()| (file, bytes)))).await
+    };
+    written.await.map_err(failed)
+}
+
+/// Reads a file in pieces, without blocking the thread.
+#[derive(Debug, Default)]
+pub(super) struct PieceReader {
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl PieceReader {
+    /// The bytes at `start`, some of them, before `end`. A read under way is finished first, so that between two polls
+    /// `start` may not change; `end` may grow.
+    pub(super) fn poll(&mut self, file: &Arc<File>, start: u64, end: u64, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        let reading = self.reading.get_or_insert_with(|| {
+            let file = Arc::clone(file);
+            let length = usize::try_from((end - start).min(PIECE)).unwrap_or(0);
+            spawn_blocking(move || {
+                let mut piece = vec![0; length];
+                file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
+            })
+        });
+        let read = ready!(std::pin::Pin::new(reading).poll(cx));
+        self.reading = None;
+        Poll::Ready(read.unwrap_or_else(|join| Err(io::Error::other(join))).map_err(failed))
+    }
+}
+
+async fn join<T>(handle: JoinHandle<io::Result<T>>) -> io::Result<T> {
+    handle.await.unwrap_or_else(|join| Err(io::Error::other(join)))
+}
+
+fn failed(source: io::Error) -> Error {
+    let reason = match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => Reason::SpoolFull,
+        _ => Reason::SpoolFailed,
+    };
+    Error::new(reason).source(source).detail("the spool file in `spool.dir`")
+}

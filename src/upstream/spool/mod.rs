@@ -1,0 +1,23 @@
+//! Bodies held at the edge, so that neither a slow sender nor a slow reader holds a worker.
+//!
+//! [`receive`] takes a request body whole before a worker is touched; [`pipe`] lets a response be read at the worker's
+//! speed and sent on as it comes. Both keep a little in memory and the rest in an unlinked file, within one
+//! [`Budget`] for the process. Files are read and written on the runtime's threads for disk.
+
+mod budget;
+mod file;
+mod pipe;
+mod request;
+
+pub use budget::Budget;
+pub use pipe::{Gone, Reader, Writer, pipe};
+pub use request::{Spooled, receive};
+
+/// How much one body may take of the budget.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    /// Bytes in memory.
+    pub memory: u64,
+    /// Bytes in a file.
+    pub disk: u64,
+}

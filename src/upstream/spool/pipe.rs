@@ -1,0 +1,321 @@
+//! A response on its way from a fast worker to a slow client: read-ahead, never delay.
+//!
+//! The writer is the task that reads from the worker, the reader is the body that the client's connection polls; both
+//! run in one thread. Bytes are there for the reader the moment they are written. What it does not take goes first to
+//! memory, then to a file; when both are full the writer waits.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use super::Share;
+use super::budget::{Budget, Lease};
+use super::file::{self, PieceReader, SpoolFile};
+use crate::error::Error;
+use crate::http::Source;
+
+/// A pipe for a body of `length` bytes, where that is known.
+#[must_use]
+pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer, Reader) {
+    let shared = Rc::new(RefCell::new(Shared {
+        queue: VecDeque::new(),
+        queued: 0,
+        file: SpoolFile::default(),
+        start: 0,
+        end: 0,
+        result: None,
+        reader_is_gone: false,
+        reader: None,
+        writer: None,
+        lease: Lease::new(Arc::clone(budget)),
+    }));
+    (Writer { shared: Rc::clone(&shared), share }, Reader { shared, pieces: PieceReader::default(), length })
+}
+
+/// Bytes in the order of their age: `queue`, then the file from `start` to `end`.
+struct Shared {
+    queue: VecDeque<Bytes>,
+    queued: u64,
+    file: SpoolFile,
+    start: u64,
+    end: u64,
+    /// Set when the writer is done.
+    result: Option<Result<(), Error>>,
+    reader_is_gone: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    lease: Lease,
+}
+
+/// The reader is gone: nobody wants the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// The end that the worker's bytes go into.
+pub struct Writer {
+    shared: Rc<RefCell<Shared>>,
+    share: Share,
+}
+
+/// The end that the client's connection reads.
+pub struct Reader {
+    shared: Rc<RefCell<Shared>>,
+    pieces: PieceReader,
+    length: Option<u64>,
+}
+
+/// Where the next bytes go.
+enum Room {
+    Memory,
+    Disk,
+    None,
+}
+
+impl Writer {
+    /// Hands bytes to the reader. Waits only when memory and disk are full.
+    ///
+    /// # Errors
+    /// [`Gone`]. A file that cannot be written ends the pipe with that error, which the reader gets.
+    pub async fn push(&self, data: Bytes) -> Result<(), Gone> {
+        loop {
+            match self.room(data.len() as u64)? {
+                Room::Memory => {
+                    let mut shared = self.shared.borrow_mut();
+                    shared.queued += data.len() as u64;
+                    shared.queue.push_back(data);
+                    wake(&mut shared.reader);
+                    return Ok(());
+                }
+                Room::Disk => return self.spill(data).await,
+                Room::None => self.changed().await,
+            }
+        }
+    }
+
+    fn room(&self, length: u64) -> Result<Room, Gone> {
+        let shared = &mut *self.shared.borrow_mut();
+        if shared.reader_is_gone {
+            return Err(Gone);
+        }
+        // Memory again only when the file has been read to its end: bytes keep their order.
+        let in_order = shared.start == shared.end;
+        // An empty queue always takes one piece, so that a full budget slows the body but never stops it.
+        if in_order && (shared.queue.is_empty() || shared.queued + length <= self.share.memory) {
+            let leased = shared.lease.take_memory(length);
+            if leased || shared.queue.is_empty() {
+                return Ok(Room::Memory);
+            }
+        }
+        let fits = shared.end + length <= self.share.disk;
+        Ok(if fits && shared.lease.take_disk(length) { Room::Disk } else { Room::None })
+    }
+
+    async fn spill(&self, data: Bytes) -> Result<(), Gone> {
+        let (file, folder, offset) = {
+            let shared = self.shared.borrow();
+            (shared.file.handle(), shared.lease.budget().folder(), shared.end)
+        };
+        let length = data.len() as u64;
+        let written = file::write(file, folder, data, offset).await;
+        let mut shared = self.shared.borrow_mut();
+        match written {
+            Ok((file, _)) => {
+                shared.file.keep(file);
+                shared.end += length;
+                wake(&mut shared.reader);
+                Ok(())
+            }
+            Err(error) => {
+                shared.result = Some(Err(error));
+                wake(&mut shared.reader);
+                Err(Gone)
+            }
+        }
+    }
+
+    /// Waits for the reader's next step, or for any other reason to look again.
+    async fn changed(&self) {
+        let mut asked = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut asked, true) {
+                return Poll::Ready(());
+            }
+            self.shared.borrow_mut().writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ready when the reader is gone.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.shared.borrow_mut();
+        if shared.reader_is_gone {
+            return Poll::Ready(());
+        }
+        shared.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Says how the body ended.
+    pub fn end(self, result: Result<(), Error>) {
+        let mut shared = self.shared.borrow_mut();
+        if shared.result.is_none() {
+            shared.result = Some(result);
+        }
+        wake(&mut shared.reader);
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+impl Reader {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let shared = &mut *self.shared.borrow_mut();
+        if let Some(data) = shared.queue.pop_front() {
+            shared.queued -= data.len() as u64;
+            shared.lease.give_memory(data.len() as u64);
+            wake(&mut shared.writer);
+            return Poll::Ready(Some(Ok(data)));
+        }
+        if let Some(file) = shared.file.handle().filter(|_| shared.start < shared.end) {
+            let piece = match ready!(self.pieces.poll(&file, shared.start, shared.end, cx)) {
+                Ok(piece) => piece,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+            shared.start += piece.len() as u64;
+            if shared.start == shared.end && shared.lease.disk() == shared.end {
+                // Read to its end, and nothing more is being written: the next bytes go to memory again.
+                shared.file.forget();
+                (shared.start, shared.end) = (0, 0);
+                shared.lease.give_disk();
+            }
+            wake(&mut shared.writer);
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match shared.result.take() {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                shared.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Source for Reader {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let next = ready!(self.poll_next(cx));
+        if let (Some(Ok(data)), Some(length)) = (&next, &mut self.length) {
+            *length = length.saturating_sub(data.len() as u64);
+        }
+        Poll::Ready(next)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.length
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut shared = self.shared.borrow_mut();
+        shared.reader_is_gone = true;
+        shared.queue.clear();
+        let queued = std::mem::take(&mut shared.queued);
+        shared.lease.give_memory(queued);
+        wake(&mut shared.writer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::error::Reason;
+    use crate::http::Body;
+
+    fn budget(memory: u64, disk: u64) -> Arc<Budget> {
+        Budget::new(&config::Spool { dir: std::env::temp_dir(), memory, disk })
+    }
+
+    fn piece(number: u8) -> Bytes {
+        Bytes::from(vec![number; 10])
+    }
+
+    async fn write_all(writer: Writer, count: u8) {
+        for number in 0..count {
+            writer.push(piece(number)).await.unwrap();
+        }
+        writer.end(Ok(()));
+    }
+
+    async fn read_all(reader: Reader) -> Vec<u8> {
+        let mut body = Body::Stream(Box::new(reader));
+        let mut all = Vec::new();
+        while let Some(data) = body.data().await {
+            all.extend_from_slice(&data.unwrap());
+            // The writer runs between two reads, so that every mixture of memory and file occurs.
+            tokio::task::yield_now().await;
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn bytes_keep_their_order_through_memory_and_file() {
+        let expected: Vec<u8> = (0..100).flat_map(|number| piece(number).to_vec()).collect();
+        for (memory, disk) in [(10_000, 0), (10, 10_000), (35, 40), (0, 0), (0, 10_000), (10, 10)] {
+            let budget = budget(100_000, 100_000);
+            let (writer, reader) = pipe(None, Share { memory, disk }, &budget);
+            let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
+            assert_eq!(all, expected, "memory {memory}, disk {disk}");
+            assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fast_writer_is_free_before_a_slow_reader_has_begun() {
+        let budget = budget(100_000, 100_000);
+        let (writer, reader) = pipe(Some(1000), Share { memory: 50, disk: 10_000 }, &budget);
+        write_all(writer, 100).await;
+        assert_eq!(budget.memory_used(), 50);
+        assert_eq!(read_all(reader).await.len(), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_full_budget_slows_the_writer_and_stops_nobody() {
+        let budget = budget(0, 0);
+        let (writer, reader) = pipe(None, Share { memory: 1000, disk: 1000 }, &budget);
+        let ((), all) = tokio::join!(write_all(writer, 20), read_all(reader));
+        assert_eq!(all.len(), 200);
+    }
+
+    #[tokio::test]
+    async fn the_writer_learns_that_the_reader_has_gone() {
+        let (writer, reader) = pipe(None, Share { memory: 10, disk: 0 }, &budget(100, 100));
+        writer.push(piece(1)).await.unwrap();
+        let waiting = writer.push(piece(2));
+        let leaving = async { drop(reader) };
+        let (pushed, ()) = tokio::join!(waiting, leaving);
+        assert_eq!(pushed, Err(Gone));
+    }
+
+    #[tokio::test]
+    async fn a_cut_body_is_not_taken_for_a_whole_one() {
+        let (writer, reader) = pipe(None, Share { memory: 100, disk: 0 }, &budget(100, 100));
+        writer.push(piece(1)).await.unwrap();
+        writer.end(Err(Reason::EofInBody.into()));
+        let mut body = Body::Stream(Box::new(reader));
+        assert!(body.data().await.unwrap().is_ok());
+        assert_eq!(body.data().await.unwrap().unwrap_err().reason, Reason::EofInBody);
+    }
+}

@@ -1,0 +1,241 @@
+//! A request body, received whole before a worker is touched.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+
+use super::Share;
+use super::budget::{Budget, Lease};
+use super::file::{self, PieceReader, SpoolFile};
+use crate::error::{Error, Reason};
+use crate::http::{Body, Source};
+
+/// A whole request body. Can be sent any number of times.
+#[derive(Debug)]
+pub struct Spooled {
+    /// The bytes behind those in the file; all of them when there is no file.
+    memory: Bytes,
+    file: SpoolFile,
+    in_file: u64,
+    /// Gives the budget back when the last sender is done.
+    _lease: Lease,
+}
+
+/// Reads `body` to its end. `limit` bounds its length, `share` what it may take of the budget.
+///
+/// # Errors
+/// [`Reason::BodyTooLarge`] (before a byte is read where the length is known), [`Reason::SpoolFull`],
+/// [`Reason::SpoolFailed`], or what the client did.
+pub async fn receive(mut body: Body, limit: u64, share: Share, budget: &Arc<Budget>) -> Result<Option<Rc<Spooled>>, Error> {
+    if matches!(body, Body::Empty) {
+        return Ok(None);
+    }
+    let mut receiving = Receiving::new(limit, share, budget);
+    receiving.check(body.remaining().unwrap_or(0))?;
+    while let Some(data) = body.data().await {
+        receiving.push(&data?).await?;
+    }
+    receiving.finish().await.map(|spooled| Some(Rc::new(spooled)))
+}
+
+struct Receiving {
+    limit: u64,
+    share: Share,
+    /// What is in memory: the whole body, or what is to be written next.
+    buffer: Vec<u8>,
+    leased: u64,
+    file: SpoolFile,
+    in_file: u64,
+    lease: Lease,
+}
+
+impl Receiving {
+    fn new(limit: u64, share: Share, budget: &Arc<Budget>) -> Self {
+        Self {
+            limit,
+            share,
+            buffer: Vec::new(),
+            leased: 0,
+            file: SpoolFile::default(),
+            in_file: 0,
+            lease: Lease::new(Arc::clone(budget)),
+        }
+    }
+
+    /// Whether `more` bytes may still come.
+    fn check(&self, more: u64) -> Result<(), Error> {
+        let length = self.in_file + self.buffer.len() as u64 + more;
+        if length <= self.limit {
+            return Ok(());
+        }
+        Err(Error::new(Reason::BodyTooLarge).detail(format!("the limit is {} bytes: see `body_limit`", self.limit)))
+    }
+
+    async fn push(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.check(data.len() as u64)?;
+        if !self.has_room(data.len()) {
+            self.flush().await?;
+        }
+        // After a flush the buffer's memory is leased or, when the budget has none left, goes with this piece.
+        self.has_room(data.len());
+        self.buffer.extend_from_slice(data);
+        if self.leased < self.buffer.len() as u64 {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the buffer can take `more` bytes within its share and the budget.
+    fn has_room(&mut self, more: usize) -> bool {
+        let length = self.buffer.len() + more;
+        if length as u64 <= self.leased {
+            return true;
+        }
+        if length as u64 > self.share.memory {
+            return false;
+        }
+        // What a Vec that doubles will take, but never more than the share.
+        let wanted = (length.next_power_of_two().max(1 << 10) as u64).min(self.share.memory);
+        if !self.lease.take_memory(wanted - self.leased) {
+            return false;
+        }
+        self.leased = wanted;
+        self.buffer.reserve_exact(usize::try_from(wanted).unwrap_or(length).saturating_sub(self.buffer.len()));
+        true
+    }
+
+    /// Moves what is in memory to the file.
+    async fn flush(&mut self) -> Result<(), Error> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let length = self.buffer.len() as u64;
+        if self.in_file + length > self.share.disk || !self.lease.take_disk(length) {
+            return Err(Error::new(Reason::SpoolFull).detail("see `spool` and the route's `buffer`"));
+        }
+        let folder = self.lease.budget().folder();
+        let (file, mut buffer) = file::write(self.file.handle(), folder, std::mem::take(&mut self.buffer), self.in_file).await?;
+        buffer.clear();
+        self.buffer = buffer;
+        self.file.keep(file);
+        self.in_file += length;
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Spooled, Error> {
+        if self.in_file > 0 {
+            self.flush().await?;
+            self.buffer = Vec::new();
+            self.lease.give_memory(self.leased);
+        }
+        Ok(Spooled { memory: self.buffer.into(), file: self.file, in_file: self.in_file, _lease: self.lease })
+    }
+}
+
+impl Spooled {
+    /// Bytes of the body.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.in_file + self.memory.len() as u64
+    }
+
+    /// The body, from its beginning.
+    #[must_use]
+    pub fn body(self: &Rc<Self>) -> Body {
+        match self.in_file {
+            0 => Body::Full(self.memory.clone()),
+            _ => Body::Stream(Box::new(Replay { spooled: Rc::clone(self), at: 0, reader: PieceReader::default() })),
+        }
+    }
+}
+
+/// Reads a body from its file.
+struct Replay {
+    spooled: Rc<Spooled>,
+    at: u64,
+    reader: PieceReader,
+}
+
+impl Source for Replay {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        let end = self.spooled.in_file;
+        let Some(file) = self.spooled.file.handle().filter(|_| self.at < end) else { return Poll::Ready(None) };
+        let piece = ready!(self.reader.poll(&file, self.at, end, cx));
+        if let Ok(piece) = &piece {
+            self.at += piece.len() as u64;
+        }
+        Poll::Ready(Some(piece))
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        Some(self.spooled.in_file - self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    struct Pieces(Vec<&'static [u8]>);
+
+    impl Source for Pieces {
+        fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+            Poll::Ready(if self.0.is_empty() { None } else { Some(Ok(Bytes::from_static(self.0.remove(0)))) })
+        }
+
+        fn remaining(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    fn budget(memory: u64, disk: u64) -> Arc<Budget> {
+        Budget::new(&config::Spool { dir: std::env::temp_dir(), memory, disk })
+    }
+
+    async fn spool(limit: u64, share: (u64, u64), budget: &Arc<Budget>) -> Result<Rc<Spooled>, Reason> {
+        let body = Body::Stream(Box::new(Pieces(vec![b"hello ", b"", b"big ", b"world"])));
+        let share = Share { memory: share.0, disk: share.1 };
+        receive(body, limit, share, budget).await.map(|spooled| spooled.unwrap()).map_err(|error| error.reason)
+    }
+
+    async fn read(body: &mut Body) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(data) = body.data().await {
+            all.extend_from_slice(&data.unwrap());
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_body_is_the_same_from_memory_and_from_disk_and_again() {
+        for memory in [0, 1, 7, 8, 100] {
+            let budget = budget(1000, 1000);
+            let spooled = spool(15, (memory, 100), &budget).await.unwrap();
+            assert_eq!(spooled.length(), 15);
+            for _ in 0..2 {
+                assert_eq!(read(&mut spooled.body()).await, b"hello big world", "{memory} bytes in memory");
+            }
+            drop(spooled);
+            assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn limits_have_their_reasons() {
+        assert_eq!(spool(14, (100, 100), &budget(100, 100)).await.unwrap_err(), Reason::BodyTooLarge);
+        assert_eq!(spool(100, (5, 14), &budget(2000, 100)).await.unwrap_err(), Reason::SpoolFull);
+        assert_eq!(spool(100, (5, 100), &budget(2000, 14)).await.unwrap_err(), Reason::SpoolFull);
+        let full = budget(0, 100);
+        assert_eq!(spool(100, (100, 100), &full).await.unwrap().length(), 15, "without memory the disk is used");
+    }
+
+    #[tokio::test]
+    async fn a_known_length_over_the_limit_is_refused_before_a_byte_is_read() {
+        let body = Body::Full(Bytes::from_static(b"12345"));
+        let error = receive(body, 4, Share { memory: 10, disk: 0 }, &budget(10, 0)).await.unwrap_err();
+        assert_eq!(error.reason, Reason::BodyTooLarge);
+    }
+}
