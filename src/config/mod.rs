@@ -9,8 +9,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod address;
+mod certificate;
+mod check;
+mod decode;
+mod load;
+mod node;
+mod report;
+mod schema;
+mod semantics;
+mod syntax;
+mod values;
 
 pub use address::{Bind, EndpointAddress};
+pub use check::{Checked, check};
+pub use load::{Loaded, load, load_str};
+pub use report::{Report, Warning};
 
 /// A whole configuration file, checked.
 #[derive(Debug, Clone, PartialEq)]
