@@ -20,7 +20,8 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// Notes what is wrong with a pair, at the value that names the file.
 pub(super) fn inspect(decoder: &mut Decoder<'_>, pair: &Certificate, cert_at: &Span, key_at: &Span) {
     let chain = decoder.fault(cert_at, read(&pair.cert, "certificate").and_then(|pem| chain(&pair.cert, &pem)));
-    let key = decoder.fault(key_at, read(&pair.private_key, "private key").and_then(|pem| key(&pair.private_key, &pem)));
+    let key =
+        decoder.fault(key_at, read(&pair.private_key, "private key").and_then(|pem| key(&pair.private_key, &pem)));
     let Some(chain) = chain else { return };
     if let Some(leaf) = chain.first() {
         warn_about_dates(decoder, leaf, cert_at);
@@ -53,7 +54,9 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, Fault> {
     let cannot = |error: &io::Error| {
         let help = match error.kind() {
             io::ErrorKind::NotFound => "check the path; a relative one starts at the folder of this file",
-            io::ErrorKind::PermissionDenied => "let the user that Hostler runs as read the file, and enter every folder above it",
+            io::ErrorKind::PermissionDenied => {
+                "let the user that Hostler runs as read the file, and enter every folder above it"
+            }
             _ => "",
         };
         Fault::new(format!("cannot read the {what} {}: {}", path.display(), said_by_system(error)), help)
@@ -78,7 +81,9 @@ pub(super) fn said_by_system(error: &io::Error) -> String {
 }
 
 fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let broken = |why: &dyn std::fmt::Display| Fault::new(format!("{} is broken: {why}", path.display()), "write the file anew, from its source");
+    let broken = |why: &dyn std::fmt::Display| {
+        Fault::new(format!("{} is broken: {why}", path.display()), "write the file anew, from its source")
+    };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|why| broken(&why))?;
     if !chain.is_empty() {
         return Ok(chain);
@@ -97,7 +102,8 @@ fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
         }
     }
     if is_encrypted(pem) {
-        let help = "Hostler starts without asking for a password: decrypt it with: openssl pkey -in FILE -out FILE.plain";
+        let help =
+            "Hostler starts without asking for a password: decrypt it with: openssl pkey -in FILE -out FILE.plain";
         return Err(Fault::new(format!("the private key {} is encrypted", path.display()), help));
     }
     let help = match CertificateDer::from_pem_slice(pem) {
@@ -121,7 +127,9 @@ fn warn_about_dates(decoder: &mut Decoder<'_>, leaf: &CertificateDer<'_>, at: &S
         decoder.warning(at, format!("this certificate expired {days} ago")).help("renew it: browsers refuse it");
     } else if now < from {
         let days = days(from.duration_since(now).unwrap_or_default());
-        decoder.warning(at, format!("this certificate is valid only in {days}")).help("check the clock of this machine");
+        decoder
+            .warning(at, format!("this certificate is valid only in {days}"))
+            .help("check the clock of this machine");
     }
 }
 
@@ -178,7 +186,9 @@ fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
         _ => return None,
     };
     let parts: Vec<u64> = rest.chunks(2).map(number).collect();
-    let [month @ 1..=12, day @ 1..=31, hour @ 0..=23, minute @ 0..=59, second @ 0..=60] = parts[..] else { return None };
+    let [month @ 1..=12, day @ 1..=31, hour @ 0..=23, minute @ 0..=59, second @ 0..=60] = parts[..] else {
+        return None;
+    };
     let seconds = ((days_since_1970(year, month, day)? * 24 + hour) * 60 + minute) * 60 + second;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }

@@ -162,7 +162,9 @@ fn log_file(path: &Path) -> Result<(), Trouble> {
     enterable(path)?;
     match std::fs::metadata(path) {
         Err(_) => path.parent().map_or(Ok(()), folder),
-        Ok(metadata) if metadata.is_dir() => Err(Trouble::new(format!("{} is a folder", shown(path)), "name a file in it")),
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Trouble::new(format!("{} is a folder", shown(path)), "name a file in it"))
+        }
         Ok(_) if may(path, Access::WRITE_OK) => Ok(()),
         Ok(metadata) => {
             let message = format!("{} may not write to {}", myself(), shown(path));
@@ -186,7 +188,11 @@ fn enterable(path: &Path) -> Result<(), Trouble> {
         }
         if !may(folder, Access::EXEC_OK) {
             let message = format!("{} may not enter {}, so {} is out of reach", myself(), shown(folder), shown(path));
-            let help = format!("the folder has {}; let that user pass with: chmod o+x {}", rights(&metadata), folder.display());
+            let help = format!(
+                "the folder has {}; let that user pass with: chmod o+x {}",
+                rights(&metadata),
+                folder.display()
+            );
             return Err(Trouble::new(message, help));
         }
     }
@@ -219,4 +225,105 @@ fn user(uid: u32) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
     });
     name.map_or_else(|| format!("user {uid}"), |name| format!("{name} ({uid})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Writes a file that names a socket, a spool and a log in `folder`, and checks it.
+    fn checked(folder: &Path, socket: &str) -> Checked {
+        let file = folder.join("hostler.yaml");
+        let text = format!(
+            "upstreams: {{ app: {{ endpoints: ['unix:{socket}'], workers: 4 }} }}\n\
+             sites: [{{ routes: [{{ path: /, proxy: app }}] }}]\n\
+             spool: {{ dir: ./spool }}\nlogging: {{ access: {{ to: ./log/access.log }} }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        check(&file)
+    }
+
+    fn messages(checked: &Checked) -> Vec<String> {
+        checked.warnings().iter().map(|warning| warning.message().to_owned()).collect()
+    }
+
+    fn complete_folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("spool")).unwrap();
+        std::fs::create_dir(folder.path().join("log")).unwrap();
+        folder
+    }
+
+    #[test]
+    fn nothing_is_said_when_everything_is_in_place() {
+        let folder = complete_folder();
+        let _listener = UnixListener::bind(folder.path().join("app.sock")).unwrap();
+        let checked = checked(folder.path(), "app.sock");
+        assert_eq!(messages(&checked), [""; 0]);
+        assert!(checked.is_ok());
+        assert!(checked.to_string().ends_with("can be used: 1 listener, 1 upstream, 1 site, 1 route"), "{checked}");
+    }
+
+    #[test]
+    fn what_is_missing_around_a_file_is_a_warning_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let checked = checked(folder.path(), "app.sock");
+        assert!(checked.is_ok());
+        let lines: Vec<_> = checked.warnings().iter().map(|warning| (warning.line(), warning.message())).collect();
+        let [(Some(1), socket), (Some(3), spool), (Some(4), log)] = lines[..] else { panic!("{checked}") };
+        assert!(socket.contains("app.sock`: No such file"), "{socket}");
+        assert!(spool.contains("spool`: No such file"), "{spool}");
+        assert!(log.starts_with("the folder") && log.contains("log` of"), "{log}");
+        assert!(checked.to_string().ends_with("; 3 warnings"), "{checked}");
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_socket_is_told() {
+        let folder = complete_folder();
+        std::fs::write(folder.path().join("app.sock"), "").unwrap();
+        let told = messages(&checked(folder.path(), "app.sock"));
+        assert!(told.len() == 1 && told[0].ends_with("app.sock` is not a socket"), "{told:?}");
+    }
+
+    #[test]
+    fn the_first_folder_that_blocks_the_way_is_named() {
+        let folder = complete_folder();
+        let closed = folder.path().join("closed");
+        std::fs::create_dir_all(closed.join("inner")).unwrap();
+        let _listener = UnixListener::bind(closed.join("inner/app.sock")).unwrap();
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o600)).unwrap();
+        let checked = checked(folder.path(), "closed/inner/app.sock");
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+        let told = messages(&checked);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(told, [""; 0], "nothing stops root");
+        } else {
+            assert!(told.len() == 1 && told[0].contains("may not enter") && told[0].contains("/closed`"), "{told:?}");
+            assert!(checked.to_string().contains("mode 0600"), "{checked}");
+        }
+    }
+
+    #[test]
+    fn rights_name_owner_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        let told = rights(&std::fs::metadata(folder.path()).unwrap());
+        assert!(told.starts_with("owner ") && told.ends_with("mode 0750"), "{told}");
+        assert_eq!(user(0), "root (0)");
+        assert_eq!(user(u32::MAX - 7), format!("user {}", u32::MAX - 7));
+    }
+
+    #[test]
+    fn a_file_with_errors_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hostler.yaml");
+        std::fs::write(&file, "sites: []\n").unwrap();
+        let checked = check(&file);
+        assert!(!checked.is_ok());
+        assert!(checked.to_string().contains("1 error in"), "{checked}");
+    }
 }

@@ -36,6 +36,8 @@ pub(super) struct Fields<'n> {
     /// Where to point when a key is missing.
     pub(super) span: Span,
     section: &'static Section,
+    /// What unknown keys were probably meant to be, and keys of later versions: what they stand for is not missing.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Decoder<'a> {
@@ -80,35 +82,40 @@ impl<'a> Decoder<'a> {
             Value::Map(entries) => entries,
             Value::Null => &[],
             other => {
-                let keys = section.keys.join(", ");
-                let kind = other.kind();
-                self.error(&node.span, format!("`{}` takes a mapping, not {kind}", section.name))
+                let (keys, kind) = (section.keys.join(", "), other.kind());
+                let first = section.keys.first().copied().unwrap_or_default();
+                self.error(&node.span, format!("{} takes a mapping, not {kind}", section.place()))
                     .label("expected `key: value`")
-                    .help(format!("the keys are {keys}"));
+                    .help(format!(
+                        "write {{ {first}: ... }}, or `{first}: ...` on a line of its own; the keys are {keys}"
+                    ));
                 return None;
             }
         };
-        let fields = Fields { entries, span: node.span.clone(), section };
-        self.refuse_unknown_keys(&fields);
+        let meant = self.refuse_unknown_keys(entries, section);
         self.refuse_duplicate_keys(entries);
-        Some(fields)
+        Some(Fields { entries, span: node.span.clone(), section, meant })
     }
 
-    fn refuse_unknown_keys(&mut self, fields: &Fields<'_>) {
-        let section = fields.section;
-        for key in fields.entries.iter().map(|entry| &entry.key) {
+    /// Returns what the unknown keys were probably meant to be.
+    fn refuse_unknown_keys(&mut self, entries: &[Entry], section: &'static Section) -> Vec<&'static str> {
+        let mut meant = Vec::new();
+        for key in entries.iter().map(|entry| &entry.key) {
             let word = key.text.as_str();
             if section.keys.contains(&word) {
                 continue;
             }
-            if section.later.contains(&word) {
-                self.error(&key.span, format!("`{word}` is not available in this version"))
-                    .help("take it out; a later version of Hostler brings it");
+            if let Some(later) = section.later.iter().find(|later| **later == word) {
+                self.error(&key.span, format!("`{word}` is not available in this version")).help("take it out for now");
+                meant.push(*later);
                 continue;
             }
-            let help = super::schema::help_for_unknown(word, section);
+            let guess = super::schema::guess(word, section);
+            meant.extend(guess);
+            let help = super::schema::help_for_unknown(word, guess, section);
             self.error(&key.span, format!("unknown key {} in {}", quoted(word), section.place())).help(help);
         }
+        meant
     }
 
     pub(super) fn refuse_duplicate_keys(&mut self, entries: &[Entry]) {
@@ -130,7 +137,8 @@ impl<'a> Decoder<'a> {
         match &node.value {
             Value::List(items) if !items.is_empty() => return Some(items),
             Value::List(_) | Value::Null => {
-                self.error(&node.span, format!("`{key}` is empty")).help("write at least one entry, or take the key out");
+                self.error(&node.span, format!("`{key}` is empty"))
+                    .help("write at least one entry, or take the key out");
             }
             Value::Map(_) => {
                 self.error(&node.span, format!("`{key}` takes a list, not a mapping"))
@@ -165,7 +173,8 @@ impl<'a> Decoder<'a> {
             }
             Value::List(_) | Value::Map(_) => {
                 let kind = node.value.kind();
-                self.error(&node.span, format!("`{key}` takes {form}, not {kind}"));
+                self.error(&node.span, format!("`{key}` takes {form}, not {kind}"))
+                    .help("write one value, without brackets");
                 None
             }
         }
@@ -198,6 +207,18 @@ impl<'a> Decoder<'a> {
     /// The same for text that has been read already.
     pub(super) fn number_from(&mut self, key: &str, at: &Span, text: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let help = format!("`{key}` can be {} to {}", range.start(), range.end());
+        self.number_or(key, at, text, range, &help)
+    }
+
+    /// The same with other words for what can be written.
+    pub(super) fn number_or(
+        &mut self,
+        key: &str,
+        at: &Span,
+        text: &str,
+        range: RangeInclusive<u64>,
+        help: &str,
+    ) -> Option<u64> {
         let is_number = !text.is_empty() && text.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit());
         match values::whole_number(text) {
             Ok(value) if range.contains(&value) => return Some(value),
@@ -243,9 +264,11 @@ impl<'a> Decoder<'a> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
-        let suggestion = values::nearest(&text, names.iter().copied()).map(|word| format!("did you mean `{word}`? "));
-        self.error(&node.span, format!("{} is not a value of `{key}`", quoted(&text)))
-            .help(format!("{}it can be {}", suggestion.unwrap_or_default(), names.join(", ")));
+        let help = match values::nearest(&text, names.iter().copied()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("it can be {}", names.join(", ")),
+        };
+        self.error(&node.span, format!("{} is not a value of `{key}`", quoted(&text))).help(help);
         None
     }
 
@@ -280,9 +303,9 @@ fn counted_bytes(n: u64) -> String {
 }
 
 impl Section {
-    /// For "unknown key in …".
+    /// The name, for messages.
     fn place(&self) -> String {
-        if self.name.is_empty() { "the file's top level".into() } else { format!("`{}`", self.name) }
+        if self.name.is_empty() { "the top level of the file".into() } else { format!("`{}`", self.name) }
     }
 }
 
@@ -298,10 +321,15 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|entry| entry.key.text == key)
     }
 
+    /// Whether an unknown key, or one of a later version, stands for `key`: then it is not missing as well.
+    pub(super) fn means(&self, key: &str) -> bool {
+        self.meant.contains(&key)
+    }
+
     /// The value of a key that must be there.
     pub(super) fn required(&self, decoder: &mut Decoder<'_>, key: &'static str, help: &str) -> Option<&'n Node> {
         let found = self.get(key);
-        if found.is_none() {
+        if found.is_none() && !self.means(key) {
             decoder.error(&self.span, format!("`{key}` is missing in {}", self.section.place())).help(help);
         }
         found
@@ -347,7 +375,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// `range!` for durations, in the words of the schema.
+/// A range of durations.
 pub(super) fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
     Duration::from_secs(least)..=Duration::from_secs(most)
 }

@@ -60,7 +60,10 @@ fn read(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
     let file = File::open(path).map_err(cannot)?;
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LARGEST_FILE {
-        return Err(("the file is larger than 1 MiB".into(), "a configuration is a text of some lines: is this the right file?"));
+        return Err((
+            "the file is larger than 1 MiB".into(),
+            "a configuration is a text of some lines: is this the right file?",
+        ));
     }
     Ok(bytes)
 }
@@ -70,7 +73,8 @@ fn read(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
 /// # Errors
 /// The report of every error in the text.
 pub fn load_str(text: &str, name: &str, base: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    let source = Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(text));
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(name, text.replace("\r\n", "\n"));
     let root = match node::parse(&source.text) {
         Ok(Some(root)) => root,
         Ok(None) => return Err(Report::new(source, vec![empty()])),

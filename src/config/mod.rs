@@ -20,6 +20,9 @@ mod semantics;
 mod syntax;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::{Bind, EndpointAddress};
 pub use check::{Checked, check};
 pub use load::{Loaded, load, load_str};
@@ -240,11 +243,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            head: Duration::from_secs(65),
-            idle: Duration::from_secs(60),
-        }
+        Self { connect: Duration::from_secs(5), head: Duration::from_secs(65), idle: Duration::from_secs(60) }
     }
 }
 

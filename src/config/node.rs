@@ -75,7 +75,8 @@ pub(super) enum Unread {
 
 /// Reads one document. `None`: the text holds none.
 pub(super) fn parse(source: &str) -> Result<Option<Node>, Unread> {
-    let raw: Option<Raw> = serde_saphyr::from_str_with_options(source, options()).map_err(|e| Unread::Yaml(Box::new(e)))?;
+    let raw: Option<Raw> =
+        serde_saphyr::from_str_with_options(source, options()).map_err(|e| Unread::Yaml(Box::new(e)))?;
     raw.map(|raw| place(raw, source)).transpose()
 }
 

@@ -25,22 +25,23 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
 
 /// `redirect: https` leads to the first TLS listener that has a port.
 fn resolve_redirects(decoder: &mut Decoder<'_>, listeners: &mut [ListenerDraft]) {
-    let first_tls = listeners.iter().filter(|draft| draft.listener.tls.is_some()).find_map(|draft| port(&draft.listener.bind));
+    let first_tls =
+        listeners.iter().filter(|draft| draft.listener.tls.is_some()).find_map(|draft| port(&draft.listener.bind));
     for draft in listeners {
         let Some((redirect, span)) = &draft.redirect else { continue };
         draft.listener.redirect_https = match (redirect, first_tls) {
             (Redirect::Port(port), _) => Some(*port),
             (Redirect::FirstTls, Some(0)) => {
-                decoder
-                    .error(span, "the port of the TLS listener is not known yet")
-                    .help("it listens on port 0, any free one: write redirect: { https: 8443 } with the port clients see");
+                decoder.error(span, "the port of the TLS listener is not known yet").help(
+                    "it listens on port 0, any free one: write redirect: { https: 8443 } with the port clients see",
+                );
                 None
             }
             (Redirect::FirstTls, Some(port)) => Some(port),
             (Redirect::FirstTls, None) => {
-                decoder
-                    .error(span, "there is no TLS listener to redirect to")
-                    .help("add a listener with `tls`, or write redirect: { https: 443 } if something else serves https");
+                decoder.error(span, "there is no TLS listener to redirect to").help(
+                    "add a listener with `tls`, or write redirect: { https: 443 } if something else serves https",
+                );
                 None
             }
         };

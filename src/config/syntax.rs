@@ -4,7 +4,7 @@
 use serde_saphyr::Error;
 
 use super::node::{Span, Unread};
-use super::report::{Finding, Severity};
+use super::report::{Finding, Severity, quoted};
 
 /// The finding for a text that could not be read.
 pub(super) fn explain(unread: &Unread, source: &str) -> Finding {
@@ -82,8 +82,13 @@ fn known_trap(at: usize, source: &str) -> Option<Finding> {
     }
     for (opening, form) in [("${", "${NAME}"), ("[::", "[::]:443")] {
         if let Some(found) = unquoted(line, opening) {
-            let word = token(&line[found..], &[',', ' ', '\t', '\r', '\n']);
-            let mut finding = error(start + found..start + found + word.len(), format!("`{form}` must stand in quotes here"));
+            let rest = &line[found..];
+            let word = match rest.find('}') {
+                Some(end) if opening == "${" => &rest[..=end],
+                _ => token(rest, &[',', ' ', '\t', '\r', '\n']),
+            };
+            let mut finding =
+                error(start + found..start + found + word.len(), format!("{} must stand in quotes here", quoted(word)));
             finding.help(format!("write \"{form}\": without quotes YAML takes the brackets for its own"));
             return Some(finding);
         }
@@ -108,12 +113,21 @@ fn unquoted(line: &str, opening: &str) -> Option<usize> {
 
 fn help_for(said: &str) -> &'static str {
     let traps = [
-        ("mapping values are not allowed", "check the indentation of this line and the one above; a value that holds `: ` needs quotes"),
-        ("did not find expected key", "this line is not indented like its neighbours; keys of one mapping begin in the same column"),
-        ("unclosed", "close it, or take it out"),
+        (
+            "mapping values are not allowed",
+            "check the indentation of this line and the one above; a value that holds `: ` needs quotes",
+        ),
+        (
+            "did not find expected key",
+            "this line is not indented like its neighbours; keys of one mapping begin in the same column",
+        ),
+        ("unclosed", "it is opened here and never closed"),
+        (
+            "flow",
+            "put a comma between entries, close every bracket, and put quotes around values that hold brackets or commas",
+        ),
         ("unexpected character", "a value that begins with this character needs quotes"),
         ("escape", "within \"double quotes\" a backslash begins an escape: double it, or use 'single quotes'"),
-        ("expected ','", "put a comma between entries, and quotes around a value that holds brackets, braces or commas"),
     ];
     traps.iter().find(|(part, _)| said.contains(part)).map_or("", |(_, help)| help)
 }

@@ -28,10 +28,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
         return Err(fault("write a whole number and its unit: 500ms, 30s, 5m, 1h or 7d"));
     }
     if unit.is_empty() {
-        return Err(fault(&format!("the unit is missing: {digits}s is seconds, {digits}ms is milliseconds")));
+        return Err(fault(&format!("the unit is missing: write {digits}s for seconds, {digits}ms for milliseconds")));
     }
     if unit.starts_with(['.', ',']) {
-        return Err(fault("only whole numbers: write 1500ms for one and a half seconds, 90s for one and a half minutes"));
+        return Err(fault(
+            "only whole numbers: write 1500ms for one and a half seconds, 90s for one and a half minutes",
+        ));
     }
     let Some((_, factor)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
         return Err(fault("the units are ms, s, m (minutes), h and d (days): 500ms, 30s, 5m, 1h, 7d"));
@@ -174,10 +176,14 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         return None;
     }
     let word = fold(word);
-    let distances = candidates.into_iter().filter(|c| c.len() <= LONGEST).map(|c| (distance(&word, &fold(c)), c));
-    let (distance, best) = distances.min_by_key(|(distance, _)| *distance)?;
-    let tolerated = (word.len().max(best.len()) / 3).max(1);
-    (distance <= tolerated).then_some(best)
+    let near = candidates.into_iter().filter(|c| c.len() <= LONGEST).filter_map(|candidate| {
+        let folded = fold(candidate);
+        let distance = distance(&word, &folded);
+        let (shorter, longer) = if word.len() < folded.len() { (&word, &folded) } else { (&folded, &word) };
+        let is_beginning = shorter.len() > 2 && longer.starts_with(shorter);
+        (is_beginning || distance <= (longer.len() / 3).max(1)).then_some((distance, candidate))
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
 /// Case and dashes do not make a word another one.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Node, Span, Value};
+use crate::config::report::quoted;
 use crate::config::values::Fault;
 use crate::config::{Bind, Certificate, Listener, Tls, TlsVersion, certificate};
 
@@ -92,7 +93,9 @@ fn listener(decoder: &mut Decoder<'_>, node: &Node) -> Option<ListenerDraft> {
 pub(super) fn bind(decoder: &mut Decoder<'_>, node: &Node) -> Option<(String, Bind)> {
     let text = decoder.scalar("bind", node, "an address")?;
     if text.starts_with("systemd:") {
-        decoder.error(&node.span, "systemd sockets are not available in this version").help("write an address and a port");
+        decoder
+            .error(&node.span, "systemd sockets are not available in this version")
+            .help("write an address and a port");
         return None;
     }
     let parsed = Bind::parse(&text).map_err(split_fault);
@@ -107,7 +110,10 @@ pub(super) fn bind(decoder: &mut Decoder<'_>, node: &Node) -> Option<(String, Bi
 pub(super) fn split_fault(sentence: String) -> Fault {
     match sentence.rsplit_once(": write ") {
         Some((message, help)) => Fault::new(message, format!("write {help}")),
-        None => Fault::new(sentence, ""),
+        None => match sentence.split_once(": ") {
+            Some((message, help)) => Fault::new(message, help),
+            None => Fault::new(sentence, ""),
+        },
     }
 }
 
@@ -117,7 +123,12 @@ pub(super) fn socket_path(decoder: &mut Decoder<'_>, key: &str, at: &Span, path:
     let length = path.as_os_str().len();
     if length > LONGEST_SOCKET_PATH {
         decoder
-            .error(at, format!("the path of this unix socket has {length} bytes; the system takes {LONGEST_SOCKET_PATH}"))
+            .error(
+                at,
+                format!(
+                    "the path of this unix socket has {length} bytes; the system takes at most {LONGEST_SOCKET_PATH}"
+                ),
+            )
             .help("choose a shorter folder, such as /run/app");
         return None;
     }
@@ -145,7 +156,7 @@ fn min_version(decoder: &mut Decoder<'_>, node: &Node) -> Option<TlsVersion> {
         "1.2" => Some(TlsVersion::V1_2),
         "1.3" => Some(TlsVersion::V1_3),
         _ => {
-            let message = format!("{} is not a TLS version that can be served", crate::config::report::quoted(&text));
+            let message = format!("{} is not a TLS version that can be served", quoted(&text));
             decoder.error(&node.span, message).help("`min_version` can be \"1.2\" or \"1.3\"");
             None
         }
@@ -170,5 +181,11 @@ fn redirect(decoder: &mut Decoder<'_>, node: &Node) -> Option<Redirect> {
         let port = decoder.number("https", port, 1..=65535)?;
         return u16::try_from(port).ok().map(Redirect::Port);
     }
-    decoder.choice("redirect", node, &[("https", Redirect::FirstTls)])
+    let text = decoder.scalar("redirect", node, "https")?;
+    if text != "https" {
+        let message = format!("{} is not a value of `redirect`", quoted(&text));
+        decoder.error(&node.span, message).help("write redirect: https, or redirect: { https: 8443 }");
+        return None;
+    }
+    Some(Redirect::FirstTls)
 }

@@ -16,7 +16,7 @@ use super::values::nearest;
 use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool};
 
 pub(super) use listeners::{ListenerDraft, Redirect};
-pub(super) use sites::{RouteDraft, SiteDraft};
+pub(super) use sites::SiteDraft;
 pub(super) use upstreams::UpstreamDraft;
 
 /// The whole file, section by section.
@@ -52,7 +52,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 24] = [
+static SECTIONS: [&Section; 23] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -76,7 +76,6 @@ static SECTIONS: [&Section; 24] = [
     &routes::REDIRECT,
     &routes::RESPOND,
     &routes::BUFFER,
-    &upstreams::NAMED,
 ];
 
 /// Decodes the file.
@@ -104,16 +103,20 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     })
 }
 
+/// The key that an unknown one was probably meant to be.
+pub(super) fn guess(word: &str, section: &Section) -> Option<&'static str> {
+    let elsewhere = section.elsewhere.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
+    elsewhere.or_else(|| nearest(word, section.keys.iter().copied()))
+}
+
 /// What to do about a key that this section does not have.
-pub(super) fn help_for_unknown(word: &str, section: &Section) -> String {
-    if let Some((_, ours)) = section.elsewhere.iter().find(|(theirs, _)| *theirs == word) {
-        return format!("here it is called `{ours}`");
-    }
-    if let Some(near) = nearest(word, section.keys.iter().copied()) {
-        return format!("did you mean `{near}`?");
+pub(super) fn help_for_unknown(word: &str, guess: Option<&str>, section: &Section) -> String {
+    if let Some(ours) = guess {
+        let is_foreign = section.elsewhere.iter().any(|(theirs, _)| *theirs == word);
+        return if is_foreign { format!("here it is called `{ours}`") } else { format!("did you mean `{ours}`?") };
     }
     if let Some(near) = nearest(word, section.later.iter().copied()).filter(|_| word.len() > 3) {
-        return format!("`{near}` is not available in this version either");
+        return format!("did you mean `{near}`? It is not available in this version");
     }
     let owner = SECTIONS.iter().find(|other| other.keys.contains(&word) && !std::ptr::eq(**other, section));
     let belongs = match owner {
@@ -122,4 +125,10 @@ pub(super) fn help_for_unknown(word: &str, section: &Section) -> String {
         None => String::new(),
     };
     format!("{belongs}the keys here are {}", section.keys.join(", "))
+}
+
+/// Every key of this version.
+#[cfg(test)]
+pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().flat_map(|section| section.keys).copied()
 }

@@ -91,8 +91,11 @@ fn path<'n>(decoder: &mut Decoder<'_>, fields: &Fields<'n>) -> Option<(String, P
                 .help("`path` takes everything below it, `path_exact` that one path; write two routes for both");
             return None;
         }
+        (None, None) if ["path", "path_exact", "path_regex"].iter().any(|key| fields.means(key)) => return None,
         (None, None) => {
-            decoder.error(&fields.span, "this route has no path").help("write path: / for everything, or path_exact: /up for one path");
+            decoder
+                .error(&fields.span, "this route has no path")
+                .help("write path: / for everything, or path_exact: /up for one path");
             return None;
         }
     };
@@ -113,21 +116,31 @@ fn path<'n>(decoder: &mut Decoder<'_>, fields: &Fields<'n>) -> Option<(String, P
 fn check_path(text: &str) -> Result<(), Fault> {
     let fault = |message: &str, help: String| Err(Fault::new(format!("the path {} {message}", quoted(text)), help));
     if text.starts_with(['~', '^']) {
-        return fault("looks like a regular expression", "they are not available in this version: write the prefix".into());
+        return fault(
+            "looks like a regular expression",
+            "they are not available in this version: write the prefix".into(),
+        );
     }
     if !text.starts_with('/') {
         return fault("does not begin with `/`", format!("write /{text}"));
     }
     if let Some(at) = text.find(['?', '#']) {
-        return fault("holds a query or a fragment", format!("write {}: routes are chosen by the path alone", &text[..at]));
+        return fault(
+            "holds a query or a fragment",
+            format!("write {}: routes are chosen by the path alone", &text[..at]),
+        );
     }
     if text.split('/').any(|segment| segment == "." || segment == "..") {
-        return fault("holds a `.` or `..` segment", "write it without: clients' paths are resolved before they are compared".into());
+        return fault(
+            "holds a `.` or `..` segment",
+            "write it without: clients' paths are resolved before they are compared".into(),
+        );
     }
     if text.chars().any(char::is_control) {
         return fault("holds a control character", "take it out".into());
     }
-    let escapes = |at: usize| text.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    let escapes =
+        |at: usize| text.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if text.match_indices('%').any(|(at, _)| escapes(at)) {
         return fault("is percent-encoded", "write the characters themselves (/café, not /caf%C3%A9)".into());
     }
@@ -138,6 +151,7 @@ fn check_path(text: &str) -> Result<(), Fault> {
 fn action(decoder: &mut Decoder<'_>, fields: &Fields<'_>, upstreams: &[UpstreamDraft]) -> Option<Action> {
     let written: Vec<&Entry> = ACTIONS.iter().filter_map(|key| fields.entry(key)).collect();
     match written.as_slice() {
+        [] if ACTIONS.iter().chain(&["files", "task"]).any(|key| fields.means(key)) => return None,
         [] => {
             decoder
                 .error(&fields.span, "this route does nothing")
@@ -198,9 +212,9 @@ fn redirect_status(decoder: &mut Decoder<'_>, node: &Node) -> Option<u16> {
     let text = decoder.scalar("status", node, "a status")?;
     let status = text.parse().ok().filter(|status| matches!(status, 301 | 302 | 303 | 307 | 308));
     if status.is_none() {
-        decoder
-            .error(&node.span, format!("{} is not a status of a redirect", quoted(&text)))
-            .help("it can be 301, 302, 303, 307 or 308; 308 is permanent and keeps the method, 307 is its temporary form");
+        decoder.error(&node.span, format!("{} is not a status of a redirect", quoted(&text))).help(
+            "it can be 301, 302, 303, 307 or 308; 308 is permanent and keeps the method, 307 is its temporary form",
+        );
     }
     status
 }
@@ -210,14 +224,19 @@ fn check_location(to: &str) -> Result<(), Fault> {
     let fault = |message: &str, help: &str| Err(Fault::new(format!("{} {message}", quoted(to)), help));
     if let Some(bad) = to.chars().find(|c| !c.is_ascii_graphic()) {
         let encoded: String = bad.to_string().bytes().map(|b| format!("%{b:02X}")).collect();
-        return fault("cannot stand in a Location header as it is", &format!("percent-encode it: write {encoded}"));
+        return fault(
+            "cannot stand in a Location header as it is",
+            &format!("percent-encode it: write {encoded} for it"),
+        );
     }
     if to.starts_with("//") {
         return fault("leads to another host", "write https:// before it, or one slash for a path of this host");
     }
     let host = to.strip_prefix("https://").or_else(|| to.strip_prefix("http://"));
     match host {
-        Some(rest) if rest.is_empty() || rest.starts_with(['/', '?', '#']) => fault("has no host", "write https://shop.example/new"),
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', '?', '#']) => {
+            fault("has no host", "write https://shop.example/new")
+        }
         Some(_) => Ok(()),
         None if to.starts_with('/') => Ok(()),
         None => fault("is neither a path nor a URL", "write /new, or https://shop.example/new"),
@@ -230,7 +249,9 @@ fn respond(decoder: &mut Decoder<'_>, node: &Node) -> Option<Action> {
     let body_node = fields.get("body");
     let body = body_node.map_or(Some(String::new()), |node| decoder.scalar("body", node, "a text"))?;
     if let (Some(node), 204 | 205 | 304, false) = (body_node, status, body.is_empty()) {
-        decoder.error(&node.span, format!("an answer with status {status} has no body")).help("take the body out, or write status: 200");
+        decoder
+            .error(&node.span, format!("an answer with status {status} has no body"))
+            .help("take the body out, or write status: 200");
     }
     Some(Action::Respond { status, body })
 }
@@ -264,7 +285,9 @@ mod tests {
         for text in ["/", "/new?a=b#c", "https://shop.example", "http://shop.example:8080/x"] {
             assert_eq!(check_location(text), Ok(()), "{text}");
         }
-        for text in ["", "new", "//evil.example", "https://", "https:///x", "ftp://a", "/a b", "/a\r\nSet-Cookie: x", "/é"] {
+        for text in
+            ["", "new", "//evil.example", "https://", "https:///x", "ftp://a", "/a b", "/a\r\nSet-Cookie: x", "/é"]
+        {
             assert!(check_location(text).is_err(), "{text}");
         }
     }

@@ -100,11 +100,15 @@ fn host_pattern(text: &str) -> Result<HostPattern, Fault> {
     }
     let lower = text.to_ascii_lowercase();
     if let Some((scheme, rest)) = lower.split_once("://") {
-        return Err(fault(&format!("begins with {scheme}://"), &format!("write the host alone: {}", rest.trim_end_matches('/'))));
+        return Err(fault(
+            &format!("begins with {scheme}://"),
+            &format!("write the host alone: {}", rest.trim_end_matches('/')),
+        ));
     }
     if let Some(literal) = lower.strip_prefix('[') {
         let address = literal.strip_suffix(']').and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-        let address = address.ok_or_else(|| fault("is not an IPv6 address", "write it like \"[2001:db8::1]\", without a port"))?;
+        let address = address
+            .ok_or_else(|| fault("is not an IPv6 address", "write it like \"[2001:db8::1]\", without a port"))?;
         return Ok(HostPattern::Exact(format!("[{address}]")));
     }
     if let Ok(address) = lower.parse::<Ipv6Addr>() {
@@ -125,7 +129,10 @@ fn host_pattern(text: &str) -> Result<HostPattern, Fault> {
         None => (lower.as_str(), false),
     };
     if name.contains('*') {
-        return Err(fault("has its * in the wrong place", "only a whole first label can be a wildcard: \"*.shop.example\""));
+        return Err(fault(
+            "has its * in the wrong place",
+            "only a whole first label can be a wildcard: \"*.shop.example\"",
+        ));
     }
     if let Some(name) = name.strip_prefix('.') {
         return Err(fault("begins with a dot", &format!("write both: {name} and \"*.{name}\"")));
@@ -176,9 +183,27 @@ mod tests {
         let long_label = "a".repeat(64);
         let long_name = "a.".repeat(127) + "a";
         for text in [
-            "", "*", "*.", ".shop.example", "shop.example.", "shop.example:443", "https://shop.example", "a..b",
-            "*shop.example", "a.*.b", "*.*.b", "café.example", "a b", "a/b", "-a.example", "a-.example", "::1", "[::1]:80",
-            "[nope]", &long_label, &long_name,
+            "",
+            "*",
+            "*.",
+            ".shop.example",
+            "shop.example.",
+            "shop.example:443",
+            "https://shop.example",
+            "a..b",
+            "*shop.example",
+            "a.*.b",
+            "*.*.b",
+            "café.example",
+            "a b",
+            "a/b",
+            "-a.example",
+            "a-.example",
+            "::1",
+            "[::1]:80",
+            "[nope]",
+            &long_label,
+            &long_name,
         ] {
             assert!(host_pattern(text).is_err(), "{text}");
         }

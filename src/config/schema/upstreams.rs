@@ -30,8 +30,6 @@ impl UpstreamDraft {
     }
 }
 
-/// `upstreams` itself, whose keys are the operator's.
-pub(super) static NAMED: Section = Section { name: "upstreams", keys: &[], later: &[], elsewhere: &[] };
 pub(super) static UPSTREAM: Section = Section {
     name: "upstreams.*",
     keys: &["endpoints", "workers", "waiting_room", "abandon", "keepalive", "timeouts", "retry"],
@@ -143,7 +141,8 @@ fn workers(decoder: &mut Decoder<'_>, node: &Node) -> Option<Workers> {
             None
         }
         text => {
-            let count = decoder.number_from("workers", &node.span, text, 1..=100_000)?;
+            let help = "`workers` can be 1 to 100000, or unlimited";
+            let count = decoder.number_or("workers", &node.span, text, 1..=100_000, help)?;
             u32::try_from(count).ok().map(Workers::Count)
         }
     }
@@ -187,7 +186,9 @@ fn retry(decoder: &mut Decoder<'_>, node: Option<&Node>) -> u32 {
 
 fn endpoints(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &Span) -> Vec<(EndpointAddress, Span)> {
     let Some(node) = fields.get("endpoints") else {
-        decoder.error(name, "this upstream has no `endpoints`").help(ENDPOINTS_HELP);
+        if !fields.means("endpoints") {
+            decoder.error(name, "this upstream has no `endpoints`").help(ENDPOINTS_HELP);
+        }
         return Vec::new();
     };
     let items = decoder.list("endpoints", node).unwrap_or_default();
@@ -197,7 +198,9 @@ fn endpoints(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &Span) -> Vec
 /// `unix:/path`, `http://…`, or a mapping with `address`.
 fn endpoint(decoder: &mut Decoder<'_>, node: &Node) -> Option<(EndpointAddress, Span)> {
     let node = match &node.value {
-        Value::Map(_) => decoder.fields(node, &ENDPOINT)?.required(decoder, "address", "write address: http://10.0.0.5:8000")?,
+        Value::Map(_) => {
+            decoder.fields(node, &ENDPOINT)?.required(decoder, "address", "write address: http://10.0.0.5:8000")?
+        }
         _ => node,
     };
     let text = decoder.scalar("address", node, "an address")?;
