@@ -96,15 +96,13 @@ fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault>
 }
 
 fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
-    if let Ok(key) = PrivateKeyDer::from_pem_slice(pem).map(|key| key.clone_key()) {
-        if !is_encrypted(pem) {
-            return Ok(key);
-        }
-    }
     if is_encrypted(pem) {
         let help =
             "Hostler starts without asking for a password: decrypt it with: openssl pkey -in FILE -out FILE.plain";
         return Err(Fault::new(format!("the private key {} is encrypted", path.display()), help));
+    }
+    if let Ok(key) = PrivateKeyDer::from_pem_slice(pem) {
+        return Ok(key);
     }
     let help = match CertificateDer::from_pem_slice(pem) {
         Ok(_) => "it holds a certificate: do `cert` and `private_key` stand the wrong way round?",
@@ -199,13 +197,14 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     if year < 1970 {
         return Some(0);
     }
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
     let before_month = BEFORE_MONTH.get(usize::try_from(month - 1).ok()?)? + u64::from(is_leap && month > 2);
     Some((year - 1970) * 365 + leap_days(year - 1) - leap_days(1969) + before_month + day - 1)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -228,6 +228,7 @@ fn user(uid: u32) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;

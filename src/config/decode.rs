@@ -49,6 +49,11 @@ impl<'a> Decoder<'a> {
         self.findings.iter().any(|f| f.severity == Severity::Error)
     }
 
+    /// How many errors there are so far.
+    pub(super) fn error_count(&self) -> usize {
+        self.findings.iter().filter(|f| f.severity == Severity::Error).count()
+    }
+
     /// Notes an error; the caller adds label, help and further places.
     pub(super) fn error(&mut self, span: &Span, message: impl Into<String>) -> &mut Finding {
         self.note(Severity::Error, span, message.into())

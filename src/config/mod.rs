@@ -21,6 +21,7 @@ mod syntax;
 mod values;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use address::{Bind, EndpointAddress};

@@ -232,6 +232,7 @@ fn mark_of_list(own: Span, source: &str) -> Span {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

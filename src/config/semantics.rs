@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use super::decode::Decoder;
 use super::node::Span;
 use super::report::quoted;
-use super::schema::{Draft, ListenerDraft, Redirect, SiteDraft};
+use super::schema::{Draft, Redirect, SiteDraft};
 use super::{Action, Bind, EndpointAddress, HostPattern, PathPattern, Workers};
 
 /// Runs every check. Ports of redirects are put in on the way.
 pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
-    resolve_redirects(decoder, &mut draft.listeners);
+    resolve_redirects(decoder, draft);
     one_listener_per_address(decoder, draft);
     one_site_per_host(decoder, &draft.sites);
     one_endpoint_per_address(decoder, draft);
@@ -24,7 +24,9 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
 }
 
 /// `redirect: https` leads to the first TLS listener that has a port.
-fn resolve_redirects(decoder: &mut Decoder<'_>, listeners: &mut [ListenerDraft]) {
+fn resolve_redirects(decoder: &mut Decoder<'_>, draft: &mut Draft) {
+    let are_whole = draft.listeners_are_whole;
+    let listeners = &mut draft.listeners;
     let first_tls =
         listeners.iter().filter(|draft| draft.listener.tls.is_some()).find_map(|draft| port(&draft.listener.bind));
     for draft in listeners {
@@ -38,6 +40,7 @@ fn resolve_redirects(decoder: &mut Decoder<'_>, listeners: &mut [ListenerDraft])
                 None
             }
             (Redirect::FirstTls, Some(port)) => Some(port),
+            (Redirect::FirstTls, None) if !are_whole => None,
             (Redirect::FirstTls, None) => {
                 decoder.error(span, "there is no TLS listener to redirect to").help(
                     "add a listener with `tls`, or write redirect: { https: 443 } if something else serves https",

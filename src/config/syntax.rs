@@ -45,7 +45,7 @@ fn explain_yaml(yaml: &Error, source: &str) -> Finding {
             ("this anchor contains itself".to_owned(), "take the reference out")
         }
         Error::UnsupportedTag { .. } => ("YAML tags have no meaning here".to_owned(), "take the `!...` out"),
-        _ => (format!("this is not valid YAML: {said}"), help_for(&said)),
+        _ => in_plain_words(&said),
     };
     let mut finding = error(mark(at, source), message);
     finding.help(help);
@@ -111,25 +111,35 @@ fn unquoted(line: &str, opening: &str) -> Option<usize> {
     None
 }
 
-fn help_for(said: &str) -> &'static str {
-    let traps = [
+/// What the parser says, in words for people who do not write parsers, and what to do.
+fn in_plain_words(said: &str) -> (String, &'static str) {
+    const KNOWN: [(&str, &str, &str); 7] = [
         (
             "mapping values are not allowed",
+            "a `:` stands where no key can be",
             "check the indentation of this line and the one above; a value that holds `: ` needs quotes",
         ),
         (
             "did not find expected key",
-            "this line is not indented like its neighbours; keys of one mapping begin in the same column",
+            "this line does not fit in here",
+            "the keys of one mapping begin in the same column; what belongs to a key is indented more than the key",
         ),
-        ("unclosed", "it is opened here and never closed"),
+        ("unclosed", "", "it is opened here and never closed"),
+        ("mismatched", "", "close what is opened here before what is around it"),
         (
             "flow",
+            "",
             "put a comma between entries, close every bracket, and put quotes around values that hold brackets or commas",
         ),
-        ("unexpected character", "a value that begins with this character needs quotes"),
-        ("escape", "within \"double quotes\" a backslash begins an escape: double it, or use 'single quotes'"),
+        ("unexpected character", "", "a value that begins with this character needs quotes"),
+        ("escape", "", "within \"double quotes\" a backslash begins an escape: double it, or use 'single quotes'"),
     ];
-    traps.iter().find(|(part, _)| said.contains(part)).map_or("", |(_, help)| help)
+    let known = KNOWN.iter().find(|(part, ..)| said.contains(part));
+    match known {
+        Some((_, "", help)) => (format!("this is not valid YAML: {said}"), help),
+        Some((_, message, help)) => ((*message).to_owned(), help),
+        None => (format!("this is not valid YAML: {said}"), ""),
+    }
 }
 
 /// The parser's own words, without the place.

@@ -211,6 +211,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -15,13 +15,16 @@ use super::node::{Node, Span};
 use super::values::nearest;
 use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool};
 
-pub(super) use listeners::{ListenerDraft, Redirect};
+use listeners::ListenerDraft;
+pub(super) use listeners::Redirect;
 pub(super) use sites::SiteDraft;
 pub(super) use upstreams::UpstreamDraft;
 
 /// The whole file, section by section.
 pub(super) struct Draft {
     pub(super) listeners: Vec<ListenerDraft>,
+    /// Whether every listener could be read: only then can one be said to be missing.
+    pub(super) listeners_are_whole: bool,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
     pub(super) spool: Spool,
@@ -42,6 +45,15 @@ pub(super) struct Places {
     pub(super) spool: Option<Span>,
     /// `logging.access.to`, when it is a file.
     pub(super) access: Option<Span>,
+}
+
+/// What routes refer to in the rest of the file.
+struct Given<'a> {
+    upstreams: &'a [UpstreamDraft],
+    /// False when `upstreams` could not be read: then no name can be called unknown.
+    names_are_known: bool,
+    /// `limits.body`
+    body_limit: u64,
 }
 
 static FILE: Section = Section {
@@ -83,14 +95,20 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let file = decoder.fields(root, &FILE)?;
     let mut places = Places::default();
     let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node));
-    let upstreams = file.get("upstreams").map_or_else(Vec::new, |node| upstreams::decode(decoder, node));
+    let upstreams = file.get("upstreams").map_or(Some(Vec::new()), |node| upstreams::decode(decoder, node));
+    let names_are_known = upstreams.is_some() && !file.means("upstreams");
+    let upstreams = upstreams.unwrap_or_default();
+    let given = Given { upstreams: &upstreams, names_are_known, body_limit: limits.body };
     let sites = match file.required(decoder, "sites", "write sites: [{ routes: [{ path: /, proxy: app }] }]") {
-        Some(node) => sites::decode(decoder, node, &upstreams, limits.body),
+        Some(node) => sites::decode(decoder, node, &given),
         None => Vec::new(),
     };
     places.sockets.extend(upstreams.iter().flat_map(UpstreamDraft::sockets));
+    let errors = decoder.error_count();
+    let listeners = listeners::decode(decoder, file.get("listeners"));
     Some(Draft {
-        listeners: listeners::decode(decoder, file.get("listeners")),
+        listeners,
+        listeners_are_whole: decoder.error_count() == errors && !file.means("listeners"),
         shutdown: file.get("shutdown").map_or_else(Shutdown::default, |node| process::shutdown(decoder, node)),
         spool: file.get("spool").map_or_else(Spool::default, |node| process::spool(decoder, node, &mut places)),
         admin: file.get("admin").and_then(|node| process::admin(decoder, node)),

@@ -1,12 +1,12 @@
 //! `sites[].routes`: a path, and what answers there.
 
+use super::Given;
 use super::process::{LARGEST, body_size};
 use super::sites::RouteDraft;
-use super::upstreams::UpstreamDraft;
 use crate::config::decode::{Decoder, Fields, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
-use crate::config::values::{Fault, nearest};
+use crate::config::values::{Fault, nearest, whole_number};
 use crate::config::{Action, Buffer, PathPattern, Route};
 
 pub(super) static ROUTE: Section = Section {
@@ -60,19 +60,14 @@ pub(super) static BUFFER: Section =
 
 const ACTIONS: [&str; 3] = ["proxy", "redirect", "respond"];
 
-/// One route; `body_limit` is that of the whole file.
-pub(super) fn decode(
-    decoder: &mut Decoder<'_>,
-    node: &Node,
-    upstreams: &[UpstreamDraft],
-    body_limit: u64,
-) -> Option<RouteDraft> {
+/// One route.
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<RouteDraft> {
     let fields = decoder.fields(node, &ROUTE)?;
     let path = path(decoder, &fields);
-    let action = action(decoder, &fields, upstreams);
+    let action = action(decoder, &fields, given);
     let body_limit = match fields.get("body_limit") {
-        Some(node) => body_size(decoder, "body_limit", node).unwrap_or(body_limit),
-        None => body_limit,
+        Some(node) => body_size(decoder, "body_limit", node).unwrap_or(given.body_limit),
+        None => given.body_limit,
     };
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| buffer(decoder, node));
     let (name, path, entry) = path?;
@@ -148,7 +143,7 @@ fn check_path(text: &str) -> Result<(), Fault> {
 }
 
 /// Exactly one action.
-fn action(decoder: &mut Decoder<'_>, fields: &Fields<'_>, upstreams: &[UpstreamDraft]) -> Option<Action> {
+fn action(decoder: &mut Decoder<'_>, fields: &Fields<'_>, given: &Given<'_>) -> Option<Action> {
     let written: Vec<&Entry> = ACTIONS.iter().filter_map(|key| fields.entry(key)).collect();
     match written.as_slice() {
         [] if ACTIONS.iter().chain(&["files", "task"]).any(|key| fields.means(key)) => return None,
@@ -169,7 +164,7 @@ fn action(decoder: &mut Decoder<'_>, fields: &Fields<'_>, upstreams: &[UpstreamD
         }
     }
     let mut actions = written.iter().map(|entry| match entry.key.text.as_str() {
-        "proxy" => proxy(decoder, &entry.value, upstreams),
+        "proxy" => proxy(decoder, &entry.value, given),
         "redirect" => redirect(decoder, &entry.value),
         _ => respond(decoder, &entry.value),
     });
@@ -178,10 +173,14 @@ fn action(decoder: &mut Decoder<'_>, fields: &Fields<'_>, upstreams: &[UpstreamD
     first
 }
 
-fn proxy(decoder: &mut Decoder<'_>, node: &Node, upstreams: &[UpstreamDraft]) -> Option<Action> {
+fn proxy(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<Action> {
     let name = decoder.scalar("proxy", node, "the name of an upstream")?;
+    let upstreams = given.upstreams;
     if let Some(at) = upstreams.iter().position(|upstream| upstream.name == name) {
         return Some(Action::Proxy(at));
+    }
+    if !given.names_are_known {
+        return None;
     }
     let names = upstreams.iter().map(|upstream| upstream.name.as_str());
     let near = nearest(&name, names.clone());
@@ -210,7 +209,8 @@ fn redirect(decoder: &mut Decoder<'_>, node: &Node) -> Option<Action> {
 
 fn redirect_status(decoder: &mut Decoder<'_>, node: &Node) -> Option<u16> {
     let text = decoder.scalar("status", node, "a status")?;
-    let status = text.parse().ok().filter(|status| matches!(status, 301 | 302 | 303 | 307 | 308));
+    let number = whole_number(&text).ok().and_then(|number| u16::try_from(number).ok());
+    let status = number.filter(|status| matches!(status, 301 | 302 | 303 | 307 | 308));
     if status.is_none() {
         decoder.error(&node.span, format!("{} is not a status of a redirect", quoted(&text))).help(
             "it can be 301, 302, 303, 307 or 308; 308 is permanent and keeps the method, 307 is its temporary form",
@@ -267,6 +267,7 @@ fn buffer(decoder: &mut Decoder<'_>, node: &Node) -> Buffer {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

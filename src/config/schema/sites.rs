@@ -2,8 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::routes;
-use super::upstreams::UpstreamDraft;
+use super::{Given, routes};
 use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Node, Span};
 use crate::config::report::quoted;
@@ -52,17 +51,12 @@ pub(super) static SITE: Section = Section {
 };
 
 /// All sites. At least one is needed: without it every request would be refused.
-pub(super) fn decode(
-    decoder: &mut Decoder<'_>,
-    node: &Node,
-    upstreams: &[UpstreamDraft],
-    body_limit: u64,
-) -> Vec<SiteDraft> {
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Vec<SiteDraft> {
     let items = decoder.list("sites", node).unwrap_or_default();
-    items.iter().filter_map(|item| site(decoder, item, upstreams, body_limit)).collect()
+    items.iter().filter_map(|item| site(decoder, item, given)).collect()
 }
 
-fn site(decoder: &mut Decoder<'_>, node: &Node, upstreams: &[UpstreamDraft], body_limit: u64) -> Option<SiteDraft> {
+fn site(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<SiteDraft> {
     let fields = decoder.fields(node, &SITE)?;
     let mut name = String::from("any");
     let mut hosts = Vec::new();
@@ -78,7 +72,7 @@ fn site(decoder: &mut Decoder<'_>, node: &Node, upstreams: &[UpstreamDraft], bod
         Some(node) => decoder.list("routes", node).unwrap_or_default(),
         None => &[],
     };
-    let routes = routes.iter().filter_map(|item| routes::decode(decoder, item, upstreams, body_limit)).collect();
+    let routes = routes.iter().filter_map(|item| routes::decode(decoder, item, given)).collect();
     Some(SiteDraft { name, span: fields.span.clone(), hosts, any_host: fields.get("hosts").is_none(), routes })
 }
 
@@ -164,6 +158,7 @@ fn check_labels(name: &str) -> Result<(), String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -74,21 +74,21 @@ pub(super) static TIMEOUTS: Section = Section {
 pub(super) static RETRY: Section =
     Section { name: "upstreams.*.retry", keys: &["attempts"], later: &[], elsewhere: &[] };
 
-/// All upstreams, in the order written.
-pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Vec<UpstreamDraft> {
+/// All upstreams, in the order written. `None`: there is no telling which there are.
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<Vec<UpstreamDraft>> {
     let entries = match &node.value {
         Value::Map(entries) => entries,
-        Value::Null => return Vec::new(),
+        Value::Null => return Some(Vec::new()),
         other => {
             let kind = other.kind();
             decoder
                 .error(&node.span, format!("`upstreams` takes a mapping, not {kind}"))
                 .help("write the name of each upstream as a key: upstreams: { app: { endpoints: [...] } }");
-            return Vec::new();
+            return None;
         }
     };
     decoder.refuse_duplicate_keys(entries);
-    entries.iter().map(|entry| named(decoder, entry)).collect()
+    Some(entries.iter().map(|entry| named(decoder, entry)).collect())
 }
 
 fn named(decoder: &mut Decoder<'_>, entry: &Entry) -> UpstreamDraft {
