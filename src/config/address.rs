@@ -28,11 +28,11 @@ impl Bind {
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
-        if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        if let Some(port) = parse_port(text.strip_prefix(':').unwrap_or(text)) {
             return Ok(Self::Any(port));
         }
         if let Some(port) = text.strip_prefix("localhost:") {
-            let port = port.parse().map_err(|_| format!("`{port}` is not a port: {FORMS}"))?;
+            let port = parse_port(port).ok_or_else(|| format!("`{port}` is not a port: {FORMS}"))?;
             return Ok(Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
         }
         match text.parse::<SocketAddr>() {
@@ -101,11 +101,17 @@ impl EndpointAddress {
             return Err(format!("`{text}` has more than a host and a port: {FORMS}"));
         }
         let (host, port) = split_port(authority).ok_or_else(|| format!("`{authority}` has no valid port: {FORMS}"))?;
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+        if host.is_empty() || !host.bytes().all(is_part) {
             return Err(format!("`{text}` has no valid host: {FORMS}"));
         }
         Ok(Self::Tcp { host: host.to_owned(), port })
     }
+}
+
+/// Decimal digits and nothing else: the standard parser takes a plus sign as well.
+fn parse_port(text: &str) -> Option<u16> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port` → host without brackets, port (80 when absent).
@@ -122,7 +128,7 @@ fn split_port(authority: &str) -> Option<(&str, u16)> {
     };
     match port {
         None => Some((host, 80)),
-        Some(port) => port.parse().ok().filter(|port| *port != 0).map(|port| (host, port)),
+        Some(port) => parse_port(port).filter(|port| *port != 0).map(|port| (host, port)),
     }
 }
 
@@ -149,7 +155,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_with_the_forms() {
-        for text in ["", "99999", "localhost", "example.com:80", "127.0.0.1", "unix:", "::1:80x"] {
+        for text in
+            ["", "99999", "localhost", "example.com:80", "127.0.0.1", "unix:", "::1:80x", "+80", ":-1", "localhost:+80"]
+        {
             assert!(Bind::parse(text).is_err(), "{text}");
         }
     }
@@ -161,7 +169,18 @@ mod tests {
         assert_eq!(EndpointAddress::parse("http://app/"), tcp("app", 80));
         assert_eq!(EndpointAddress::parse("http://[::1]:81"), tcp("::1", 81));
         assert_eq!(EndpointAddress::parse("unix:/a.sock"), Ok(EndpointAddress::Unix("/a.sock".into())));
-        for text in ["10.0.0.5:8000", "http://", "http://a/b", "http://a:0", "http://u@a", "unix:", "http://::1:80"] {
+        for text in [
+            "10.0.0.5:8000",
+            "http://",
+            "http://a/b",
+            "http://a:0",
+            "http://u@a",
+            "unix:",
+            "http://::1:80",
+            "http://a:+80",
+            "http://a,b",
+            "http://é",
+        ] {
             assert!(EndpointAddress::parse(text).is_err(), "{text}");
         }
     }

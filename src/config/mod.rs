@@ -9,8 +9,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod address;
+mod certificate;
+mod check;
+mod decode;
+mod load;
+mod node;
+mod report;
+mod schema;
+mod semantics;
+mod syntax;
+mod values;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 pub use address::{Bind, EndpointAddress};
+pub use check::{Checked, check};
+pub use load::{Loaded, load, load_str};
+pub use report::{Report, Warning};
 
 /// A whole configuration file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,11 +244,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            head: Duration::from_secs(65),
-            idle: Duration::from_secs(60),
-        }
+        Self { connect: Duration::from_secs(5), head: Duration::from_secs(65), idle: Duration::from_secs(60) }
     }
 }
 

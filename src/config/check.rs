@@ -1,0 +1,330 @@
+//! `hostler check`: the file, and the world around it. What is missing around a file is a warning, because workers may
+//! not be up yet.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use super::certificate::said_by_system;
+use super::node::Span;
+use super::report::{Finding, Severity, counted, quoted};
+use super::{AccessTarget, Config, Loaded, Report, Warning, load};
+
+/// What `check` found. `Display` renders all of it, with a closing line.
+#[derive(Debug)]
+pub struct Checked {
+    name: String,
+    outcome: Result<Config, Report>,
+    warnings: Vec<Warning>,
+}
+
+impl Checked {
+    /// Whether the file can be used.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
+    /// The configuration, or every error of the file.
+    ///
+    /// # Errors
+    /// The report, when there are errors.
+    pub fn outcome(&self) -> Result<&Config, &Report> {
+        self.outcome.as_ref()
+    }
+
+    /// What deserves a look, from the file and from around it.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The same text as `Display`, with colours for a terminal.
+    #[must_use]
+    pub fn styled(&self) -> String {
+        match &self.outcome {
+            Ok(config) => self.verdict(config, Warning::styled),
+            Err(report) => report.styled(),
+        }
+    }
+
+    fn verdict(&self, config: &Config, render: impl Fn(&Warning) -> String) -> String {
+        let mut text: String = self.warnings.iter().map(|warning| render(warning) + "\n\n").collect();
+        let routes = config.sites.iter().map(|site| site.routes.len()).sum();
+        let warnings = match self.warnings.len() {
+            0 => String::new(),
+            n => format!("; {}", counted(n, "warning")),
+        };
+        text += &format!(
+            "{} can be used: {}, {}, {}, {}{warnings}",
+            self.name,
+            counted(config.listeners.len(), "listener"),
+            counted(config.upstreams.len(), "upstream"),
+            counted(config.sites.len(), "site"),
+            counted(routes, "route"),
+        );
+        text
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(config) => f.write_str(&self.verdict(config, Warning::to_string)),
+            Err(report) => report.fmt(f),
+        }
+    }
+}
+
+/// Loads a file and looks at the sockets and folders it names, with the rights of this process.
+#[must_use]
+pub fn check(path: &Path) -> Checked {
+    let name = path.display().to_string();
+    match load(path) {
+        Ok(loaded) => inspect(name, loaded),
+        Err(report) => Checked { name, outcome: Err(report), warnings: Vec::new() },
+    }
+}
+
+/// The world around a file that can be used.
+fn inspect(name: String, loaded: Loaded) -> Checked {
+    let Loaded { config, mut warnings, source, places } = loaded;
+    let mut findings = Vec::new();
+    for (path, at) in &places.sockets {
+        findings.extend(worker_socket(path).err().map(|trouble| trouble.at(Some(at))));
+    }
+    findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
+    if let Some(AccessTarget::File(file)) = &config.logging.access {
+        findings.extend(log_file(file).err().map(|trouble| trouble.at(places.access.as_ref())));
+    }
+    warnings.extend(Warning::all(&source, findings));
+    Checked { name, outcome: Ok(config), warnings }
+}
+
+/// What is wrong around the file, and what to do.
+struct Trouble {
+    message: String,
+    help: String,
+}
+
+impl Trouble {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+
+    /// As a warning at the value that names it; a default has no place.
+    fn at(self, span: Option<&Span>) -> Finding {
+        let mut finding = Finding::new(Severity::Warning, span.cloned(), self.message);
+        finding.help(self.help);
+        finding
+    }
+}
+
+/// Whether a worker's socket is there and this process may connect to it.
+fn worker_socket(path: &Path) -> Result<(), Trouble> {
+    enterable(path)?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        let message = format!("{}: {}", shown(path), said_by_system(&error));
+        Trouble::new(message, "start the app's server, or check the path against its `bind` setting")
+    })?;
+    if !metadata.file_type().is_socket() {
+        let message = format!("{} is not a socket", shown(path));
+        return Err(Trouble::new(message, "check the path against the `bind` setting of the app's server"));
+    }
+    if may(path, Access::WRITE_OK) {
+        return Ok(());
+    }
+    let help = format!("connecting needs the right to write: {}", rights(&metadata));
+    Err(Trouble::new(format!("{} may not connect to {}", myself(), shown(path)), help))
+}
+
+/// Whether a folder exists and files can be made in it.
+fn folder(path: &Path) -> Result<(), Trouble> {
+    enterable(path)?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        Trouble::new(format!("{}: {}", shown(path), said_by_system(&error)), "create the folder, or name another one")
+    })?;
+    if !metadata.is_dir() {
+        return Err(Trouble::new(format!("{} is not a folder", shown(path)), "name a folder"));
+    }
+    if may(path, Access::WRITE_OK | Access::EXEC_OK) {
+        return Ok(());
+    }
+    let message = format!("{} may not write into {}", myself(), shown(path));
+    Err(Trouble::new(message, format!("the folder has {}", rights(&metadata))))
+}
+
+/// Whether a log file can be appended to, or made.
+fn log_file(path: &Path) -> Result<(), Trouble> {
+    enterable(path)?;
+    match std::fs::metadata(path) {
+        Err(_) => path.parent().map_or(Ok(()), folder),
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Trouble::new(format!("{} is a folder", shown(path)), "name a file in it"))
+        }
+        Ok(_) if may(path, Access::WRITE_OK) => Ok(()),
+        Ok(metadata) => {
+            let message = format!("{} may not write to {}", myself(), shown(path));
+            Err(Trouble::new(message, format!("the file has {}", rights(&metadata))))
+        }
+    }
+}
+
+/// Whether this process may pass through every folder above `path`; names the first that stops it.
+fn enterable(path: &Path) -> Result<(), Trouble> {
+    let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+    folders.reverse();
+    for folder in folders {
+        let metadata = std::fs::metadata(folder).map_err(|error| {
+            let message = format!("the folder {} of {}: {}", shown(folder), shown(path), said_by_system(&error));
+            Trouble::new(message, "create it, or check the path")
+        })?;
+        if !metadata.is_dir() {
+            let message = format!("{} is not a folder, so {} cannot exist", shown(folder), shown(path));
+            return Err(Trouble::new(message, "check the path"));
+        }
+        if !may(folder, Access::EXEC_OK) {
+            let message = format!("{} may not enter {}, so {} is out of reach", myself(), shown(folder), shown(path));
+            let help = format!(
+                "the folder has {}; let that user pass with: chmod o+x {}",
+                rights(&metadata),
+                folder.display()
+            );
+            return Err(Trouble::new(message, help));
+        }
+    }
+    Ok(())
+}
+
+/// With the effective user and groups, as open and connect decide.
+fn may(path: &Path, access: Access) -> bool {
+    accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
+}
+
+fn shown(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+fn myself() -> String {
+    user(rustix::process::geteuid().as_raw())
+}
+
+fn rights(metadata: &Metadata) -> String {
+    format!("owner {}, group {}, mode {:04o}", user(metadata.uid()), metadata.gid(), metadata.mode() & 0o7777)
+}
+
+/// `www-data (33)`, or the number alone when /etc/passwd does not know it.
+fn user(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    });
+    name.map_or_else(|| format!("user {uid}"), |name| format!("{name} ({uid})"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Writes a file that names a socket, a spool and a log in `folder`, and checks it.
+    fn checked(folder: &Path, socket: &str) -> Checked {
+        let file = folder.join("hostler.yaml");
+        let text = format!(
+            "upstreams: {{ app: {{ endpoints: ['unix:{socket}'], workers: 4 }} }}\n\
+             sites: [{{ routes: [{{ path: /, proxy: app }}] }}]\n\
+             spool: {{ dir: ./spool }}\nlogging: {{ access: {{ to: ./log/access.log }} }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        check(&file)
+    }
+
+    fn messages(checked: &Checked) -> Vec<String> {
+        checked.warnings().iter().map(|warning| warning.message().to_owned()).collect()
+    }
+
+    fn complete_folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("spool")).unwrap();
+        std::fs::create_dir(folder.path().join("log")).unwrap();
+        folder
+    }
+
+    #[test]
+    fn nothing_is_said_when_everything_is_in_place() {
+        let folder = complete_folder();
+        let _listener = UnixListener::bind(folder.path().join("app.sock")).unwrap();
+        let checked = checked(folder.path(), "app.sock");
+        assert_eq!(messages(&checked), [""; 0]);
+        assert!(checked.is_ok());
+        assert!(checked.to_string().ends_with("can be used: 1 listener, 1 upstream, 1 site, 1 route"), "{checked}");
+    }
+
+    #[test]
+    fn what_is_missing_around_a_file_is_a_warning_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let checked = checked(folder.path(), "app.sock");
+        assert!(checked.is_ok());
+        let lines: Vec<_> = checked.warnings().iter().map(|warning| (warning.line(), warning.message())).collect();
+        let [(Some(1), socket), (Some(3), spool), (Some(4), log)] = lines[..] else { panic!("{checked}") };
+        assert!(socket.contains("app.sock`: No such file"), "{socket}");
+        assert!(spool.contains("spool`: No such file"), "{spool}");
+        assert!(log.starts_with("the folder") && log.contains("log` of"), "{log}");
+        assert!(checked.to_string().ends_with("; 3 warnings"), "{checked}");
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_socket_is_told() {
+        let folder = complete_folder();
+        std::fs::write(folder.path().join("app.sock"), "").unwrap();
+        let told = messages(&checked(folder.path(), "app.sock"));
+        assert!(told.len() == 1 && told[0].ends_with("app.sock` is not a socket"), "{told:?}");
+    }
+
+    #[test]
+    fn the_first_folder_that_blocks_the_way_is_named() {
+        let folder = complete_folder();
+        let closed = folder.path().join("closed");
+        std::fs::create_dir_all(closed.join("inner")).unwrap();
+        let _listener = UnixListener::bind(closed.join("inner/app.sock")).unwrap();
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o600)).unwrap();
+        let checked = checked(folder.path(), "closed/inner/app.sock");
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+        let told = messages(&checked);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(told, [""; 0], "nothing stops root");
+        } else {
+            assert!(told.len() == 1 && told[0].contains("may not enter") && told[0].contains("/closed`"), "{told:?}");
+            assert!(checked.to_string().contains("mode 0600"), "{checked}");
+        }
+    }
+
+    #[test]
+    fn rights_name_owner_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o750)).unwrap();
+        let told = rights(&std::fs::metadata(folder.path()).unwrap());
+        assert!(told.starts_with("owner ") && told.ends_with("mode 0750"), "{told}");
+        assert_eq!(user(0), "root (0)");
+        assert_eq!(user(u32::MAX - 7), format!("user {}", u32::MAX - 7));
+    }
+
+    #[test]
+    fn a_file_with_errors_is_reported_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hostler.yaml");
+        std::fs::write(&file, "sites: []\n").unwrap();
+        let checked = check(&file);
+        assert!(!checked.is_ok());
+        assert!(checked.to_string().contains("1 error in"), "{checked}");
+    }
+}

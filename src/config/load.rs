@@ -1,0 +1,122 @@
+//! The way from a file to a [`Config`]: read, parse, decode, check, and either the value or the report.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::certificate::said_by_system;
+use super::decode::Decoder;
+use super::report::{Finding, Severity, Source};
+use super::schema::{self, Draft, Places};
+use super::{Config, Report, Warning, node, semantics, syntax};
+
+/// A larger file is not a configuration.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// A configuration that can be used, and what deserves a look.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// In the order of the file.
+    pub warnings: Vec<Warning>,
+    pub(super) source: Arc<Source>,
+    pub(super) places: Places,
+}
+
+/// Reads a file. `${NAME}` comes from the environment of this process.
+///
+/// # Errors
+/// The report of every error in the file, or of why it cannot be read.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let name = path.display().to_string();
+    let unreadable = |message: String, help: &str| {
+        let mut finding = Finding::new(Severity::Error, None, message);
+        finding.help(help);
+        Report::new(Source::new(name.clone(), ""), vec![finding])
+    };
+    let bytes = read(path).map_err(|(message, help)| unreadable(message, help))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        unreadable(format!("the file is not UTF-8 text (byte {at})"), "save it as UTF-8")
+    })?;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let base = absolute.parent().unwrap_or(Path::new("/"));
+    load_str(&text, &name, base, &|name| std::env::var(name).ok())
+}
+
+/// The bytes of a file, or what is wrong with it and what to do.
+fn read(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
+    let cannot = |error: std::io::Error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "name the file with -c FILE",
+            std::io::ErrorKind::PermissionDenied => "let the user that Hostler runs as read it",
+            _ => "",
+        };
+        (format!("cannot read the configuration: {}", said_by_system(&error)), help)
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err((
+            "the file is larger than 1 MiB".into(),
+            "a configuration is a text of some lines: is this the right file?",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Reads a text as if it stood in the file `name` in the folder `base`, which must be absolute.
+///
+/// # Errors
+/// The report of every error in the text.
+pub fn load_str(text: &str, name: &str, base: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(name, text.replace("\r\n", "\n"));
+    let root = match node::parse(&source.text) {
+        Ok(Some(root)) => root,
+        Ok(None) => return Err(Report::new(source, vec![empty()])),
+        Err(unread) => {
+            let finding = syntax::explain(&unread, &source.text);
+            return Err(Report::new(source, vec![finding]));
+        }
+    };
+    let mut decoder = Decoder::new(base, env);
+    let mut draft = schema::decode(&mut decoder, &root);
+    if let Some(draft) = &mut draft {
+        semantics::check(&mut decoder, draft);
+    }
+    match draft {
+        Some(draft) if !decoder.has_errors() => {
+            let places = draft.places.clone();
+            let warnings = Warning::all(&source, decoder.findings);
+            Ok(Loaded { config: finish(draft), warnings, source, places })
+        }
+        _ => Err(Report::new(source, decoder.findings)),
+    }
+}
+
+fn empty() -> Finding {
+    let mut finding = Finding::new(Severity::Error, None, "the file is empty");
+    finding.help("the smallest useful file has one site and one upstream:");
+    finding.help("sites: [{ routes: [{ path: /, proxy: app }] }]");
+    finding.help("upstreams: { app: { endpoints: [\"unix:/run/gunicorn.sock\"], workers: 4 } }");
+    finding
+}
+
+/// Drops the places. Only for a draft without errors, in which nothing is missing.
+fn finish(draft: Draft) -> Config {
+    Config {
+        listeners: draft.listeners.into_iter().map(|draft| draft.listener).collect(),
+        limits: draft.limits,
+        shutdown: draft.shutdown,
+        spool: draft.spool,
+        upstreams: draft.upstreams.into_iter().filter_map(|draft| draft.upstream).collect(),
+        sites: draft.sites.into_iter().map(schema::SiteDraft::into_site).collect(),
+        admin: draft.admin.map(|(admin, _)| admin),
+        logging: draft.logging,
+        runtime: draft.runtime,
+    }
+}

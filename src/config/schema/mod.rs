@@ -1,0 +1,152 @@
+//! The schema: which keys exist and what each takes, one file per part of the configuration.
+//!
+//! Decoders return drafts: the value with the places that the checks across sections still need.
+
+mod listeners;
+mod process;
+mod routes;
+mod sites;
+mod upstreams;
+
+use std::path::PathBuf;
+
+use super::decode::{Decoder, Section};
+use super::node::{Node, Span};
+use super::values::nearest;
+use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool};
+
+use listeners::ListenerDraft;
+pub(super) use listeners::Redirect;
+pub(super) use sites::SiteDraft;
+pub(super) use upstreams::UpstreamDraft;
+
+/// The whole file, section by section.
+pub(super) struct Draft {
+    pub(super) listeners: Vec<ListenerDraft>,
+    /// Whether every listener could be read: only then can one be said to be missing.
+    pub(super) listeners_are_whole: bool,
+    pub(super) limits: Limits,
+    pub(super) shutdown: Shutdown,
+    pub(super) spool: Spool,
+    pub(super) upstreams: Vec<UpstreamDraft>,
+    pub(super) sites: Vec<SiteDraft>,
+    pub(super) admin: Option<(Admin, Span)>,
+    pub(super) logging: Logging,
+    pub(super) runtime: Runtime,
+    pub(super) places: Places,
+}
+
+/// Where the file names what `check` looks at.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(super) struct Places {
+    /// Unix endpoints.
+    pub(super) sockets: Vec<(PathBuf, Span)>,
+    /// `spool.dir`.
+    pub(super) spool: Option<Span>,
+    /// `logging.access.to`, when it is a file.
+    pub(super) access: Option<Span>,
+}
+
+/// What routes refer to in the rest of the file.
+struct Given<'a> {
+    upstreams: &'a [UpstreamDraft],
+    /// False when `upstreams` could not be read: then no name can be called unknown.
+    names_are_known: bool,
+    /// `limits.body`
+    body_limit: u64,
+}
+
+static FILE: Section = Section {
+    name: "",
+    keys: &["listeners", "limits", "shutdown", "spool", "upstreams", "sites", "admin", "logging", "runtime"],
+    later: &["trusted_proxies", "probe_paths", "cache", "realtime", "tasks", "processes", "cluster", "tracing"],
+    elsewhere: &[("servers", "sites"), ("server", "sites"), ("http", "sites"), ("upstream", "upstreams")],
+};
+
+/// Every section, to tell where a misplaced key belongs.
+static SECTIONS: [&Section; 23] = [
+    &FILE,
+    &listeners::LISTENER,
+    &listeners::TLS,
+    &listeners::CERTIFICATE,
+    &listeners::REDIRECT,
+    &process::LIMITS,
+    &process::SHUTDOWN,
+    &process::SPOOL,
+    &process::ADMIN,
+    &process::LOGGING,
+    &process::ACCESS,
+    &process::RUNTIME,
+    &upstreams::UPSTREAM,
+    &upstreams::ENDPOINT,
+    &upstreams::WAITING_ROOM,
+    &upstreams::KEEPALIVE,
+    &upstreams::TIMEOUTS,
+    &upstreams::RETRY,
+    &sites::SITE,
+    &routes::ROUTE,
+    &routes::REDIRECT,
+    &routes::RESPOND,
+    &routes::BUFFER,
+];
+
+/// Decodes the file.
+pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
+    let file = decoder.fields(root, &FILE)?;
+    let mut places = Places::default();
+    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node));
+    let upstreams = file.get("upstreams").map_or(Some(Vec::new()), |node| upstreams::decode(decoder, node));
+    let names_are_known = upstreams.is_some() && !file.means("upstreams");
+    let upstreams = upstreams.unwrap_or_default();
+    let given = Given { upstreams: &upstreams, names_are_known, body_limit: limits.body };
+    let sites = match file.required(decoder, "sites", "write sites: [{ routes: [{ path: /, proxy: app }] }]") {
+        Some(node) => sites::decode(decoder, node, &given),
+        None => Vec::new(),
+    };
+    places.sockets.extend(upstreams.iter().flat_map(UpstreamDraft::sockets));
+    let errors = decoder.error_count();
+    let listeners = listeners::decode(decoder, file.get("listeners"));
+    Some(Draft {
+        listeners,
+        listeners_are_whole: decoder.error_count() == errors && !file.means("listeners"),
+        shutdown: file.get("shutdown").map_or_else(Shutdown::default, |node| process::shutdown(decoder, node)),
+        spool: file.get("spool").map_or_else(Spool::default, |node| process::spool(decoder, node, &mut places)),
+        admin: file.get("admin").and_then(|node| process::admin(decoder, node)),
+        logging: file.get("logging").map_or_else(Logging::default, |node| process::logging(decoder, node, &mut places)),
+        runtime: file.get("runtime").map_or_else(Runtime::default, |node| process::runtime(decoder, node)),
+        limits,
+        upstreams,
+        sites,
+        places,
+    })
+}
+
+/// The key that an unknown one was probably meant to be.
+pub(super) fn guess(word: &str, section: &Section) -> Option<&'static str> {
+    let elsewhere = section.elsewhere.iter().find(|(theirs, _)| *theirs == word).map(|(_, ours)| *ours);
+    elsewhere.or_else(|| nearest(word, section.keys.iter().copied()))
+}
+
+/// What to do about a key that this section does not have.
+pub(super) fn help_for_unknown(word: &str, guess: Option<&str>, section: &Section) -> String {
+    if let Some(ours) = guess {
+        let is_foreign = section.elsewhere.iter().any(|(theirs, _)| *theirs == word);
+        return if is_foreign { format!("here it is called `{ours}`") } else { format!("did you mean `{ours}`?") };
+    }
+    if let Some(near) = nearest(word, section.later.iter().copied()).filter(|_| word.len() > 3) {
+        return format!("did you mean `{near}`? It is not available in this version");
+    }
+    let owner = SECTIONS.iter().find(|other| other.keys.contains(&word) && !std::ptr::eq(**other, section));
+    let belongs = match owner {
+        Some(owner) if owner.name.is_empty() => format!("`{word}` belongs at the top level, without indentation; "),
+        Some(owner) => format!("`{word}` belongs to `{}`; ", owner.name),
+        None => String::new(),
+    };
+    format!("{belongs}the keys here are {}", section.keys.join(", "))
+}
+
+/// Every key of this version.
+#[cfg(test)]
+pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().flat_map(|section| section.keys).copied()
+}

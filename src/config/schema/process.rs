@@ -1,0 +1,188 @@
+//! What holds for the whole process: `limits`, `shutdown`, `spool`, `admin`, `logging`, `runtime`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Places;
+use super::listeners::bind;
+use crate::config::decode::{Decoder, Section, seconds};
+use crate::config::node::{Node, Span, Value};
+use crate::config::report::quoted;
+use crate::config::{AccessTarget, Admin, Level, Limits, LogFormat, Logging, Runtime, Shutdown, Spool};
+
+/// More than any body, and far from overflow.
+pub(super) const LARGEST: u64 = 1 << 40;
+/// The longest wait that makes sense within one request.
+pub(super) const HOUR: u64 = 3_600;
+pub(super) const DAY: u64 = 24 * HOUR;
+
+pub(super) static LIMITS: Section = Section {
+    name: "limits",
+    keys: &["header_size", "header_count", "body", "header_timeout", "idle_timeout", "streams"],
+    later: &["connections", "connections_per_client", "body_rate", "read_rate"],
+    elsewhere: &[
+        ("client_max_body_size", "body"),
+        ("body_limit", "body"),
+        ("keepalive_timeout", "idle_timeout"),
+        ("client_header_timeout", "header_timeout"),
+        ("large_client_header_buffers", "header_size"),
+    ],
+};
+pub(super) static SHUTDOWN: Section =
+    Section { name: "shutdown", keys: &["delay", "timeout"], later: &[], elsewhere: &[] };
+pub(super) static SPOOL: Section =
+    Section { name: "spool", keys: &["dir", "memory", "disk"], later: &[], elsewhere: &[("path", "dir")] };
+pub(super) static ADMIN: Section = Section {
+    name: "admin",
+    keys: &["bind"],
+    later: &["token"],
+    elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind")],
+};
+pub(super) static LOGGING: Section = Section {
+    name: "logging",
+    keys: &["level", "format", "access"],
+    later: &[],
+    elsewhere: &[("access_log", "access"), ("error_log", "level")],
+};
+pub(super) static ACCESS: Section = Section {
+    name: "logging.access",
+    keys: &["to"],
+    later: &["format", "sample"],
+    elsewhere: &[("path", "to"), ("file", "to")],
+};
+pub(super) static RUNTIME: Section = Section {
+    name: "runtime",
+    keys: &["threads"],
+    later: &[],
+    elsewhere: &[("workers", "threads"), ("worker_processes", "threads")],
+};
+
+/// A timeout: never zero, at most `most` seconds.
+pub(super) fn timeout(most: u64) -> std::ops::RangeInclusive<Duration> {
+    Duration::from_millis(1)..=Duration::from_secs(most)
+}
+
+pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node) -> Limits {
+    let default = Limits::default();
+    let Some(fields) = decoder.fields(node, &LIMITS) else { return default };
+    Limits {
+        header_size: fields.size(decoder, "header_size", 1 << 10..=1 << 20, default.header_size),
+        header_count: fields.number(decoder, "header_count", 1..=1_000, default.header_count),
+        body: fields.get("body").and_then(|node| body_size(decoder, "body", node)).unwrap_or(default.body),
+        header_timeout: fields.duration(decoder, "header_timeout", timeout(HOUR), default.header_timeout),
+        idle_timeout: fields.duration(decoder, "idle_timeout", timeout(DAY), default.idle_timeout),
+        streams: fields.number(decoder, "streams", 1..=10_000, default.streams),
+    }
+}
+
+/// The largest body. Zero is refused because it means "no limit" in nginx, and would mean "no body" here.
+pub(super) fn body_size(decoder: &mut Decoder<'_>, key: &str, node: &Node) -> Option<u64> {
+    let text = decoder.scalar(key, node, "a size")?;
+    if crate::config::values::size(&text) == Ok(0) {
+        decoder
+            .error(&node.span, format!("`{key}` cannot be 0"))
+            .help("there is no way to take bodies without limit: write the largest one you expect, such as 10GiB");
+        return None;
+    }
+    decoder.size(key, node, 1..=LARGEST)
+}
+
+pub(super) fn shutdown(decoder: &mut Decoder<'_>, node: &Node) -> Shutdown {
+    let default = Shutdown::default();
+    let Some(fields) = decoder.fields(node, &SHUTDOWN) else { return default };
+    Shutdown {
+        delay: fields.duration(decoder, "delay", seconds(0, HOUR), default.delay),
+        timeout: fields.duration(decoder, "timeout", seconds(0, DAY), default.timeout),
+    }
+}
+
+pub(super) fn spool(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Spool {
+    let default = Spool::default();
+    let Some(fields) = decoder.fields(node, &SPOOL) else { return default };
+    let dir = fields.get("dir");
+    places.spool = dir.map(|node| node.span.clone());
+    Spool {
+        dir: dir.and_then(|node| decoder.path("dir", node)).unwrap_or(default.dir),
+        memory: fields.size(decoder, "memory", 1 << 10..=LARGEST, default.memory),
+        disk: fields.size(decoder, "disk", 0..=LARGEST << 10, default.disk),
+    }
+}
+
+pub(super) fn admin(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Admin, Span)> {
+    let fields = decoder.fields(node, &ADMIN)?;
+    let node = fields.required(decoder, "bind", "write bind: 127.0.0.1:9180, or bind: unix:/run/hostler/admin.sock")?;
+    let (text, bind) = bind(decoder, node)?;
+    if !bind.is_local() {
+        let port = match &bind {
+            crate::config::Bind::Any(port) => *port,
+            crate::config::Bind::Tcp(address) => address.port(),
+            crate::config::Bind::Unix(_) => 0,
+        };
+        decoder
+            .error(&node.span, format!("`admin` cannot listen on {}", quoted(&text)))
+            .label("other machines could reach it")
+            .help("this version has no token to protect it with, and whoever reaches it controls Hostler")
+            .help(format!("write 127.0.0.1:{port} or unix:/run/hostler/admin.sock"));
+        return None;
+    }
+    Some((Admin { bind }, node.span.clone()))
+}
+
+pub(super) fn logging(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Logging {
+    const LEVELS: [(&str, Level); 4] =
+        [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
+    const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let default = Logging::default();
+    let Some(fields) = decoder.fields(node, &LOGGING) else { return default };
+    Logging {
+        level: fields.get("level").and_then(|n| decoder.choice("level", n, &LEVELS)).unwrap_or(default.level),
+        format: fields.get("format").and_then(|n| decoder.choice("format", n, &FORMATS)).unwrap_or(default.format),
+        access: match fields.get("access") {
+            Some(node) => access(decoder, node, places),
+            None => default.access,
+        },
+    }
+}
+
+/// `off`, or `{ to: … }`.
+fn access(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Option<AccessTarget> {
+    match &node.value {
+        Value::Map(_) | Value::List(_) | Value::Null => {}
+        Value::Text(text) if text == "off" => return None,
+        _ => {
+            let help = "write access: off, or access: { to: stdout }; `to` can be stdout, stderr or a file";
+            decoder.error(&node.span, "`access` takes `off` or a mapping").help(help);
+            return None;
+        }
+    }
+    let Some(to) = decoder.fields(node, &ACCESS)?.get("to") else { return Some(AccessTarget::Stdout) };
+    let text = decoder.scalar("to", to, "stdout, stderr or a path")?;
+    match text.as_str() {
+        "stdout" => Some(AccessTarget::Stdout),
+        "stderr" => Some(AccessTarget::Stderr),
+        path if path.contains('/') => {
+            places.access = Some(to.span.clone());
+            decoder.path_from("to", &to.span, Path::new(path)).map(AccessTarget::File)
+        }
+        word => {
+            decoder
+                .error(&to.span, format!("{} is not a value of `to`", quoted(word)))
+                .help("it can be stdout, stderr or a path with a `/`, such as ./access.log");
+            None
+        }
+    }
+}
+
+pub(super) fn runtime(decoder: &mut Decoder<'_>, node: &Node) -> Runtime {
+    let Some(fields) = decoder.fields(node, &RUNTIME) else { return Runtime::default() };
+    Runtime { threads: fields.get("threads").and_then(|node| threads(decoder, node)) }
+}
+
+fn threads(decoder: &mut Decoder<'_>, node: &Node) -> Option<usize> {
+    let text = decoder.scalar("threads", node, "auto or a number")?;
+    if text == "auto" {
+        return None;
+    }
+    let threads = decoder.number_from("threads", &node.span, &text, 1..=1_024)?;
+    usize::try_from(threads).ok()
+}

@@ -1,0 +1,227 @@
+//! Checks across sections, once every part has been read: what is fine alone can be wrong together.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::decode::Decoder;
+use super::node::Span;
+use super::report::quoted;
+use super::schema::{Draft, Redirect, SiteDraft};
+use super::{Action, Bind, EndpointAddress, HostPattern, PathPattern, Workers};
+
+/// Runs every check. Ports of redirects are put in on the way.
+pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
+    resolve_redirects(decoder, draft);
+    one_listener_per_address(decoder, draft);
+    one_site_per_host(decoder, &draft.sites);
+    one_endpoint_per_address(decoder, draft);
+    if !decoder.has_errors() {
+        // Hints about a file that has errors would be guesses.
+        unreachable_routes(decoder, &draft.sites);
+        idle_upstreams(decoder, draft);
+        assumed_workers(decoder, draft);
+    }
+}
+
+/// `redirect: https` leads to the first TLS listener that has a port.
+fn resolve_redirects(decoder: &mut Decoder<'_>, draft: &mut Draft) {
+    let are_whole = draft.listeners_are_whole;
+    let listeners = &mut draft.listeners;
+    let first_tls =
+        listeners.iter().filter(|draft| draft.listener.tls.is_some()).find_map(|draft| port(&draft.listener.bind));
+    for draft in listeners {
+        let Some((redirect, span)) = &draft.redirect else { continue };
+        draft.listener.redirect_https = match (redirect, first_tls) {
+            (Redirect::Port(port), _) => Some(*port),
+            (Redirect::FirstTls, Some(0)) => {
+                decoder.error(span, "the port of the TLS listener is not known yet").help(
+                    "it listens on port 0, any free one: write redirect: { https: 8443 } with the port clients see",
+                );
+                None
+            }
+            (Redirect::FirstTls, Some(port)) => Some(port),
+            (Redirect::FirstTls, None) if !are_whole => None,
+            (Redirect::FirstTls, None) => {
+                decoder.error(span, "there is no TLS listener to redirect to").help(
+                    "add a listener with `tls`, or write redirect: { https: 443 } if something else serves https",
+                );
+                None
+            }
+        };
+    }
+}
+
+fn port(bind: &Bind) -> Option<u16> {
+    match bind {
+        Bind::Any(port) => Some(*port),
+        Bind::Tcp(address) => Some(address.port()),
+        Bind::Unix(_) => None,
+    }
+}
+
+/// No two listeners, `admin` included, on one address.
+fn one_listener_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
+    let admin = draft.admin.iter().map(|(admin, span)| (&admin.bind, span));
+    let all: Vec<_> = draft.listeners.iter().map(|draft| (&draft.listener.bind, &draft.span)).chain(admin).collect();
+    let mut seen: HashMap<Claim<'_>, &Span> = HashMap::new();
+    for (bind, span) in all {
+        let Some(claim) = claim(bind) else { continue };
+        if let Some(first) = seen.get(&claim) {
+            decoder
+                .error(span, "two listeners have the same address")
+                .also(first, "the other one")
+                .help("give them different ports, or make one listener of them");
+        } else {
+            seen.insert(claim, span);
+        }
+    }
+}
+
+/// What a listener takes for itself.
+#[derive(PartialEq, Eq, Hash)]
+enum Claim<'a> {
+    Port(u16),
+    Address(IpAddr, u16),
+    Path(&'a std::path::Path),
+}
+
+/// `0.0.0.0:80` is within `80`, which is every address. Port 0 is a different one each time.
+fn claim(bind: &Bind) -> Option<Claim<'_>> {
+    match bind {
+        Bind::Unix(path) => Some(Claim::Path(path)),
+        _ if port(bind) == Some(0) => None,
+        Bind::Any(port) => Some(Claim::Port(*port)),
+        Bind::Tcp(address) if address.ip().is_unspecified() => Some(Claim::Port(address.port())),
+        Bind::Tcp(address) => Some(Claim::Address(address.ip(), address.port())),
+    }
+}
+
+/// No host twice, and one site at most for any host.
+fn one_site_per_host(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    let mut seen: HashMap<&HostPattern, &Span> = HashMap::new();
+    for (host, span) in sites.iter().flat_map(|site| &site.hosts) {
+        if let Some(first) = seen.get(host) {
+            decoder
+                .error(span, format!("the host {} stands here twice", quoted(&host_text(host))))
+                .also(first, "first here")
+                .help("each host belongs to one site: put the routes of both into one");
+        } else {
+            seen.insert(host, span);
+        }
+    }
+    let mut any = sites.iter().filter(|site| site.any_host);
+    if let Some(first) = any.next() {
+        for other in any {
+            decoder
+                .error(&other.span, "a second site without `hosts`")
+                .also(&first.span, "this one takes every host already")
+                .help("give it `hosts`, or put its routes into the first one");
+        }
+    }
+}
+
+fn host_text(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(suffix) => format!("*{suffix}"),
+    }
+}
+
+/// No endpoint twice in an upstream; in two upstreams it is counted twice, which is worth a word.
+fn one_endpoint_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
+    let mut seen: HashMap<&EndpointAddress, (usize, &Span)> = HashMap::new();
+    for (owner, upstream) in draft.upstreams.iter().enumerate() {
+        for (address, span) in &upstream.endpoints {
+            match seen.get(address) {
+                None => {
+                    seen.insert(address, (owner, span));
+                }
+                Some((first_owner, first)) if *first_owner == owner => {
+                    decoder
+                        .error(span, format!("the endpoint {} stands here twice", quoted(&address.to_string())))
+                        .also(first, "first here")
+                        .help("take one out; `workers` says how much an upstream can take");
+                }
+                Some((_, first)) => {
+                    decoder
+                        .warning(span, format!("{} belongs to two upstreams", quoted(&address.to_string())))
+                        .also(first, "the other one")
+                        .help("each counts its workers alone, so together they may send it more than it can take");
+                }
+            }
+        }
+    }
+}
+
+/// Routes that an earlier one of their site covers.
+fn unreachable_routes(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites {
+        let mut earlier = Earlier::default();
+        for draft in &site.routes {
+            if let Some(first) = earlier.covers(&draft.route.path) {
+                decoder
+                    .warning(&draft.span, "this route can never match")
+                    .also(first, "this one takes its requests")
+                    .help("the first route that matches wins: put the more specific one before the other");
+            } else {
+                earlier.add(&draft.route.path, &draft.span);
+            }
+        }
+    }
+}
+
+/// The routes before the one that is looked at.
+#[derive(Default)]
+struct Earlier<'a> {
+    prefixes: HashMap<&'a str, &'a Span>,
+    exact: HashMap<&'a str, &'a Span>,
+}
+
+impl<'a> Earlier<'a> {
+    fn add(&mut self, pattern: &'a PathPattern, span: &'a Span) {
+        match pattern {
+            PathPattern::Prefix(path) => self.prefixes.insert(path, span),
+            PathPattern::Exact(path) => self.exact.insert(path, span),
+        };
+    }
+
+    /// Whether every path of `pattern` is taken. A prefix `/a/` is not said to take `/a`, which it only redirects.
+    fn covers(&self, pattern: &PathPattern) -> Option<&'a Span> {
+        let (PathPattern::Prefix(path) | PathPattern::Exact(path)) = pattern;
+        if let (PathPattern::Exact(_), Some(span)) = (pattern, self.exact.get(path.as_str())) {
+            return Some(span);
+        }
+        // Each place where a prefix can end: before a slash, after one, and at the end.
+        let slashes = path.match_indices('/').flat_map(|(at, _)| [at, at + 1]);
+        let mut ends = slashes.chain([path.len()]);
+        ends.find_map(|end| self.prefixes.get(&path[..end]).copied())
+    }
+}
+
+/// Upstreams that no route leads to.
+fn idle_upstreams(decoder: &mut Decoder<'_>, draft: &Draft) {
+    let routes = draft.sites.iter().flat_map(|site| &site.routes);
+    let used: HashSet<usize> = routes
+        .filter_map(|draft| match draft.route.action {
+            Action::Proxy(at) => Some(at),
+            _ => None,
+        })
+        .collect();
+    for (_, upstream) in draft.upstreams.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
+        decoder
+            .warning(&upstream.span, format!("no route leads to the upstream {}", quoted(&upstream.name)))
+            .help(format!("write proxy: {} in a route, or take it out", upstream.name));
+    }
+}
+
+/// Upstreams whose number of workers we had to assume.
+fn assumed_workers(decoder: &mut Decoder<'_>, draft: &Draft) {
+    for draft in &draft.upstreams {
+        if draft.upstream.as_ref().is_some_and(|upstream| upstream.workers == Workers::Unset) {
+            let assumed = Workers::DEFAULT;
+            decoder
+                .warning(&draft.span, format!("`workers` is not set for {}: {assumed} is assumed", quoted(&draft.name)))
+                .help("write how many requests the app serves at once: processes times threads of gunicorn or uWSGI");
+        }
+    }
+}
