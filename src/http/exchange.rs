@@ -29,6 +29,8 @@ pub struct ConnectionInfo {
     pub local_port: Option<u16>,
     /// Whether the client's bytes come over TLS.
     pub tls: bool,
+    /// Set on a listener that only redirects: the port where https is served.
+    pub redirect_https: Option<u16>,
 }
 
 impl ConnectionInfo {

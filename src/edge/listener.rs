@@ -1,0 +1,177 @@
+//! Listening sockets: one per thread and TCP address, so that the kernel spreads connections over the threads; unix
+//! sockets are shared by all.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Type};
+
+use crate::config::Bind;
+
+/// What the kernel may hold for us to accept.
+const BACKLOG: i32 = 4096;
+
+/// One thread's listening socket.
+#[derive(Debug)]
+pub enum Listening {
+    /// With SO_REUSEPORT.
+    Tcp(std::net::TcpListener),
+    /// The same socket in every thread.
+    Unix(UnixListener),
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    /// As the operator wrote it.
+    pub address: String,
+    /// What the system said, in our words where those help.
+    pub message: String,
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot listen on {}: {}", self.address, self.message)
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Opens an address for `threads` threads. Returns the sockets and the address that was bound, which tells the port
+/// where 0 was asked for.
+///
+/// # Errors
+/// `address_in_use` when anybody, another Hostler included, listens there.
+pub fn bind(bind: &Bind, threads: usize) -> Result<(Vec<Listening>, String), BindError> {
+    let opened = match bind {
+        Bind::Any(port) => any(*port, threads),
+        Bind::Tcp(address) => tcp(*address, threads),
+        Bind::Unix(path) => unix(path, threads),
+    };
+    opened.map_err(|error| BindError { address: bind.to_string(), message: explain(&error) })
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ADDRINUSE) => "address_in_use: another process listens there; stop it, or choose another `bind`".into(),
+        Some(Errno::ACCESS) => {
+            "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE, a unix socket a folder that this user may write to".into()
+        }
+        Some(Errno::ADDRNOTAVAIL) => "no interface of this machine has that address".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Every address, IPv4 and IPv6; IPv4 alone where the system has no IPv6.
+fn any(port: u16, threads: usize) -> io::Result<(Vec<Listening>, String)> {
+    match tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), threads) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::AFNOSUPPORT) => {
+            tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), threads)
+        }
+        result => result,
+    }
+}
+
+fn tcp(address: SocketAddr, threads: usize) -> io::Result<(Vec<Listening>, String)> {
+    // SO_REUSEPORT would let a second instance in beside us: the first socket asks without it, and so hears of any other.
+    let first = socket(address)?;
+    first.bind(&address.into())?;
+    let bound = first.local_addr()?.as_socket().unwrap_or(address);
+    // From here on our own further sockets may join.
+    first.set_reuse_port(true)?;
+    first.listen(BACKLOG)?;
+    let mut sockets = vec![Listening::Tcp(first.into())];
+    while sockets.len() < threads {
+        let next = socket(bound)?;
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        next.listen(BACKLOG)?;
+        sockets.push(Listening::Tcp(next.into()));
+    }
+    Ok((sockets, bound.to_string()))
+}
+
+fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!matches!(address, SocketAddr::V6(all) if all.ip().is_unspecified()))?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn unix(path: &Path, threads: usize) -> io::Result<(Vec<Listening>, String)> {
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path)?;
+    SockRef::from(&listener).listen(BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 1..threads {
+        sockets.push(Listening::Unix(listener.try_clone()?));
+    }
+    sockets.push(Listening::Unix(listener));
+    Ok((sockets, format!("unix:{}", path.display())))
+}
+
+/// Removes a socket that nobody listens on any more. Anything else at the path stays.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something that is not a socket is at this path"));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Ok(_) => Err(Errno::ADDRINUSE.into()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> Bind {
+        Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    #[test]
+    fn every_thread_has_a_socket_on_the_same_port() {
+        let (sockets, address) = bind(&loopback(), 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        for socket in &sockets {
+            let Listening::Tcp(socket) = socket else { panic!("not TCP") };
+            assert_eq!(socket.local_addr().unwrap().to_string(), address);
+        }
+    }
+
+    #[test]
+    fn a_second_instance_on_the_same_address_fails() {
+        let (_held, address) = bind(&loopback(), 2).unwrap();
+        let error = bind(&Bind::parse(&address).unwrap(), 2).unwrap_err();
+        assert!(error.message.starts_with("address_in_use"), "{error}");
+    }
+
+    #[test]
+    fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Bind::Unix(folder.path().join("s"));
+        let held = bind(&path, 2).unwrap();
+        assert!(bind(&path, 1).unwrap_err().message.starts_with("address_in_use"));
+        drop(held);
+        bind(&path, 1).unwrap();
+    }
+
+    #[test]
+    fn a_file_at_the_path_of_a_unix_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        assert!(bind(&Bind::Unix(path.clone()), 1).is_err());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "data");
+    }
+}

@@ -1,0 +1,152 @@
+//! THE stack: every layer in request order, with the reason for each position.
+//!
+//! A [`Blueprint`] is a configuration compiled into what all threads share. Each thread builds its own [`Stack`] from
+//! it, once per configuration; every connection of the thread uses that one.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tower::ServiceBuilder;
+
+use crate::config::{self, Config};
+use crate::error::Error;
+use crate::http::{Request, Response, RouteLabel, Service};
+use crate::middleware::access_log::{AccessLogLayer, Logged};
+use crate::middleware::answer::Answer;
+use crate::middleware::metrics::{Counted, MetricsLayer};
+use crate::middleware::proxy::Proxy;
+use crate::middleware::request_id::{RequestIdLayer, RequestIds};
+use crate::middleware::rescue::{RescueLayer, Rescued};
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::{Metrics, RouteMetrics};
+use crate::router::{Route, Router, Site};
+use crate::upstream::spool::Budget;
+use crate::upstream::{Client, Upstream};
+
+/// The layers that every request passes.
+pub type Stack = RequestIds<Logged<Counted<Rescued<Router<Action>>>>>;
+
+/// What is one for the process, whatever the configuration.
+#[derive(Clone)]
+pub struct Shared {
+    /// Counters and gauges.
+    pub metrics: Arc<Metrics>,
+    /// Where access lines go.
+    pub access_log: AccessLog,
+    /// Memory and disk of all bodies.
+    pub budget: Arc<Budget>,
+}
+
+/// A configuration compiled into what all threads share.
+pub struct Blueprint {
+    config: Config,
+    upstreams: Vec<Arc<Upstream>>,
+    /// One label per route, in the order of sites and routes; the first stands for requests without a route.
+    labels: Vec<Arc<RouteLabel>>,
+    routes: Vec<Arc<RouteMetrics>>,
+    shared: Shared,
+}
+
+impl Blueprint {
+    /// Compiles. Gates of upstreams that `previous` knows by the same name are taken over, so that no reload ever lets
+    /// more requests through than there are workers.
+    #[must_use]
+    pub fn compile(config: Config, previous: Option<&Self>, shared: Shared) -> Self {
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            let gate = previous.and_then(|previous| previous.upstreams.iter().find(|known| *known.name == *upstream.name));
+            let gate = gate.map(|known| Arc::clone(&known.gate));
+            Arc::new(Upstream::compile(upstream, gate, shared.metrics.upstream(&upstream.name)))
+        });
+        let upstreams = upstreams.collect();
+        let labels = labels(&config.sites);
+        let routes = labels.iter().map(|label| shared.metrics.route(&label.site, &label.route)).collect();
+        Self { config, upstreams, labels, routes, shared }
+    }
+
+    /// The configuration it was made from.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A stack for the calling thread, and its clients, which want a sweep now and then.
+    #[must_use]
+    pub fn build(&self) -> (Stack, Vec<Rc<Client>>) {
+        let client = |upstream: &Arc<Upstream>| {
+            Rc::new(Client::new(Arc::clone(upstream), Arc::clone(&self.shared.budget), Arc::clone(&self.shared.metrics)))
+        };
+        let clients: Vec<_> = self.upstreams.iter().map(client).collect();
+        let stack = ServiceBuilder::new()
+            // First, so that every line below and every page can name the exchange.
+            .layer(RequestIdLayer)
+            // Above rescue: error answers are logged and counted as the client saw them.
+            .layer(AccessLogLayer::new(self.shared.access_log.sink()))
+            .layer(MetricsLayer::new(Arc::clone(&self.shared.metrics), self.routes.clone()))
+            // Everything below fails with a reason; here it becomes an answer. Refused bytes turn back here, too.
+            .layer(RescueLayer)
+            // Names site and route; what needs a route's policy comes below.
+            .service(Router::new(self.sites(&clients)));
+        (stack, clients)
+    }
+
+    fn sites(&self, clients: &[Rc<Client>]) -> Vec<Site<Action>> {
+        let mut labels = self.labels.iter().skip(1);
+        let mut site = |site: &config::Site| Site {
+            hosts: site.hosts.clone(),
+            routes: site
+                .routes
+                .iter()
+                .zip(labels.by_ref())
+                .map(|(route, label)| Route {
+                    path: route.path.clone(),
+                    label: Arc::clone(label),
+                    service: self.action(route, clients),
+                })
+                .collect(),
+        };
+        self.config.sites.iter().map(&mut site).collect()
+    }
+
+    /// The bottom of a route.
+    fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
+        let answer = match &route.action {
+            config::Action::Proxy(upstream) => {
+                return Action::Proxy(Proxy::compile(route, Rc::clone(&clients[*upstream]), Arc::clone(&self.shared.budget)));
+            }
+            config::Action::Redirect { to, status } => Answer::redirect(to, *status),
+            config::Action::Respond { status, body } => Answer::text(*status, body),
+        };
+        answer.map_or(Action::Broken, Action::Answer)
+    }
+}
+
+/// What answers at the bottom of a route.
+pub enum Action {
+    /// A worker.
+    Proxy(Proxy),
+    /// The edge.
+    Answer(Answer),
+    /// A fixed answer that cannot be written, which the configuration's checks do not let pass.
+    Broken,
+}
+
+impl Service for Action {
+    type Error = Error;
+
+    async fn call(&self, request: Request) -> Result<Response, Error> {
+        match self {
+            Self::Proxy(proxy) => proxy.call(request).await,
+            Self::Answer(answer) => answer.call(request).await,
+            Self::Broken => Err(Error::new(crate::error::Reason::Internal)),
+        }
+    }
+}
+
+fn labels(sites: &[config::Site]) -> Vec<Arc<RouteLabel>> {
+    let none = ("", "");
+    let named = sites.iter().flat_map(|site| site.routes.iter().map(|route| (site.name.as_str(), route.name.as_str())));
+    let label = |(index, (site, route)): (usize, (&str, &str))| {
+        Arc::new(RouteLabel { index, site: site.into(), route: route.into() })
+    };
+    std::iter::once(none).chain(named).enumerate().map(label).collect()
+}
