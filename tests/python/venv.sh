@@ -36,5 +36,5 @@ rm -rf .venv
 python3 -m venv .venv
 # The file names the indirect requirements too, so nothing else may come along; `check` says if one is missing.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r "$requirements"
-.venv/bin/python -m pip check --disable-pip-version-check >/dev/null
+report=$(.venv/bin/python -m pip check --disable-pip-version-check) || fail "$requirements is not complete: $report"
 cp "$requirements" "$stamp"
