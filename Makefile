@@ -1,0 +1,56 @@
+# Everything a developer of Hostler runs. `make` alone says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PYTHON := $(CURDIR)/.venv/bin/python
+
+.PHONY: help run test check bench-compare clean need-cargo need-venv
+
+help:
+	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
+	@echo "make test           all tests: Rust, end to end against gunicorn, and the shop's own"
+	@echo "make check          formatting and lints"
+	@echo "make bench-compare  side by side with nginx; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
+	@echo "make clean          remove everything that was built"
+
+run: need-cargo need-venv
+	@echo "Building Hostler (release; the first time takes minutes)"
+	@cargo build --release --locked --bin hostler
+	@exec $(PYTHON) examples/shop/run.py target/release/hostler
+
+test: need-cargo need-venv
+	@tests/python/tools.sh
+	@echo "Rust tests"
+	@HOSTLER_TEST_PYTHON=$(PYTHON) cargo test --locked
+	@echo "Tests of the comparison bench"
+	@$(PYTHON) -m unittest discover -s benches/compare -t benches/compare
+	@echo "The gunicorn settings in deploy/ load"
+	@cd examples/shop && $(PYTHON) -m gunicorn --config ../../deploy/gunicorn.conf.py --check-config shop.wsgi
+	@echo "Tests of the example shop"
+	@cd examples/shop && $(PYTHON) manage.py test
+
+check: need-cargo
+	@echo "Formatting"
+	@cargo fmt --check
+	@echo "Lints"
+	@cargo clippy --locked --all-targets -- -D warnings
+
+bench-compare:
+	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer." >&2; exit 1; }
+	@exec python3 benches/compare/compare.py $(ARGS)
+
+clean:
+	@echo "Removing target, .venv and the shop's run folder"
+	@rm -rf target .venv .run examples/shop/run examples/shop/.ipv4.yaml
+	@find examples tests benches -name __pycache__ -prune -exec rm -rf {} +
+
+need-cargo:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer (rustup)." >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is missing: install one (Debian: gcc libc6-dev)." >&2; exit 1; }
+
+need-venv:
+	@tests/python/venv.sh

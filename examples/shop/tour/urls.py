@@ -1,0 +1,18 @@
+from django.urls import path
+
+from . import views
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("slow", views.slow, name="slow"),
+    path("upload", views.upload, name="upload"),
+    path("stream", views.stream, name="stream"),
+    path("events", views.events, name="events"),
+    path("page", views.page, name="page"),
+    path("bytes/<int:size>", views.some_bytes, name="bytes"),
+    path("status/<int:code>", views.status, name="status"),
+    path("redirect", views.to_index, name="redirect"),
+    path("login", views.login, name="login"),
+    path("count", views.count, name="count"),
+    path("environ", views.environ, name="environ"),
+]

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Sees to the programs that the tests drive: installs what is missing as root on Debian, else names it and fails.
+set -euo pipefail
+
+declare -A package=([curl]=curl [h2load]=nghttp2-client [openssl]=openssl)
+
+missing=()
+for tool in "${!package[@]}"; do
+    command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
+done
+[ ${#missing[@]} = 0 ] && exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing ${missing[*]}"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+else
+    echo "The tests need programs that are not here. Install: ${missing[*]}" >&2
+    echo "(Debian: sudo apt-get install ${missing[*]})" >&2
+    exit 1
+fi
