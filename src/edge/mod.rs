@@ -1,1 +1,8 @@
-//! edge
+//! Bytes in: listening sockets, TLS, and the protocol each connection speaks. Knows no feature.
+
+mod coalesce;
+pub mod connection;
+mod http2;
+pub mod listener;
+pub mod local_ca;
+pub mod tls;

@@ -1,0 +1,169 @@
+//! A client's connection from accept to the protocol it speaks: TLS with ALPN, or a look at its first bytes.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::TlsAcceptor;
+
+use super::http2;
+use super::tls;
+use crate::config;
+use crate::http::ConnectionInfo;
+use crate::http1::head::HeadLimits;
+use crate::http1::server::{self, Entry};
+use crate::observe::metrics::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Metrics, Protocol};
+use crate::runtime::buffers::Buffer;
+use crate::runtime::{Deadline, Socket, Stream, drain};
+
+/// RFC 9113, 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take nothing of a response that waits for it.
+const STALL: Duration = Duration::from_secs(60);
+
+/// How the connections of one listener are served: compiled from the configuration in force when they are accepted.
+pub struct Terms {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// With TLS: certificates and protocols.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// On a listener that only redirects.
+    pub redirect_https: Option<u16>,
+    /// The edge's protection.
+    pub limits: config::Limits,
+    /// What is counted.
+    pub listener_metrics: Arc<ListenerMetrics>,
+    /// What is counted for all listeners.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Serves one accepted connection to its end.
+pub async fn serve<E>(socket: Socket, terms: Arc<Terms>, entry: E)
+where
+    E: Entry + Clone + 'static,
+{
+    let info = Rc::new(describe(&socket, &terms));
+    let mut counted = terms.listener_metrics.opened(Protocol::New);
+    let (stream, first, is_http2) = match &terms.tls {
+        Some(config) => {
+            counted.becomes(Protocol::Tls);
+            let Some(stream) = handshake(socket, config, &terms).await else { return };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            (Stream::Tls(Box::new(stream)), Buffer::take(), is_http2)
+        }
+        None => {
+            let mut stream = Stream::Plain(socket);
+            let Some((first, is_http2)) = sniff(&mut stream, &terms).await else { return };
+            (stream, first, is_http2)
+        }
+    };
+    speak(stream, first, is_http2, info, &terms, entry, counted).await;
+}
+
+async fn speak<E>(
+    stream: Stream,
+    first: Buffer,
+    is_http2: bool,
+    info: Rc<ConnectionInfo>,
+    terms: &Terms,
+    entry: E,
+    mut counted: ConnectionGuard,
+) where
+    E: Entry + Clone + 'static,
+{
+    let limits = &terms.limits;
+    let head = HeadLimits { size: usize::try_from(limits.header_size).unwrap_or(usize::MAX), count: limits.header_count };
+    if is_http2 {
+        counted.becomes(Protocol::H2);
+        let limits = http2::Limits {
+            streams: limits.streams,
+            header_size: u32::try_from(limits.header_size).unwrap_or(u32::MAX),
+            header_count: limits.header_count,
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+        };
+        // Boxed: hyper's state is far larger than that of the connections which do not need it.
+        Box::pin(http2::serve(stream, first, info, limits, entry)).await;
+    } else {
+        counted.becomes(Protocol::H1);
+        let limits = server::Limits {
+            head,
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            stall_timeout: STALL,
+        };
+        server::serve(stream, first, info, limits, &entry).await;
+    }
+}
+
+fn describe(socket: &Socket, terms: &Terms) -> ConnectionInfo {
+    let (peer, local_port) = match socket {
+        Socket::Tcp(stream) => (stream.peer_addr().ok(), stream.local_addr().ok().map(|local| local.port())),
+        Socket::Unix(_) => (None, None),
+    };
+    ConnectionInfo {
+        listener: Arc::clone(&terms.name),
+        peer,
+        local_port,
+        tls: terms.tls.is_some(),
+        redirect_https: terms.redirect_https,
+    }
+}
+
+/// The handshake, within the time that a head has: in the connection's own task, never in the accept loop.
+async fn handshake(
+    socket: Socket,
+    config: &Arc<ServerConfig>,
+    terms: &Terms,
+) -> Option<tokio_rustls::server::TlsStream<Socket>> {
+    let accepting = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket));
+    let (stream, (version, result)) = match Deadline::new().bound(terms.limits.header_timeout, accepting).await {
+        Ok(Ok(stream)) => {
+            let outcome = tls::handshake_outcome(stream.get_ref().1);
+            (Some(stream), outcome)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(listener = %terms.name, "TLS handshake failed: {error}");
+            (None, (HandshakeVersion::Unknown, HandshakeResult::Failed))
+        }
+        Err(_) => (None, (HandshakeVersion::Unknown, HandshakeResult::Timeout)),
+    };
+    terms.metrics.tls_handshake(version, result);
+    stream
+}
+
+/// Reads until the bytes are HTTP/2's preface or cannot become it. `None`: the client left, or said too little in time.
+async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
+    let mut buffer = None;
+    if !terms.http2 {
+        return Some((Buffer::take(), false));
+    }
+    let read = poll_fn(|cx| {
+        loop {
+            if drain::is_draining() && buffer.is_none() {
+                return Poll::Ready(None);
+            }
+            let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
+            let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
+            let is_empty = bytes.is_empty();
+            let is_preface = bytes.starts_with(PREFACE);
+            let may_become = PREFACE.starts_with(&bytes);
+            if !is_empty {
+                buffer = Some(bytes);
+            }
+            match ready!(read) {
+                Ok(0) | Err(_) => return Poll::Ready(None),
+                Ok(_) if is_preface || !may_become => return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface))),
+                Ok(_) => {}
+            }
+        }
+    });
+    Deadline::new().bound(terms.limits.header_timeout, read).await.ok().flatten()
+}

@@ -1,0 +1,199 @@
+//! hyper's messages and ours.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+use super::StreamGuard;
+use crate::error::{Error, Reason};
+use crate::http::{
+    Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Host, Phase, Protocol, Request, Response, Source, Target, fields,
+};
+
+/// A request as the stack takes it. What cannot be one goes through the stack with its reason.
+pub(super) fn request(info: Rc<ConnectionInfo>, header_count: usize, request: http::Request<Incoming>) -> Request {
+    let (mut parts, body) = request.into_parts();
+    let read = read_head(&mut parts, header_count);
+    let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| Bytes::copy_from_slice(raw.as_str().as_bytes()));
+    let (target, host, refused) = match read {
+        Ok((target, host)) => (target, Some(host), None),
+        Err(reason) => (Target::from_static("/"), None, Some(Error::new(reason))),
+    };
+    let user_agent = parts.headers.get(header::USER_AGENT).cloned();
+    let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
+    Request {
+        method: parts.method,
+        target,
+        headers: parts.headers,
+        body: request_body(body),
+        exchange: Rc::new(exchange),
+        refused,
+    }
+}
+
+/// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.
+fn read_head(parts: &mut http::request::Parts, header_count: usize) -> Result<(Target, Host), Reason> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Reason::BadMethod);
+    }
+    if parts.headers.len() > header_count {
+        return Err(Reason::TooManyHeaders);
+    }
+    let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+    let host = host(&mut parts.headers, authority)?;
+    let path = parts.uri.path_and_query().ok_or(Reason::BadTarget)?.as_str();
+    if path == "*" && parts.method != Method::OPTIONS {
+        return Err(Reason::BadTarget);
+    }
+    Ok((Target::parse(Bytes::copy_from_slice(path.as_bytes()))?, host))
+}
+
+/// `:authority`, which wins and becomes Host; a Host beside it must say the same (RFC 9113, 8.3.1).
+fn host(headers: &mut HeaderMap, authority: Option<String>) -> Result<Host, Reason> {
+    let mut lines = headers.get_all(header::HOST).iter();
+    let field = lines.next().map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    if lines.next().is_some() {
+        return Err(Reason::BadHost);
+    }
+    match (authority, field) {
+        (None, None) => Err(Reason::MissingHost),
+        (Some(authority), Some(field)) if !field.eq_ignore_ascii_case(authority.as_bytes()) => Err(Reason::BadHost),
+        (_, Some(field)) => Host::parse(field),
+        (Some(authority), None) => {
+            let host = Host::parse(Bytes::from(authority.into_bytes()))?;
+            headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| Reason::BadHost)?);
+            Ok(host)
+        }
+    }
+}
+
+fn request_body(body: Incoming) -> Body {
+    if hyper::body::Body::is_end_stream(&body) {
+        return Body::Empty;
+    }
+    let left = hyper::body::Body::size_hint(&body).exact();
+    Body::Stream(Box::new(RequestBody { body, left }))
+}
+
+/// A request body on its stream. Its length, where one was said, is held to by `h2`.
+struct RequestBody {
+    body: Incoming,
+    left: Option<u64>,
+}
+
+impl Source for RequestBody {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        use hyper::body::Body as _;
+        loop {
+            return Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => None,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                        Some(Ok(data))
+                    }
+                    // Trailers end here.
+                    Err(_) => continue,
+                },
+                Some(Err(error)) => Some(Err(Error::new(Reason::ClientGone).detail(error.to_string()))),
+            });
+        }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.left
+    }
+}
+
+/// A response as hyper takes it.
+pub(super) fn response(
+    response: Response,
+    exchange: &Exchange,
+    guard: ExchangeGuard,
+    stream: StreamGuard,
+) -> http::Response<ResponseBody> {
+    exchange.phase.set(Phase::Responding);
+    exchange.answered.set(Some(Instant::now()));
+    let (mut parts, mut body) = response.into_parts();
+    remove_fields(&mut parts.headers);
+    let is_bodiless = exchange.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+    if is_bodiless {
+        body = Body::Empty;
+    } else {
+        parts.headers.remove(header::CONTENT_LENGTH);
+        if let Some(length) = body.remaining().filter(|_| parts.status != StatusCode::NO_CONTENT) {
+            parts.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+    }
+    http::Response::from_parts(parts, ResponseBody { body, done: false, sent: 0, guard, _stream: stream })
+}
+
+/// What belongs to the worker's connection, or to the edge alone. hyper would panic or warn at some of it.
+fn remove_fields(headers: &mut HeaderMap) {
+    let mut names: Vec<HeaderName> = Vec::new();
+    if headers.contains_key(header::CONNECTION) {
+        names = fields::named_by_connection(headers);
+    }
+    names.extend(headers.keys().filter(|name| fields::response_field_is_dropped(name)).cloned());
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// A response body on its stream. Finishes the exchange when it is dropped: at its end, or when the stream is reset.
+pub(super) struct ResponseBody {
+    body: Body,
+    done: bool,
+    sent: u64,
+    guard: ExchangeGuard,
+    _stream: StreamGuard,
+}
+
+impl hyper::body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match ready!(self.body.poll_data(cx)) {
+            None => {
+                self.done = true;
+                Poll::Ready(None)
+            }
+            Some(Ok(data)) => {
+                self.sent += data.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => {
+                self.guard.0.fail(error.reason);
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.remaining() == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let exchange = &self.guard.0;
+        exchange.bytes_out.set(self.sent);
+        // The guard itself says the rest: dropped before the end, the client has reset its stream.
+        if self.done || self.body.remaining() == Some(0) {
+            exchange.finish(Finish::Complete);
+        } else if exchange.reason.get().is_some() {
+            exchange.finish(Finish::Cut);
+        }
+    }
+}
