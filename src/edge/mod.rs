@@ -1,1 +1,4 @@
 //! edge
+
+pub mod local_ca;
+pub mod tls;
