@@ -2,7 +2,7 @@
 //!
 //! A thread that serves appends finished lines to a buffer of its own, behind a lock that only the writer thread ever
 //! contends, and for the moment of a swap. So a line costs no system call and wakes nobody, except the first one after
-//! a silence. The writer sleeps when nothing comes; once woken it collects every buffer at [`writer::ROUND`] until a
+//! a silence. The writer sleeps when nothing comes; once woken it collects every buffer every 30 ms until a
 //! round finds nothing.
 //!
 //! A slow disk or a full pipe never holds a request: what does not fit into [`LIMIT`] is dropped and counted in
