@@ -18,3 +18,12 @@ pub mod edge;
 pub mod upstream;
 
 pub mod middleware;
+
+pub mod admin;
+pub mod router;
+
+pub mod stack;
+
+pub mod app;
+
+pub mod cli;

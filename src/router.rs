@@ -43,7 +43,8 @@ impl<S> Router<S> {
     /// Compiles the table of hosts.
     #[must_use]
     pub fn new(sites: Vec<Site<S>>) -> Self {
-        let (mut exact, mut wildcards, mut any) = (HashMap::new(), Vec::new(), None);
+        let mut wildcards: Vec<(Box<str>, usize)> = Vec::new();
+        let (mut exact, mut any) = (HashMap::new(), None);
         for (index, site) in sites.iter().enumerate() {
             if site.hosts.is_empty() {
                 any.get_or_insert(index);
@@ -170,7 +171,8 @@ mod tests {
     fn exact_before_wildcard_before_any() {
         let exact = |name: &str| HostPattern::Exact(name.into());
         let wildcard = |name: &str| HostPattern::Wildcard(name.into());
-        let named: &[&[HostPattern]] = &[&[wildcard(".example")], &[exact("a.shop.example"), exact("[::1]")], &[wildcard(".shop.example")]];
+        let named: &[&[HostPattern]] =
+            &[&[wildcard(".example")], &[exact("a.shop.example"), exact("[::1]")], &[wildcard(".shop.example")]];
         let router = router(named);
         for (host, site) in [
             ("A.Shop.Example.:8443", Some(1)),

@@ -53,7 +53,8 @@ impl Blueprint {
     #[must_use]
     pub fn compile(config: Config, previous: Option<&Self>, shared: Shared) -> Self {
         let upstreams = config.upstreams.iter().map(|upstream| {
-            let gate = previous.and_then(|previous| previous.upstreams.iter().find(|known| *known.name == *upstream.name));
+            let gate =
+                previous.and_then(|previous| previous.upstreams.iter().find(|known| *known.name == *upstream.name));
             let gate = gate.map(|known| Arc::clone(&known.gate));
             Arc::new(Upstream::compile(upstream, gate, shared.metrics.upstream(&upstream.name)))
         });
@@ -73,7 +74,11 @@ impl Blueprint {
     #[must_use]
     pub fn build(&self) -> (Stack, Vec<Rc<Client>>) {
         let client = |upstream: &Arc<Upstream>| {
-            Rc::new(Client::new(Arc::clone(upstream), Arc::clone(&self.shared.budget), Arc::clone(&self.shared.metrics)))
+            Rc::new(Client::new(
+                Arc::clone(upstream),
+                Arc::clone(&self.shared.budget),
+                Arc::clone(&self.shared.metrics),
+            ))
         };
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
         let stack = ServiceBuilder::new()
@@ -111,7 +116,11 @@ impl Blueprint {
     fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
         let answer = match &route.action {
             config::Action::Proxy(upstream) => {
-                return Action::Proxy(Proxy::compile(route, Rc::clone(&clients[*upstream]), Arc::clone(&self.shared.budget)));
+                return Action::Proxy(Proxy::compile(
+                    route,
+                    Rc::clone(&clients[*upstream]),
+                    Arc::clone(&self.shared.budget),
+                ));
             }
             config::Action::Redirect { to, status } => Answer::redirect(to, *status),
             config::Action::Respond { status, body } => Answer::text(*status, body),

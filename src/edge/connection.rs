@@ -79,7 +79,8 @@ async fn speak<E>(
     E: Entry + Clone + 'static,
 {
     let limits = &terms.limits;
-    let head = HeadLimits { size: usize::try_from(limits.header_size).unwrap_or(usize::MAX), count: limits.header_count };
+    let head =
+        HeadLimits { size: usize::try_from(limits.header_size).unwrap_or(usize::MAX), count: limits.header_count };
     if is_http2 {
         counted.becomes(Protocol::H2);
         let limits = http2::Limits {
@@ -160,7 +161,9 @@ async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
             }
             match ready!(read) {
                 Ok(0) | Err(_) => return Poll::Ready(None),
-                Ok(_) if is_preface || !may_become => return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface))),
+                Ok(_) if is_preface || !may_become => {
+                    return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
+                }
                 Ok(_) => {}
             }
         }

@@ -6,11 +6,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::config::Bind;
+use crate::runtime::Socket;
 
 /// What the kernel may hold for us to accept.
 const BACKLOG: i32 = 4096;
@@ -22,6 +24,53 @@ pub enum Listening {
     Tcp(std::net::TcpListener),
     /// The same socket in every thread.
     Unix(UnixListener),
+}
+
+impl Listening {
+    /// The same socket on this thread's event queue.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn into_acceptor(self) -> io::Result<Acceptor> {
+        Ok(match self {
+            Self::Tcp(socket) => Acceptor::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Self::Unix(socket) => Acceptor::Unix(tokio::net::UnixListener::from_std(socket)?),
+        })
+    }
+}
+
+/// A listening socket on the event queue of its thread.
+#[derive(Debug)]
+pub enum Acceptor {
+    /// TCP.
+    Tcp(tokio::net::TcpListener),
+    /// Unix.
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    /// The next connection. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection's own errors, and those of the process (no descriptors left).
+    pub async fn accept(&self) -> io::Result<Socket> {
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The next connection, or nothing if none waits.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+        Poll::Ready(match self {
+            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| {
+                // Fails only on a socket that is dead already, which the first read will tell.
+                let _ = stream.set_nodelay(true);
+                Socket::Tcp(stream)
+            }),
+            Self::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream)),
+        })
+    }
 }
 
 /// Why an address cannot be listened on.

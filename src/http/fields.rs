@@ -36,7 +36,13 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
                 || rest.starts_with("-sendfile")
                 || matches!(
                     rest,
-                    "-real-ip" | "-request-id" | "-request-start" | "-queue-start" | "-remote-user" | "-script-name" | "-lighttpd-send-file"
+                    "-real-ip"
+                        | "-request-id"
+                        | "-request-start"
+                        | "-queue-start"
+                        | "-remote-user"
+                        | "-script-name"
+                        | "-lighttpd-send-file"
                 )
         }
         b'f' => matches!(text, "forwarded" | "front-end-https"),
@@ -87,7 +93,10 @@ pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         }
         if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
             && !is_hop_by_hop(name.as_str())
-            && !matches!(name, header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH)
+            && !matches!(
+                name,
+                header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH
+            )
         {
             names.push(name);
         }
@@ -119,9 +128,24 @@ mod tests {
     #[test]
     fn what_only_the_edge_may_say_is_dropped() {
         for name in [
-            "x-forwarded-for", "x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-prefix", "forwarded", "front-end-https", "x-real-ip",
-            "x-request-id", "x-request-start", "x-accel-redirect", "x-sendfile", "x-sendfile-type", "grip-sig", "remote-user",
-            "x-remote-user", "script-name", "path-info", "proxy",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-ssl",
+            "x-forwarded-prefix",
+            "forwarded",
+            "front-end-https",
+            "x-real-ip",
+            "x-request-id",
+            "x-request-start",
+            "x-accel-redirect",
+            "x-sendfile",
+            "x-sendfile-type",
+            "grip-sig",
+            "remote-user",
+            "x-remote-user",
+            "script-name",
+            "path-info",
+            "proxy",
         ] {
             assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Forged), "{name}");
         }

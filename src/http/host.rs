@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for text in ["", ".", "a..b", "a b", "a/b", "a@b", "[::1", "[x]", "[::1]x", "a:b", "a:99999", "a:1:2", "é", "a\0", ":80"] {
+        for text in [
+            "", ".", "a..b", "a b", "a/b", "a@b", "[::1", "[x]", "[::1]x", "a:b", "a:99999", "a:1:2", "é", "a\0", ":80",
+        ] {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

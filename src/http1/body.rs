@@ -65,7 +65,11 @@ impl BodyReader {
     }
 
     /// The next piece, `None` at the end.
-    pub(super) fn poll_data<S>(&mut self, io: &mut ReadAhead<S>, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>>
+    pub(super) fn poll_data<S>(
+        &mut self,
+        io: &mut ReadAhead<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Cut>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -91,7 +95,12 @@ impl BodyReader {
 }
 
 /// Up to `wanted` bytes: those read ahead first, then straight from the stream into a piece of their own.
-fn poll_piece<S>(io: &mut ReadAhead<S>, piece: &mut BytesMut, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>>
+fn poll_piece<S>(
+    io: &mut ReadAhead<S>,
+    piece: &mut BytesMut,
+    wanted: usize,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, Cut>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -106,7 +115,11 @@ where
     Poll::Ready(Ok((read > 0).then(|| piece.split().freeze())))
 }
 
-fn poll_chunked<S>(io: &mut ReadAhead<S>, decoder: &mut Decoder, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>>
+fn poll_chunked<S>(
+    io: &mut ReadAhead<S>,
+    decoder: &mut Decoder,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Bytes>, Cut>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

@@ -49,12 +49,21 @@ pub struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// In the size; whether it has a digit yet.
-    Size { value: u64, digits: u32 },
+    Size {
+        value: u64,
+        digits: u32,
+    },
     /// Within an extension, where anything printable may stand.
-    Extension { value: u64 },
+    Extension {
+        value: u64,
+    },
     /// After the CR of the size line.
-    SizeLf { value: u64 },
-    Data { left: u64 },
+    SizeLf {
+        value: u64,
+    },
+    Data {
+        left: u64,
+    },
     DataCr,
     DataLf,
     /// At the start of a trailer line.
@@ -114,7 +123,11 @@ impl Decoder {
             (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from(char::from(byte).to_digit(16).unwrap_or(0));
                 // 15 digits leave room for no overflow, and for no body that anybody could send.
-                if digits == 15 { Err(Malformed) } else { Ok(State::Size { value: value << 4 | digit, digits: digits + 1 }) }
+                if digits == 15 {
+                    Err(Malformed)
+                } else {
+                    Ok(State::Size { value: value << 4 | digit, digits: digits + 1 })
+                }
             }
             (State::Size { value, digits: 1.. }, b'\r') => Ok(State::SizeLf { value }),
             (State::Size { value, digits: 1.. }, b';') => Ok(State::Extension { value }),
@@ -192,8 +205,23 @@ mod tests {
     #[test]
     fn malformed_bodies_are_refused() {
         for text in [
-            "\r\n", "g\r\n", " 3\r\nabc\r\n", "3 \r\nabc\r\n", "3\nabc", "3\r\nabcd\r\n", "3\r\nabc\n", "-1\r\n", "+1\r\n", "0x3\r\nabc\r\n",
-            "1000000000000000\r\n", ";x\r\n", "0\r\n\n", "0\r\n a: b\r\n\r\n", "0\r\nA\nB\r\n\r\n", "3;\0\r\n", "3;a\nb\r\n",
+            "\r\n",
+            "g\r\n",
+            " 3\r\nabc\r\n",
+            "3 \r\nabc\r\n",
+            "3\nabc",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x3\r\nabc\r\n",
+            "1000000000000000\r\n",
+            ";x\r\n",
+            "0\r\n\n",
+            "0\r\n a: b\r\n\r\n",
+            "0\r\nA\nB\r\n\r\n",
+            "3;\0\r\n",
+            "3;a\nb\r\n",
         ] {
             assert_eq!(decode(&[text.as_bytes()]), Err(Malformed), "{text:?}");
         }

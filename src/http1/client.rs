@@ -85,7 +85,13 @@ impl Connection {
     ///
     /// # Errors
     /// The reason by phase, with the verdict on sending the request again.
-    pub async fn exchange(mut self, head: &[u8], body: Body, method: &Method, patience: Patience) -> Result<Response, Error> {
+    pub async fn exchange(
+        mut self,
+        head: &[u8],
+        body: Body,
+        method: &Method,
+        patience: Patience,
+    ) -> Result<Response, Error> {
         let mut sending = Sending { head, piece: Bytes::new(), body, sent: 0, done: false, complete: false };
         let mut reading = Reading { scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
@@ -109,7 +115,11 @@ impl Connection {
         let head = result?;
         let reusable = head.keep_alive && sending.complete && head.framing != Framing::Close;
         let reader = BodyReader::new(head.framing);
-        Ok(Response { head, interim: reading.interim, body: ResponseBody { connection: self, reader, idle: patience.idle, reusable } })
+        Ok(Response {
+            head,
+            interim: reading.interim,
+            body: ResponseBody { connection: self, reader, idle: patience.idle, reusable },
+        })
     }
 }
 
@@ -181,14 +191,20 @@ struct Reading {
 }
 
 impl Reading {
-    fn poll(&mut self, io: &mut ReadAhead<Socket>, method: &Method, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, Error>> {
+    fn poll(
+        &mut self,
+        io: &mut ReadAhead<Socket>,
+        method: &Method,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             while let Some(length) = head::find_end(io.unread(), &mut self.scanned) {
                 let bytes = Bytes::copy_from_slice(&io.unread()[..length]);
                 io.consume(length);
                 self.scanned = 0;
-                let head = response::parse(&bytes, method)
-                    .map_err(|(reason, rule)| Error::new(reason).detail(format!("its head breaks the rule `{rule}`")))?;
+                let head = response::parse(&bytes, method).map_err(|(reason, rule)| {
+                    Error::new(reason).detail(format!("its head breaks the rule `{rule}`"))
+                })?;
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
                 }
@@ -202,7 +218,13 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(Error::new(if self.begun { Reason::EofInHead } else { Reason::EofBeforeHead }))),
+                Ok(0) => {
+                    return Poll::Ready(Err(Error::new(if self.begun {
+                        Reason::EofInHead
+                    } else {
+                        Reason::EofBeforeHead
+                    })));
+                }
                 Ok(_) => self.begun = true,
                 Err(source) => return Poll::Ready(Err(self.reset(source))),
             }
@@ -322,7 +344,8 @@ pub fn write_head(
     out.push(b' ');
     out.extend_from_slice(target.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let named = if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
+    let named =
+        if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
     let mut cookies = 0;
     for (name, value) in headers {
         match fields::request_field(name) {

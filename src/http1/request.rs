@@ -1,8 +1,8 @@
 //! Reading a request head (RFC 9112, 3): bytes in, one unambiguous [`RequestHead`] or a reason out.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderValue};
 use http::Method;
+use http::header::{self, HeaderMap, HeaderValue};
 
 use super::head::{self, Framing, HeadLimits};
 use crate::error::Reason;
@@ -120,7 +120,11 @@ fn split_target(target: &Bytes, method: &Method) -> Result<(Target, Option<Bytes
         return Ok((Target::parse(target.clone())?, None));
     }
     if target[..] == *b"*" {
-        return if *method == Method::OPTIONS { Ok((Target::parse(target.clone())?, None)) } else { Err(Reason::BadTarget) };
+        return if *method == Method::OPTIONS {
+            Ok((Target::parse(target.clone())?, None))
+        } else {
+            Err(Reason::BadTarget)
+        };
     }
     let scheme_end = [&b"http://"[..], b"https://"]
         .iter()
@@ -207,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_plain_request_is_read() {
-        let head = read("POST /a?b=c HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\nX-A:\t b \r\n\r\n").unwrap();
+        let head =
+            read("POST /a?b=c HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 3\r\nX-A:\t b \r\n\r\n").unwrap();
         assert_eq!((head.method, head.target.as_str()), (Method::POST, "/a?b=c"));
         assert_eq!(head.host.unwrap().name(), "shop.example");
         assert_eq!((head.framing, head.keep_alive), (Framing::Length(3), true));

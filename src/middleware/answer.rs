@@ -40,7 +40,8 @@ impl Service for Answer {
     type Error = Error;
 
     async fn call(&self, _: Request) -> Result<Response, Error> {
-        let mut response = Response::new(if self.body.is_empty() { Body::Empty } else { Body::Full(self.body.clone()) });
+        let mut response =
+            Response::new(if self.body.is_empty() { Body::Empty } else { Body::Full(self.body.clone()) });
         *response.status_mut() = self.status;
         response.headers_mut().insert(self.field.0.clone(), self.field.1.clone());
         Ok(response)

@@ -56,7 +56,11 @@ impl Observer for Counter {
     fn finished(&self, exchange: &Exchange, _: Finish) {
         let index = exchange.route.get().map_or(0, |label| label.index);
         if let Some(route) = self.routes.get(index) {
-            route.request(&exchange.method, super::access_log::status(exchange), exchange.started.elapsed().as_secs_f64());
+            route.request(
+                &exchange.method,
+                super::access_log::status(exchange),
+                exchange.started.elapsed().as_secs_f64(),
+            );
         }
         // A worker's failures are counted where they happen, under the upstream's name.
         if let Some(reason) = exchange.reason.get().filter(|reason| reason.side() != Side::Upstream) {

@@ -70,31 +70,45 @@ fn row(reason: Reason) -> Row {
         R::BadMethod => (S::NOT_IMPLEMENTED, MALFORMED, "This method is not supported."),
         R::UnsupportedVersion => (S::HTTP_VERSION_NOT_SUPPORTED, MALFORMED, "This version of HTTP is not supported."),
         R::UriTooLong => (S::URI_TOO_LONG, MALFORMED, "The address is too long."),
-        R::HeadersTooLarge | R::TooManyHeaders => {
-            (S::REQUEST_HEADER_FIELDS_TOO_LARGE, MALFORMED, "The request's header fields are too large. Deleting this site's cookies may help.")
-        }
+        R::HeadersTooLarge | R::TooManyHeaders => (
+            S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            MALFORMED,
+            "The request's header fields are too large. Deleting this site's cookies may help.",
+        ),
         R::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, MALFORMED, "What was sent is larger than this site takes."),
-        R::ExpectationFailed => (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here."),
+        R::ExpectationFailed => {
+            (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here.")
+        }
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
         R::HeaderTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
-        R::ClientGone | R::ClientStalled => (S::BAD_REQUEST, MALFORMED, "The connection was lost before the request had arrived."),
-        R::QueueFull | R::QueueTimeout => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment."),
+        R::ClientGone | R::ClientStalled => {
+            (S::BAD_REQUEST, MALFORMED, "The connection was lost before the request had arrived.")
+        }
+        R::QueueFull | R::QueueTimeout => {
+            (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
+        }
         R::SpoolFull => (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment."),
         R::SpoolFailed | R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong."),
         R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),
-        R::BacklogFull => (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment."),
+        R::BacklogFull => {
+            (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
+        }
         R::ConnectRefused => (S::BAD_GATEWAY, "connection_refused", "The site is not running at the moment."),
         R::SocketMissing | R::SocketPermission | R::ConnectFailed => {
             (S::BAD_GATEWAY, "destination_unavailable", "The site is not running at the moment.")
         }
         R::NameNotResolved => (S::BAD_GATEWAY, "dns_error", "The site is not running at the moment."),
         R::ConnectTimeout => (S::GATEWAY_TIMEOUT, "connection_timeout", "The site did not answer in time."),
-        R::ResetBeforeHead | R::EofBeforeHead => (S::BAD_GATEWAY, "connection_terminated", "The site ended before it had answered."),
+        R::ResetBeforeHead | R::EofBeforeHead => {
+            (S::BAD_GATEWAY, "connection_terminated", "The site ended before it had answered.")
+        }
         R::EofInHead | R::EofInBody => (S::BAD_GATEWAY, "http_response_incomplete", "The site's answer was cut off."),
         R::HeadTimeout => (S::GATEWAY_TIMEOUT, "http_response_timeout", "The site did not answer in time."),
-        R::IdleTimeout => (S::GATEWAY_TIMEOUT, "connection_read_timeout", "The site stopped in the middle of the exchange."),
+        R::IdleTimeout => {
+            (S::GATEWAY_TIMEOUT, "connection_read_timeout", "The site stopped in the middle of the exchange.")
+        }
         R::BadHead | R::BadBody => (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read."),
     }
 }
@@ -147,11 +161,16 @@ fn tell(error: &Error, exchange: &Exchange) {
 
 /// Whether HTML is asked for by name: browsers do, programs do not.
 fn wants_html(request: &Request) -> bool {
-    request.headers.get_all(header::ACCEPT).iter().any(|value| value.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")))
+    request
+        .headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")))
 }
 
 fn plain(status: StatusCode, sentence: &str, reason: Reason, id: &str) -> String {
-    let mut text = format!("{} {}\n{sentence}\nreason: {reason}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
+    let mut text =
+        format!("{} {}\n{sentence}\nreason: {reason}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
     if !id.is_empty() {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "request: {id}");

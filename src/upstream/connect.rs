@@ -14,7 +14,9 @@ use crate::runtime::{Deadline, Socket};
 pub(super) async fn connect(address: &EndpointAddress, timeout: Duration) -> Result<Socket, Error> {
     let connected = async {
         match address {
-            EndpointAddress::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix).map_err(|error| failure(error, true)),
+            EndpointAddress::Unix(path) => {
+                UnixStream::connect(path).await.map(Socket::Unix).map_err(|error| failure(error, true))
+            }
             EndpointAddress::Tcp { host, port } => tcp(host, *port).await,
         }
     };

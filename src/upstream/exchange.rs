@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{self, HeaderMap};
 use http::Method;
+use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
 use super::detach::Detachable;
@@ -87,7 +87,12 @@ impl Client {
             let endpoint = self.next_endpoint();
             let error = match self.attempt(endpoint, &head, &outgoing).await {
                 Ok(response) => {
-                    let rest = Rest { client: Rc::clone(&self), endpoint, exchange: Rc::clone(&outgoing.exchange), _permit: permit };
+                    let rest = Rest {
+                        client: Rc::clone(&self),
+                        endpoint,
+                        exchange: Rc::clone(&outgoing.exchange),
+                        _permit: permit,
+                    };
                     return Ok(self.response(response, rest, &outgoing));
                 }
                 Err(error) => error,
@@ -193,13 +198,19 @@ impl Client {
             // At once, and at the same closed door, another try would meet the same.
             (
                 Retry::Unsent,
-                Reason::ConnectRefused | Reason::SocketMissing | Reason::BacklogFull | Reason::ConnectTimeout | Reason::ConnectFailed,
+                Reason::ConnectRefused
+                | Reason::SocketMissing
+                | Reason::BacklogFull
+                | Reason::ConnectTimeout
+                | Reason::ConnectFailed,
             ) => self.pools.len() > 1,
             (Retry::Unsent, _) => true,
             // The worker has it and may still be at it.
             (Retry::IfIdempotent, Reason::HeadTimeout | Reason::IdleTimeout) => false,
             // RFC 9110, 9.2.2.
-            (Retry::IfIdempotent, _) => outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key"),
+            (Retry::IfIdempotent, _) => {
+                outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key")
+            }
         }
     }
 
@@ -211,8 +222,8 @@ impl Client {
 
 /// Whether the app wants its bytes passed on as they come.
 fn wants_to_stream(headers: &HeaderMap) -> bool {
-    let is_events = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream")));
+    let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+    });
     is_events || headers.get("x-accel-buffering").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"))
 }

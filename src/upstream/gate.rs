@@ -127,7 +127,8 @@ impl Gate {
                 Ok(())
             }
             Ok(Err(_)) => Err(Error::new(Reason::ShuttingDown)),
-            Err(_) => Err(Error::new(Reason::QueueTimeout).detail(format!("waited {timeout:?} for a worker of upstream {}", self.name))),
+            Err(_) => Err(Error::new(Reason::QueueTimeout)
+                .detail(format!("waited {timeout:?} for a worker of upstream {}", self.name))),
         }
     }
 }

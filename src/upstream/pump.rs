@@ -42,7 +42,13 @@ pub(super) struct Rest {
 }
 
 /// The body for the layers above. Takes over the connection and the slot.
-pub(super) fn body(mut body: ResponseBody, rest: Rest, passage: Passage, share: Share, budget: &std::sync::Arc<Budget>) -> Body {
+pub(super) fn body(
+    mut body: ResponseBody,
+    rest: Rest,
+    passage: Passage,
+    share: Share,
+    budget: &std::sync::Arc<Budget>,
+) -> Body {
     if let Some(here) = body.take_here() {
         end(body, rest);
         return if here.is_empty() { Body::Empty } else { Body::Full(here) };
@@ -78,7 +84,11 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, passage
 }
 
 /// From the worker to the pipe, to the end of the body.
-async fn copy(body: &mut ResponseBody, writer: &spool::Writer, passage: Passage) -> Result<Result<(), Error>, spool::Gone> {
+async fn copy(
+    body: &mut ResponseBody,
+    writer: &spool::Writer,
+    passage: Passage,
+) -> Result<Result<(), Error>, spool::Gone> {
     loop {
         match next(body, writer, passage).await? {
             Ok(Some(data)) => writer.push(data).await?,
@@ -89,7 +99,11 @@ async fn copy(body: &mut ResponseBody, writer: &spool::Writer, passage: Passage)
 }
 
 /// The next piece. While nothing comes from a stream, its reader is watched.
-async fn next(body: &mut ResponseBody, writer: &spool::Writer, passage: Passage) -> Result<Result<Option<Bytes>, Error>, spool::Gone> {
+async fn next(
+    body: &mut ResponseBody,
+    writer: &spool::Writer,
+    passage: Passage,
+) -> Result<Result<Option<Bytes>, Error>, spool::Gone> {
     let mut data = pin!(body.data());
     poll_fn(|cx| match data.as_mut().poll(cx) {
         Poll::Ready(data) => Poll::Ready(Ok(data)),

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::StreamGuard;
 use crate::error::{Error, Reason};
 use crate::http::{
-    Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Host, Phase, Protocol, Request, Response, Source, Target, fields,
+    Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Host, Phase, Protocol, Request, Response, Source, Target,
+    fields,
 };
 
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.

@@ -34,7 +34,10 @@ impl Source for RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let mut io = self.connection.io.borrow_mut();
         // A client that has begun its body does not wait for the 100 any more.
-        if !self.interim.is_empty() && io.unread().is_empty() && ready!(io.poll_write_all(cx, &mut self.interim)).is_err() {
+        if !self.interim.is_empty()
+            && io.unread().is_empty()
+            && ready!(io.poll_write_all(cx, &mut self.interim)).is_err()
+        {
             return Poll::Ready(Some(Err(Reason::ClientGone.into())));
         }
         let next = ready!(self.reader.poll_data(&mut io, cx));

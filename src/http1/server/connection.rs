@@ -42,7 +42,11 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(stream: Stream, first: Buffer) -> Self {
-        Self { io: RefCell::new(ReadAhead::with(stream, first)), deadline: Deadline::new(), body_is_read: Cell::new(true) }
+        Self {
+            io: RefCell::new(ReadAhead::with(stream, first)),
+            deadline: Deadline::new(),
+            body_is_read: Cell::new(true),
+        }
     }
 
     /// Whether nothing is left of the current request's body.

@@ -80,7 +80,13 @@ struct Terms {
 }
 
 /// One exchange. Whether the connection lives on.
-async fn exchange<E: Entry>(connection: &Rc<Connection>, limits: &Limits, entry: &E, request: Request, terms: Terms) -> bool {
+async fn exchange<E: Entry>(
+    connection: &Rc<Connection>,
+    limits: &Limits,
+    entry: &E,
+    request: Request,
+    terms: Terms,
+) -> bool {
     let exchange = Rc::clone(&request.exchange);
     let guard = ExchangeGuard(Rc::clone(&exchange));
     let stack = entry.current();
@@ -101,7 +107,11 @@ async fn exchange<E: Entry>(connection: &Rc<Connection>, limits: &Limits, entry:
 }
 
 /// The stack's answer, or `None` when the client left before it.
-async fn call<S: Service<Error = Infallible>>(connection: &Connection, stack: &S, request: Request) -> Option<crate::http::Response> {
+async fn call<S: Service<Error = Infallible>>(
+    connection: &Connection,
+    stack: &S,
+    request: Request,
+) -> Option<crate::http::Response> {
     let mut call = pin!(stack.call(request));
     poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
@@ -127,7 +137,8 @@ fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestH
         Framing::None | Framing::Length(0) | Framing::Close => Body::Empty,
         framing => Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue))),
     };
-    let request = Request { method: head.method, target: head.target, headers: head.headers, body, exchange, refused: None };
+    let request =
+        Request { method: head.method, target: head.target, headers: head.headers, body, exchange, refused: None };
     (request, terms)
 }
 

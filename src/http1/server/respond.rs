@@ -24,7 +24,13 @@ pub(super) struct Written {
 }
 
 /// Writes one response.
-pub(super) async fn write(connection: &Connection, limits: &Limits, exchange: &Exchange, response: Response, terms: Terms) -> Written {
+pub(super) async fn write(
+    connection: &Connection,
+    limits: &Limits,
+    exchange: &Exchange,
+    response: Response,
+    terms: Terms,
+) -> Written {
     exchange.phase.set(Phase::Responding);
     exchange.answered.set(Some(Instant::now()));
     let (mut head, body) = response.into_parts();
@@ -42,7 +48,16 @@ pub(super) async fn write(connection: &Connection, limits: &Limits, exchange: &E
     write::response_head(&mut out, head.status, &head.headers, delimiter, field);
     drop(head);
     let body = if delimiter == Delimiter::NoBody { Body::Empty } else { body };
-    let mut writer = Writer { out: Some(out), sent: 0, large: Bytes::new(), after: b"", body, body_is_done: false, delimiter, bytes: 0 };
+    let mut writer = Writer {
+        out: Some(out),
+        sent: 0,
+        large: Bytes::new(),
+        after: b"",
+        body,
+        body_is_done: false,
+        delimiter,
+        bytes: 0,
+    };
     let result = poll_fn(|cx| writer.poll(cx, connection, limits)).await;
     connection.deadline.disarm();
     exchange.bytes_out.set(writer.bytes);
@@ -115,7 +130,9 @@ impl Writer {
     }
 
     fn has_room(&self) -> bool {
-        self.large.is_empty() && self.after.is_empty() && self.out.as_ref().is_none_or(|out| out.len() < buffers::SIZE / 2)
+        self.large.is_empty()
+            && self.after.is_empty()
+            && self.out.as_ref().is_none_or(|out| out.len() < buffers::SIZE / 2)
     }
 
     fn push(&mut self, data: Bytes) {
@@ -184,7 +201,12 @@ impl Writer {
     }
 
     /// The client takes nothing: its time begins, or is over.
-    fn poll_stall(&mut self, cx: &mut Context<'_>, connection: &Connection, limits: &Limits) -> Poll<Result<(), Error>> {
+    fn poll_stall(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        limits: &Limits,
+    ) -> Poll<Result<(), Error>> {
         if !connection.deadline.is_armed() {
             connection.deadline.arm(limits.stall_timeout);
         }

@@ -64,7 +64,12 @@ impl SpoolFile {
 }
 
 /// Writes all of `bytes` at `offset`, into `file` or into a new one in `folder`. Gives file and bytes back.
-pub(super) async fn write<B>(file: Option<Arc<File>>, folder: PathBuf, bytes: B, offset: u64) -> Result<(Arc<File>, B), Error>
+pub(super) async fn write<B>(
+    file: Option<Arc<File>>,
+    folder: PathBuf,
+    bytes: B,
+    offset: u64,
+) -> Result<(Arc<File>, B), Error>
 where
     B: AsRef<[u8]> + Send + 'static,
 {
@@ -87,7 +92,13 @@ pub(super) struct PieceReader {
 impl PieceReader {
     /// The bytes at `start`, some of them, before `end`. A read under way is finished first, so that between two polls
     /// `start` may not change; `end` may grow.
-    pub(super) fn poll(&mut self, file: &Arc<File>, start: u64, end: u64, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+    pub(super) fn poll(
+        &mut self,
+        file: &Arc<File>,
+        start: u64,
+        end: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Error>> {
         let reading = self.reading.get_or_insert_with(|| {
             let file = Arc::clone(file);
             let length = usize::try_from((end - start).min(PIECE)).unwrap_or(0);

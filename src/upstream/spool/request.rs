@@ -28,7 +28,12 @@ pub struct Spooled {
 /// # Errors
 /// [`Reason::BodyTooLarge`] (before a byte is read where the length is known), [`Reason::SpoolFull`],
 /// [`Reason::SpoolFailed`], or what the client did.
-pub async fn receive(mut body: Body, limit: u64, share: Share, budget: &Arc<Budget>) -> Result<Option<Rc<Spooled>>, Error> {
+pub async fn receive(
+    mut body: Body,
+    limit: u64,
+    share: Share,
+    budget: &Arc<Budget>,
+) -> Result<Option<Rc<Spooled>>, Error> {
     if matches!(body, Body::Empty) {
         return Ok(None);
     }
@@ -116,7 +121,8 @@ impl Receiving {
             return Err(Error::new(Reason::SpoolFull).detail("see `spool` and the route's `buffer`"));
         }
         let folder = self.lease.budget().folder();
-        let (file, mut buffer) = file::write(self.file.handle(), folder, std::mem::take(&mut self.buffer), self.in_file).await?;
+        let (file, mut buffer) =
+            file::write(self.file.handle(), folder, std::mem::take(&mut self.buffer), self.in_file).await?;
         buffer.clear();
         self.buffer = buffer;
         self.file.keep(file);

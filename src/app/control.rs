@@ -1,0 +1,201 @@
+//! The control thread: starts the gateway, listens to signals and to the operator, ends it.
+
+use std::fmt;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::gateway::{Gateway, StartError};
+use crate::admin::{self, Admin};
+use crate::config::{self, Config, Loaded, Report};
+use crate::edge::listener::Listening;
+use crate::edge::local_ca::LocalCa;
+use crate::observe::log::Log;
+use crate::runtime;
+
+/// Why `serve` ended otherwise than by a signal.
+#[derive(Debug)]
+pub enum Failure {
+    /// The file cannot be used.
+    Config(Report),
+    /// What the file asks for cannot be had.
+    Start(StartError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(report) => report.fmt(f),
+            Self::Start(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+/// Serves as the file says, until a signal ends it.
+///
+/// # Errors
+/// Why it did not start.
+pub fn serve(path: &Path) -> Result<(), Failure> {
+    let loaded = config::load(path).map_err(Failure::Config)?;
+    let log = crate::observe::log::init(&loaded.config.logging)
+        .map_err(|error| StartError::System("the log cannot be set up", std::io::Error::other(error)))?;
+    tell_warnings(&loaded);
+    let config = loaded.config;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "Hostler starts");
+    runtime::block_on(control(path, config, log)).map_err(|error| StartError::System("no event queue", error))?
+}
+
+fn tell_warnings(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        let line = warning.line().unwrap_or(0);
+        tracing::warn!(
+            line,
+            "{}{}",
+            warning.message(),
+            warning.help().map(|help| format!(" ({help})")).unwrap_or_default()
+        );
+    }
+}
+
+/// The signals that mean something.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+    reopen: Signal,
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop,
+    Reload,
+    Reopen,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, StartError> {
+        let on = |kind| signal(kind).map_err(|error| StartError::System("signals cannot be received", error));
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            reload: on(SignalKind::hangup())?,
+            reopen: on(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop,
+            _ = self.interrupt.recv() => Wish::Stop,
+            _ = self.reload.recv() => Wish::Reload,
+            _ = self.reopen.recv() => Wish::Reopen,
+        }
+    }
+}
+
+async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
+    // Before anything else: a signal that comes while we start is not lost, and does not kill.
+    let mut signals = Signals::listen()?;
+    let operator = config.admin.as_ref().map(admin::bind).transpose().map_err(StartError::Bind)?;
+    tell_local_ca(&config);
+    let mut shutdown = config.shutdown.clone();
+    let mut gateway = Gateway::start(config, || {})?;
+    let ready = Arc::new(AtomicBool::new(true));
+    open_door(operator, &gateway, &ready);
+    tracing::info!("ready");
+    loop {
+        match signals.next().await {
+            Wish::Stop => break,
+            Wish::Reopen => reopen(&gateway),
+            Wish::Reload => {
+                if let Some(config) = reload(path, &mut gateway) {
+                    log.apply(&config.logging);
+                    shutdown = config.shutdown;
+                }
+            }
+        }
+    }
+    ready.store(false, Ordering::Relaxed);
+    let stopping = stop(gateway, &shutdown);
+    tokio::select! {
+        () = stopping => {}
+        _ = signals.interrupt.recv() => tracing::warn!("stopped at once, as asked: what was in flight is cut"),
+    }
+    Ok(())
+}
+
+async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
+    if !shutdown.delay.is_zero() {
+        tracing::info!("stopping: /ready says no, and accepting goes on for {:?} (shutdown.delay)", shutdown.delay);
+        tokio::time::sleep(shutdown.delay).await;
+    }
+    tracing::info!("stopping: no more connections, exchanges in flight have {:?} (shutdown.timeout)", shutdown.timeout);
+    let mut stopping = pin!(gateway.stop(shutdown.timeout));
+    match (&mut stopping).await {
+        0 => tracing::info!("stopped: everything in flight has ended"),
+        cut => tracing::warn!(
+            connections = cut,
+            "stopped: {cut} connections still had an exchange in flight after {:?} and were cut",
+            shutdown.timeout
+        ),
+    }
+}
+
+fn open_door(operator: Option<(Listening, String)>, gateway: &Gateway, ready: &Arc<AtomicBool>) {
+    let Some((socket, address)) = operator else { return };
+    let shared = gateway.shared();
+    let admin =
+        Admin { metrics: Arc::clone(&shared.metrics), budget: Arc::clone(&shared.budget), ready: Arc::clone(ready) };
+    tracing::info!(%address, "the admin listener answers /metrics, /live and /ready");
+    tokio::task::spawn_local(admin::listen(socket, admin));
+}
+
+/// Loads the file again and puts it in force. On any error everything stays as it is.
+fn reload(path: &Path, gateway: &mut Gateway) -> Option<Config> {
+    let begun = std::time::Instant::now();
+    let result = config::load(path).map_err(Failure::Config).and_then(|loaded| {
+        tell_warnings(&loaded);
+        let config = loaded.config.clone();
+        gateway.reload(loaded.config)?;
+        Ok(config)
+    });
+    gateway.shared().metrics.config_reloaded(result.is_ok());
+    match result {
+        Ok(config) => {
+            tracing::info!(config = %path.display(), took = ?begun.elapsed(), "reloaded");
+            Some(config)
+        }
+        Err(failure) => {
+            tracing::error!("not reloaded, the configuration before stays in force:\n{failure}");
+            None
+        }
+    }
+}
+
+fn reopen(gateway: &Gateway) {
+    match gateway.shared().access_log.reopen() {
+        Ok(()) => tracing::info!("the access log was opened anew"),
+        Err(error) => tracing::error!("the access log cannot be opened anew, the old file stays in use: {error}"),
+    }
+}
+
+fn tell_local_ca(config: &Config) {
+    let is_local = config.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.local));
+    if let (true, Ok(ca)) = (is_local, LocalCa::in_state_folder()) {
+        tracing::info!(
+            root = %ca.root_path().display(),
+            "tls.local: certificates come from the local CA (curl --cacert takes its root)"
+        );
+    }
+}

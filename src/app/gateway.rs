@@ -1,0 +1,259 @@
+//! The running gateway: threads, listening sockets, and the configuration in force.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::thread::{self, Command};
+use super::{Current, InForce};
+use crate::config::{self, Bind, Config};
+use crate::edge::connection::Terms;
+use crate::edge::listener::{self, BindError, Listening};
+use crate::edge::tls::{self, TlsError, TlsShared};
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::runtime;
+use crate::stack::{Blueprint, Shared};
+use crate::upstream::spool::Budget;
+
+/// A running gateway.
+pub struct Gateway {
+    shared: Shared,
+    tls: TlsShared,
+    current: Arc<Current>,
+    threads: Vec<Thread>,
+    listeners: Vec<Bound>,
+}
+
+struct Thread {
+    commands: UnboundedSender<Command>,
+    handle: JoinHandle<()>,
+}
+
+/// A listener that is open.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The address that was bound.
+    pub address: String,
+    bind: Bind,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind(BindError),
+    /// A certificate or key cannot be used.
+    Tls(String, TlsError),
+    /// The system did not give what was asked for.
+    System(&'static str, std::io::Error),
+}
+
+/// Why a reload changed nothing.
+pub type ReloadError = StartError;
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Tls(listener, error) => write!(f, "listener {listener}: {error}"),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        Self::Bind(error)
+    }
+}
+
+impl Gateway {
+    /// Opens the listeners and starts the threads. `on_thread_start` runs first in each of them.
+    ///
+    /// # Errors
+    /// What could not be had; nothing runs then.
+    pub fn start(config: Config, on_thread_start: fn()) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let access_log = AccessLog::start(config.logging.access.clone(), metrics.access_log_dropped.clone())
+            .map_err(|error| StartError::System("the access log cannot be opened", error))?;
+        let budget = Budget::new(&config.spool);
+        let shared = Shared { metrics, access_log, budget };
+        let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
+        let count = config.runtime.threads.unwrap_or_else(cores);
+        let terms = terms(&config, &shared, &tls)?;
+        let mut opened = Vec::new();
+        for listener in &config.listeners {
+            opened.push(open(listener, count)?);
+        }
+        let blueprint = Blueprint::compile(config, None, shared.clone());
+        let current = Arc::new(Current::new(InForce { blueprint, terms }));
+        shared.metrics.config_in_force(current.generation());
+        let threads =
+            (0..count).map(|index| start_thread(index, &current, on_thread_start)).collect::<Result<_, _>>()?;
+        let mut gateway = Self { shared, tls, current, threads, listeners: Vec::new() };
+        opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
+        Ok(gateway)
+    }
+
+    /// Listeners that are open, in the order they were opened.
+    #[must_use]
+    pub fn listeners(&self) -> &[Bound] {
+        &self.listeners
+    }
+
+    /// What is one for the process.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Puts another configuration in force: everything is built and opened first, then swapped at once. Connections
+    /// stay open and obey it from their next request on. `runtime` and `admin` hold until the next start.
+    ///
+    /// # Errors
+    /// What could not be had; nothing has changed then.
+    pub fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
+        let terms = terms(&config, &self.shared, &self.tls)?;
+        let mut opened = Vec::new();
+        for listener in config.listeners.iter().filter(|wanted| !self.has(wanted)) {
+            opened.push(open(listener, self.threads.len())?);
+        }
+        let retarget = self.shared.access_log.retarget(config.logging.access.clone());
+        retarget.map_err(|error| StartError::System("the access log cannot be opened", error))?;
+        self.shared.budget.configure(&config.spool);
+        let kept: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let previous = self.current.in_force.load_full();
+        let blueprint = Blueprint::compile(config, Some(&previous.blueprint), self.shared.clone());
+        let generation = self.current.replace(InForce { blueprint, terms });
+        self.shared.metrics.config_in_force(generation);
+        opened.into_iter().for_each(|(bound, sockets)| self.add(bound, sockets));
+        self.close_all_but(&kept);
+        Ok(())
+    }
+
+    fn has(&self, wanted: &config::Listener) -> bool {
+        self.listeners.iter().any(|bound| bound.name == wanted.name)
+    }
+
+    fn add(&mut self, bound: Bound, sockets: Vec<Listening>) {
+        tracing::info!(listener = %bound.name, address = %bound.address, "listening");
+        for (thread, socket) in self.threads.iter().zip(sockets) {
+            thread.tell(Command::Open(bound.name.clone(), socket));
+        }
+        self.listeners.push(bound);
+    }
+
+    fn close_all_but(&mut self, kept: &[String]) {
+        for bound in self.listeners.extract_if(.., |bound| !kept.contains(&bound.name)) {
+            tracing::info!(listener = %bound.name, address = %bound.address, "no longer listening");
+            self.threads.iter().for_each(|thread| thread.tell(Command::Close(bound.name.clone())));
+            bound.remove_socket();
+        }
+    }
+
+    /// Stops accepting, waits at most `timeout` for exchanges to end, then stops. Returns the number of connections
+    /// that were cut.
+    pub async fn stop(self, timeout: Duration) -> usize {
+        let drained = self.threads.iter().map(|thread| thread.ask(Command::Drain)).collect::<Vec<_>>();
+        self.listeners.iter().for_each(Bound::remove_socket);
+        let all = async {
+            for thread in drained {
+                // An error is a thread that has ended already.
+                let _ = thread.await;
+            }
+        };
+        let _ = tokio::time::timeout(timeout, all).await;
+        let mut cut = 0;
+        for thread in &self.threads {
+            cut += thread.ask(Command::Stop).await.unwrap_or(0);
+        }
+        for thread in self.threads {
+            if thread.handle.join().is_err() {
+                tracing::error!("a thread has ended with a panic");
+            }
+        }
+        let flushed_by = std::time::Instant::now() + Duration::from_secs(1);
+        if !self.shared.access_log.flush_and_stop(flushed_by) {
+            tracing::warn!("the last lines of the access log could not be written in time");
+        }
+        cut
+    }
+}
+
+impl Bound {
+    fn remove_socket(&self) {
+        if let Bind::Unix(path) = &self.bind {
+            // Somebody may have taken it away; there is nothing to do about it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Thread {
+    fn tell(&self, command: Command) {
+        // An error is a thread that has ended already.
+        let _ = self.commands.send(command);
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(command(sender));
+        receiver
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn start_thread(index: usize, current: &Arc<Current>, on_start: fn()) -> Result<Thread, StartError> {
+    let (commands, receiver) = unbounded_channel();
+    let current = Arc::clone(current);
+    let body = move || {
+        on_start();
+        if let Err(error) = runtime::block_on(thread::run(current, receiver)) {
+            tracing::error!("a thread cannot serve: {error}");
+        }
+    };
+    let handle = std::thread::Builder::new()
+        .name(format!("hostler-{index}"))
+        .spawn(body)
+        .map_err(|error| StartError::System("a thread cannot be started", error))?;
+    Ok(Thread { commands, handle })
+}
+
+fn open(listener: &config::Listener, threads: usize) -> Result<(Bound, Vec<Listening>), StartError> {
+    let (sockets, address) = listener::bind(&listener.bind, threads)?;
+    Ok((Bound { name: listener.name.clone(), address, bind: listener.bind.clone() }, sockets))
+}
+
+/// How each listener's connections are to be served. Reads certificates.
+fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Terms>>, StartError> {
+    let compile = |listener: &config::Listener| {
+        let server_config = listener
+            .tls
+            .as_ref()
+            .map(|config| tls::server_config(config, listener.http2, tls))
+            .transpose()
+            .map_err(|error| StartError::Tls(listener.name.clone(), error))?;
+        Ok(Arc::new(Terms {
+            name: listener.name.as_str().into(),
+            tls: server_config,
+            http2: listener.http2,
+            redirect_https: listener.redirect_https,
+            limits: config.limits.clone(),
+            listener_metrics: shared.metrics.listener(&listener.name),
+            metrics: Arc::clone(&shared.metrics),
+        }))
+    };
+    config.listeners.iter().map(compile).collect()
+}

@@ -1,0 +1,53 @@
+//! From a configuration to a running gateway: build, bind, run, reload (build new, then swap), drain.
+//!
+//! One thread controls (signals, reloads, the admin listener); the others serve, each with a runtime, listening
+//! sockets, connections and a stack of its own. What they share is [`InForce`], which a reload replaces as a whole.
+
+mod control;
+mod gateway;
+mod thread;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+pub use control::{Failure, serve};
+pub use gateway::{Gateway, ReloadError, StartError};
+
+use crate::edge::connection::Terms;
+use crate::stack::Blueprint;
+
+/// A configuration as it is served.
+struct InForce {
+    blueprint: Blueprint,
+    /// How each listener's connections are served.
+    terms: Vec<Arc<Terms>>,
+}
+
+/// The configuration in force, for threads that look at it once per connection and once per request.
+struct Current {
+    in_force: ArcSwap<InForce>,
+    generation: AtomicU64,
+}
+
+impl Current {
+    fn new(in_force: InForce) -> Self {
+        Self { in_force: ArcSwap::from_pointee(in_force), generation: AtomicU64::new(1) }
+    }
+
+    /// From the next request on, on whatever connection, this one holds.
+    fn replace(&self, in_force: InForce) -> u64 {
+        self.in_force.store(Arc::new(in_force));
+        // After the store: whoever sees the new number sees the new configuration.
+        self.generation.fetch_add(1, Ordering::Release) + 1
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn terms(&self, listener: &str) -> Option<Arc<Terms>> {
+        self.in_force.load().terms.iter().find(|terms| *terms.name == *listener).cloned()
+    }
+}

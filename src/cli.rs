@@ -1,0 +1,73 @@
+//! The command line: `serve` and `check`. Exit codes: 0, 1 failure, 2 usage or bad configuration.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{self, Failure};
+use crate::config;
+
+const FAILED: u8 = 1;
+const BAD_CONFIG: u8 = 2;
+
+/// The edge for Python's synchronous web: one binary and one YAML file in front of gunicorn or uWSGI.
+#[derive(Debug, Parser)]
+#[command(name = "hostler", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve as the file says. SIGTERM drains and stops, SIGHUP reloads, SIGUSR1 opens the access log anew.
+    Serve {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE", default_value = "hostler.yaml")]
+        config: PathBuf,
+    },
+    /// Say what is wrong with the file, with its certificates, and with the sockets and folders it names.
+    ///
+    /// Run it as the user that serves: it looks with the rights of whoever runs it.
+    Check {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE", default_value = "hostler.yaml")]
+        config: PathBuf,
+    },
+}
+
+/// Runs the command that the arguments of this process name.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve { config } => serve(&config),
+        Command::Check { config } => check(&config),
+    }
+}
+
+fn serve(path: &std::path::Path) -> ExitCode {
+    let Err(failure) = app::serve(path) else { return ExitCode::SUCCESS };
+    let is_terminal = std::io::stderr().is_terminal();
+    let (text, code) = match &failure {
+        Failure::Config(report) if is_terminal => (report.styled(), BAD_CONFIG),
+        Failure::Config(report) => (report.to_string(), BAD_CONFIG),
+        Failure::Start(error) => (format!("hostler: {error}"), FAILED),
+    };
+    // Nothing can be said when stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(code)
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    let checked = config::check(path);
+    let (ok, mut out): (bool, Box<dyn std::io::Write>) = match checked.is_ok() {
+        true => (true, Box::new(std::io::stdout())),
+        false => (false, Box::new(std::io::stderr())),
+    };
+    let is_terminal = if ok { std::io::stdout().is_terminal() } else { std::io::stderr().is_terminal() };
+    let text = if is_terminal { checked.styled() } else { checked.to_string() };
+    let _ = writeln!(out, "{text}");
+    ExitCode::from(if ok { 0 } else { BAD_CONFIG })
+}
