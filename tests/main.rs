@@ -1,1 +1,11 @@
-fn main() {}
+//! The end-to-end tests: the real binary on real sockets, against scripted workers and real gunicorn.
+//!
+//! One binary, because every further one would link the whole crate again. `support` starts things and speaks to
+//! them; every other module holds claims about the gateway, one claim a test.
+
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, reason = "one harness for all modules; each uses its part")]
+mod support;
+
+mod harness;
