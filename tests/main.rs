@@ -5,7 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "one harness for all modules; each uses its part")]
+#[allow(dead_code, unused_imports, reason = "one harness for all modules; each uses its part")]
 mod support;
 
 mod harness;
+mod wire_requests;

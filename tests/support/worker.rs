@@ -25,7 +25,7 @@ pub(crate) enum Transport {
 /// A request as a worker got it.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
-    /// The head, to the byte.
+    /// The head, to the byte where it is UTF-8.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     /// On which connection, counted from 0.
@@ -234,7 +234,7 @@ impl Visit {
         loop {
             if let Some(end) = head_end(&self.unread) {
                 let head: Vec<u8> = self.unread.drain(..end).collect();
-                return Some(String::from_utf8(head).unwrap());
+                return Some(String::from_utf8_lossy(&head).into_owned());
             }
             self.fill()?;
         }
