@@ -9,4 +9,6 @@
 mod support;
 
 mod harness;
+mod wire_forwarding;
 mod wire_requests;
+mod wire_responses;

@@ -247,6 +247,14 @@ impl Visit {
         self.unread.drain(..count).collect()
     }
 
+    /// Waits for the request to begin and leaves all but its first byte unread.
+    pub(crate) fn touch(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            // The end of the connection is as good: the script goes on either way.
+            let _ = stream.read(&mut [0]);
+        }
+    }
+
     fn fill(&mut self) -> Option<()> {
         let mut piece = vec![0; 64 << 10];
         let read = self.stream.as_mut()?.read(&mut piece).ok().filter(|read| *read > 0)?;
