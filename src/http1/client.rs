@@ -60,6 +60,8 @@ pub struct ResponseBody {
     idle: Duration,
     /// Whether the connection can serve another exchange after this one.
     reusable: bool,
+    /// Whether the worker has been sent the whole request: one that answers early may still wait for the rest.
+    request_is_sent: bool,
 }
 
 impl Connection {
@@ -113,12 +115,13 @@ impl Connection {
         .await;
         self.deadline.disarm();
         let head = result?;
-        let reusable = head.keep_alive && sending.complete && head.framing != Framing::Close;
+        let request_is_sent = sending.complete;
+        let reusable = head.keep_alive && request_is_sent && head.framing != Framing::Close;
         let reader = BodyReader::new(head.framing);
         Ok(Response {
             head,
             interim: reading.interim,
-            body: ResponseBody { connection: self, reader, idle: patience.idle, reusable },
+            body: ResponseBody { connection: self, reader, idle: patience.idle, reusable, request_is_sent },
         })
     }
 }
@@ -302,12 +305,19 @@ impl ResponseBody {
         clean.then_some(self.connection)
     }
 
-    /// After the end, on a connection that the worker said it closes: waits until it has, at most for `limit`.
+    /// After the end, on a connection that is not used again: waits until the worker has closed it, at most for `limit`.
     ///
-    /// A sync worker closes when it is done with the request, and only then is free for another.
+    /// A sync worker closes when it is done with the request, and only then is free for another. One that still waits
+    /// for the rest of the request hears first that there is none.
     pub async fn closed(mut self, limit: Duration) {
         let Connection { io, deadline, .. } = &mut self.connection;
+        let mut says_end = !self.request_is_sent;
         let closed = poll_fn(|cx| {
+            if says_end {
+                // An error is a connection that has ended, which reading tells as well.
+                let _ = ready!(Pin::new(&mut io.stream).poll_shutdown(cx));
+                says_end = false;
+            }
             loop {
                 match ready!(io.poll_fill(cx)) {
                     Ok(0) | Err(_) => return Poll::Ready(()),
