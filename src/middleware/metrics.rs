@@ -1,4 +1,4 @@
-//! Counts every exchange: `hostler_requests_total`, `hostler_request_seconds`, and failures that are not a worker's.
+//! Counts every exchange: `hostler_requests_total`, `hostler_request_seconds`, and failures that are not an upstream's.
 //!
 //! Above `rescue`, so that error answers are counted under the status the client got. The handles of all routes are
 //! resolved when the configuration is compiled.
@@ -6,7 +6,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::error::Side;
 use crate::http::{Exchange, Finish, Observer, Request, Response, Service};
 use crate::observe::metrics::{Metrics, RouteMetrics};
 
@@ -62,8 +61,8 @@ impl Observer for Counter {
                 exchange.started.elapsed().as_secs_f64(),
             );
         }
-        // A worker's failures are counted where they happen, under the upstream's name.
-        if let Some(reason) = exchange.reason.get().filter(|reason| reason.side() != Side::Upstream) {
+        // Failures at an upstream are counted where they happen, under its name.
+        if let Some(reason) = exchange.reason.get().filter(|reason| !reason.names_an_upstream()) {
             self.metrics.failure(reason);
         }
     }
