@@ -24,7 +24,7 @@ use self::body::RequestBody;
 use self::connection::{Connection, Read};
 use super::head::{Framing, HeadLimits};
 use super::request::{self, Refusal, RequestHead};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::http::{Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Protocol, Request, Service, Target};
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Stream, drain};
@@ -92,6 +92,10 @@ async fn exchange<E: Entry>(
     let stack = entry.current();
     let Some(response) = call(connection, &*stack, request).await else { return false };
     drop(stack);
+    // It left within its body: an answer would be for nobody.
+    if exchange.reason.get() == Some(Reason::ClientGone) {
+        return false;
+    }
     let keep_alive = terms.keep_alive && connection.body_is_read() && !drain::is_draining();
     let finish = respond::write(connection, limits, &exchange, response, Terms { keep_alive, ..terms }).await;
     exchange.finish(finish.how);
