@@ -8,6 +8,7 @@
 #[allow(dead_code, unused_imports, reason = "one harness for all modules; each uses its part")]
 mod support;
 
+mod client_gone;
 mod failures;
 mod harness;
 mod wire_forwarding;
