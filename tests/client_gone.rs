@@ -86,14 +86,17 @@ fn a_worker_never_hears_of_an_upload_that_its_client_broke_off() {
     client.send(sized.replace("/sized", "/reset"));
     client.reset();
     check_gone(&gateway, "/reset", "receiving");
+    // What has not left the client yet would never be sent: the gateway has to have begun.
+    let has_begun = || gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 1024.0);
     let h2 = gateway.h2();
     let mut stream = h2.open(request("POST", "/stream", &[]), false);
     stream.send(b"begin", false);
+    has_begun();
     stream.reset(h2::Reason::CANCEL);
     check_gone(&gateway, "/stream", "receiving");
     let mut stream = h2.open(request("POST", "/connection", &[]), false);
     stream.send(b"begin", false);
-    gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 1024.0);
+    has_begun();
     drop(h2);
     check_gone(&gateway, "/connection", "receiving");
     drop(stream);
