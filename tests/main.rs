@@ -12,5 +12,6 @@ mod client_gone;
 mod failures;
 mod harness;
 mod wire_forwarding;
+mod wire_http2;
 mod wire_requests;
 mod wire_responses;
