@@ -110,6 +110,40 @@ fn a_worker_that_says_nothing_ends_as_504() {
 }
 
 #[test]
+fn a_worker_that_does_not_accept_ends_as_504_after_the_connect_timeout() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    // The kernel takes a few connections for a listener that accepts none, then lets connects wait.
+    let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let taken: Vec<_> = (0..10).map_while(connect).collect();
+    assert!(taken.len() < 10);
+    let gateway =
+        Gateway::before(&format!("endpoints: [\"http://{address}\"], workers: 2, timeouts: {{ connect: 500ms }}"));
+    check_both(&gateway, 504, "connect_timeout");
+}
+
+#[test]
+fn a_worker_that_does_not_read_the_request_is_given_up() {
+    let given_up = Latch::default();
+    let wait = given_up.clone();
+    let worker = Worker::unix(move |visit| {
+        visit.touch();
+        wait.wait();
+    });
+    let gateway =
+        Gateway::before(&format!("endpoints: [\"{}\"], workers: 2, timeouts: {{ idle: 500ms }}", worker.endpoint()));
+    let mut client = gateway.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n", 8 << 20));
+    client.send(vec![b'b'; 8 << 20]);
+    let response = client.response("POST");
+    assert_eq!((response.status, &gateway.access_of(&response)["reason"]), (504, &"idle_timeout".into()));
+    gateway.wait_idle();
+    given_up.open();
+}
+
+#[test]
 fn a_worker_that_stops_within_the_body_is_cut_off() {
     let worker = Worker::unix(|visit| {
         visit.request();

@@ -11,6 +11,7 @@ mod support;
 mod client_gone;
 mod failures;
 mod harness;
+mod life;
 mod wire_forwarding;
 mod wire_http2;
 mod wire_requests;

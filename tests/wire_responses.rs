@@ -493,6 +493,29 @@ fn a_post_that_a_worker_may_have_seen_is_never_sent_again() {
 }
 
 #[test]
+fn an_upload_that_may_be_repeated_is_sent_again_whole() {
+    const LENGTH: usize = 1_500_000;
+    for transport in TRANSPORTS {
+        let worker = Worker::start(transport, |visit| {
+            if visit.index == 0 {
+                visit.head();
+                visit.body(100_000);
+                return visit.reset();
+            }
+            visit.request();
+            visit.send(OK);
+        });
+        let gateway = before(&worker);
+        let body: Vec<u8> = (0..LENGTH).map(|n| (n % 241) as u8).collect();
+        let mut client = gateway.client();
+        client.send(format!("PUT / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        client.send(&body);
+        assert_eq!(client.response("PUT").text(), "ok", "{transport:?}");
+        assert!(worker.wait_requests(1).body == body);
+    }
+}
+
+#[test]
 fn a_get_is_given_up_after_the_attempts_that_are_configured() {
     let worker = Worker::unix(|visit| {
         visit.request();
