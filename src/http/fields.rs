@@ -10,8 +10,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub enum Dropped {
     /// It belongs to the client's connection (RFC 9110, 7.6.1), or to the framing, which is written anew.
     Hop,
-    /// Only the edge may say this; the client said it.
-    Forged,
+    /// What only the edge may say of the client, said by the client: `X-Forwarded-*` and its kin.
+    Forwarded,
+    /// What only the app may say to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
+    Internal,
+    /// What a worker takes for the server's own word: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
+    Identity,
     /// A name with an underscore: a WSGI server makes the same variable of it as of the name with a hyphen.
     Underscore,
 }
@@ -28,31 +32,21 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
     if text.bytes().any(|b| b == b'_') {
         return Some(Dropped::Underscore);
     }
-    let forged = match text.as_bytes()[0] {
-        b'x' => {
-            let rest = &text[1..];
-            rest.starts_with("-forwarded")
-                || rest.starts_with("-accel-")
-                || rest.starts_with("-sendfile")
-                || matches!(
-                    rest,
-                    "-real-ip"
-                        | "-request-id"
-                        | "-request-start"
-                        | "-queue-start"
-                        | "-remote-user"
-                        | "-script-name"
-                        | "-lighttpd-send-file"
-                )
-        }
-        b'f' => matches!(text, "forwarded" | "front-end-https"),
-        b'g' => text.starts_with("grip-"),
-        b'r' => matches!(text, "remote-user" | "remote-addr"),
-        b's' => text == "script-name",
-        b'p' => matches!(text, "path-info" | "proxy"),
-        _ => false,
-    };
-    forged.then_some(Dropped::Forged)
+    match text.as_bytes()[0] {
+        b'x' => match &text[1..] {
+            rest if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
+            "-real-ip" | "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Forwarded),
+            rest if rest.starts_with("-accel-") || rest.starts_with("-sendfile") => Some(Dropped::Internal),
+            "-lighttpd-send-file" => Some(Dropped::Internal),
+            "-remote-user" | "-script-name" => Some(Dropped::Identity),
+            _ => None,
+        },
+        b'f' => matches!(text, "forwarded" | "front-end-https").then_some(Dropped::Forwarded),
+        b'g' => text.starts_with("grip-").then_some(Dropped::Internal),
+        b'p' | b'r' | b's' => matches!(text, "path-info" | "proxy" | "remote-addr" | "remote-user" | "script-name")
+            .then_some(Dropped::Identity),
+        _ => None,
+    }
 }
 
 /// Whether an app's field must not reach the client. Content-Length is the writer's business.
@@ -127,27 +121,33 @@ mod tests {
 
     #[test]
     fn what_only_the_edge_may_say_is_dropped() {
-        for name in [
-            "x-forwarded-for",
-            "x-forwarded-proto",
-            "x-forwarded-ssl",
-            "x-forwarded-prefix",
-            "forwarded",
-            "front-end-https",
-            "x-real-ip",
-            "x-request-id",
-            "x-request-start",
-            "x-accel-redirect",
-            "x-sendfile",
-            "x-sendfile-type",
-            "grip-sig",
-            "remote-user",
-            "x-remote-user",
-            "script-name",
-            "path-info",
-            "proxy",
+        for (why, names) in [
+            (
+                Dropped::Forwarded,
+                &[
+                    "x-forwarded-for",
+                    "x-forwarded-proto",
+                    "x-forwarded-ssl",
+                    "x-forwarded-prefix",
+                    "forwarded",
+                    "front-end-https",
+                    "x-real-ip",
+                    "x-request-id",
+                    "x-request-start",
+                ][..],
+            ),
+            (
+                Dropped::Internal,
+                &["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"],
+            ),
+            (
+                Dropped::Identity,
+                &["remote-user", "x-remote-user", "script-name", "x-script-name", "path-info", "proxy"],
+            ),
         ] {
-            assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Forged), "{name}");
+            for name in names {
+                assert_eq!(request_field(&HeaderName::from_static(name)), Some(why), "{name}");
+            }
         }
         for name in ["script_name", "x_forwarded_for", "remote_user"] {
             assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Underscore), "{name}");

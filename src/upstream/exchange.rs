@@ -158,7 +158,9 @@ impl Client {
         };
         let dropped = |why| match why {
             fields::Dropped::Underscore => self.metrics.header_dropped(HeaderKind::Underscore),
-            fields::Dropped::Forged => self.metrics.header_dropped(HeaderKind::Forwarded),
+            fields::Dropped::Forwarded => self.metrics.header_dropped(HeaderKind::Forwarded),
+            fields::Dropped::Internal => self.metrics.header_dropped(HeaderKind::Internal),
+            fields::Dropped::Identity => self.metrics.header_dropped(HeaderKind::Identity),
             fields::Dropped::Hop => {}
         };
         client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
