@@ -3,7 +3,38 @@
 //! Fields are skipped while a head is written, not removed from the map before: one look at each name instead of one
 //! hash lookup for each name that might be there.
 
+use std::cell::RefCell;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+thread_local! {
+    static EMPTY_MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Maps that a thread keeps for the next head, and the largest that is worth keeping.
+const KEPT_MAPS: usize = 64;
+const LARGEST_KEPT_MAP: usize = 64;
+
+/// An empty map with room for `count` fields: one of the thread's own, when there is one.
+#[must_use]
+pub fn take_map(count: usize) -> HeaderMap {
+    let mut map = EMPTY_MAPS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    map.reserve(count);
+    map
+}
+
+/// Keeps a map's memory for the next head.
+pub fn give_map(mut map: HeaderMap) {
+    if map.capacity() > LARGEST_KEPT_MAP {
+        return;
+    }
+    map.clear();
+    EMPTY_MAPS.with_borrow_mut(|maps| {
+        if maps.len() < KEPT_MAPS {
+            maps.push(map);
+        }
+    });
+}
 
 /// Why a request field is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -199,7 +199,7 @@ impl Reading {
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             while let Some(length) = head::find_end(io.unread(), &mut self.scanned) {
-                let bytes = Bytes::copy_from_slice(&io.unread()[..length]);
+                let bytes = head::copy(&io.unread()[..length]);
                 io.consume(length);
                 self.scanned = 0;
                 let head = response::parse(&bytes, method).map_err(|(reason, rule)| {

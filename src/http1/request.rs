@@ -70,7 +70,7 @@ fn settle(
     }
     let mut headers = head::fields(bytes, fields_at, limits.count)?;
     let (target, authority) = split_target(target, &method)?;
-    let host = host(&headers, authority, protocol)?;
+    let host = host(bytes, &headers, authority, protocol)?;
     if let Some(host) = &host {
         // The target's authority wins over Host; they are equal but for case (RFC 9112, 3.2.2).
         if headers.get(header::HOST).is_none() {
@@ -144,7 +144,12 @@ fn split_target(target: &Bytes, method: &Method) -> Result<(Target, Option<Bytes
 }
 
 /// Exactly one Host in HTTP/1.1, at most one in HTTP/1.0, equal to the authority of an absolute-form target.
-fn host(headers: &HeaderMap, authority: Option<Bytes>, protocol: Protocol) -> Result<Option<Host>, Reason> {
+fn host(
+    bytes: &Bytes,
+    headers: &HeaderMap,
+    authority: Option<Bytes>,
+    protocol: Protocol,
+) -> Result<Option<Host>, Reason> {
     let mut lines = headers.get_all(header::HOST).iter();
     let field = lines.next();
     if lines.next().is_some() {
@@ -154,7 +159,7 @@ fn host(headers: &HeaderMap, authority: Option<Bytes>, protocol: Protocol) -> Re
         (None, None) if protocol == Protocol::Http10 => Ok(None),
         (None, _) if protocol != Protocol::Http10 => Err(Reason::MissingHost),
         (Some(field), Some(authority)) if !field.as_bytes().eq_ignore_ascii_case(&authority) => Err(Reason::BadHost),
-        (Some(field), _) => Host::parse(Bytes::copy_from_slice(field.as_bytes())).map(Some),
+        (Some(field), _) => Host::parse(head::share(bytes, field.as_bytes())).map(Some),
         (None, Some(authority)) => Host::parse(authority).map(Some),
         (None, None) => Ok(None),
     }

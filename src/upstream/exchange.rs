@@ -93,7 +93,9 @@ impl Client {
                         exchange: Rc::clone(&outgoing.exchange),
                         _permit: permit,
                     };
-                    return Ok(self.response(response, rest, &outgoing));
+                    let share = outgoing.share;
+                    fields::give_map(outgoing.headers);
+                    return Ok(self.response(response, rest, share));
                 }
                 Err(error) => error,
             };
@@ -164,12 +166,12 @@ impl Client {
         client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
     }
 
-    fn response(&self, response: client::Response, rest: Rest, outgoing: &Outgoing) -> Response {
+    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Response {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
         let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
-        let (passage, share) = match outgoing.share {
+        let (passage, share) = match share {
             Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
             _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
         };

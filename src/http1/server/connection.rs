@@ -140,7 +140,7 @@ fn take_head(io: &mut ReadAhead<Stream>, scanned: &mut usize, limit: usize) -> O
     }
     match head::find_end(unread, scanned) {
         Some(length) if length <= limit => {
-            let head = Bytes::copy_from_slice(&unread[..length]);
+            let head = head::copy(&unread[..length]);
             io.consume(length);
             Some(Read::Head(head))
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::{Limits, Terms};
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response};
+use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response, fields};
 use crate::http1::write::{self, Delimiter};
 use crate::runtime::buffers::{self, Buffer};
 
@@ -46,7 +46,7 @@ pub(super) async fn write(
     };
     let mut out = Buffer::take();
     write::response_head(&mut out, head.status, &head.headers, delimiter, field);
-    drop(head);
+    fields::give_map(head.headers);
     let body = if delimiter == Delimiter::NoBody { Body::Empty } else { body };
     let mut writer = Writer {
         out: Some(out),
