@@ -17,6 +17,7 @@ use super::Current;
 use crate::edge::connection;
 use crate::edge::listener::{Acceptor, Listening};
 use crate::http1::server::Entry;
+use crate::observe::throttle::Throttle;
 use crate::runtime::{Socket, drain};
 use crate::stack::Stack;
 use crate::upstream::Client;
@@ -154,7 +155,7 @@ async fn accept(thread: Rc<Thread>, name: String, socket: Listening, closing: Rc
         }
     };
     let mut closing = pin!(closing.notified());
-    let mut complaint = Complaint::default();
+    let throttle = Throttle::default();
     loop {
         let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
@@ -164,7 +165,12 @@ async fn accept(thread: Rc<Thread>, name: String, socket: Listening, closing: Rc
             Some(Ok(socket)) => spawn(&thread, &name, socket),
             Some(Err(error)) if is_the_connections(&error) => {}
             Some(Err(error)) => {
-                complaint.tell(&name, &error);
+                if throttle.pass().is_some() {
+                    tracing::error!(
+                        listener = %name,
+                        "cannot accept connections: {error}. If it says too many open files, raise LimitNOFILE (systemd) or ulimit -n"
+                    );
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             None => break,
@@ -195,25 +201,6 @@ fn spawn(thread: &Rc<Thread>, listener: &str, socket: Socket) {
 fn is_the_connections(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
-}
-
-/// Says at most once a second that connections cannot be accepted.
-#[derive(Default)]
-struct Complaint {
-    last: Option<tokio::time::Instant>,
-}
-
-impl Complaint {
-    fn tell(&mut self, listener: &str, error: &std::io::Error) {
-        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
-            return;
-        }
-        self.last = Some(tokio::time::Instant::now());
-        tracing::error!(
-            %listener,
-            "cannot accept connections: {error}. If it says too many open files, raise LimitNOFILE (systemd) or ulimit -n"
-        );
-    }
 }
 
 async fn sweep(thread: Rc<Thread>) {

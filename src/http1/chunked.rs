@@ -119,6 +119,10 @@ impl Decoder {
 
     fn framing(&mut self, byte: u8) -> Result<State, Malformed> {
         self.line += 1;
+        let is_trailer = matches!(self.state, State::TrailerStart | State::Trailer | State::TrailerLf | State::EndLf);
+        if self.line > if is_trailer { MAX_TRAILERS } else { MAX_LINE } {
+            return Err(Malformed);
+        }
         match (self.state, byte) {
             (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from(char::from(byte).to_digit(16).unwrap_or(0));
@@ -134,7 +138,7 @@ impl Decoder {
             (State::Extension { value }, b'\r') => Ok(State::SizeLf { value }),
             (State::Extension { value }, b'\t' | 0x20..=0x7E | 0x80..) => {
                 self.extensions += 1;
-                if self.line > MAX_LINE || self.extensions > MAX_EXTENSIONS {
+                if self.extensions > MAX_EXTENSIONS {
                     return Err(Malformed);
                 }
                 Ok(State::Extension { value })
@@ -151,7 +155,7 @@ impl Decoder {
             (State::TrailerStart, b'\r') => Ok(State::EndLf),
             (State::TrailerStart, _) if super::head::is_tchar(byte) => Ok(State::Trailer),
             (State::Trailer, b'\r') => Ok(State::TrailerLf),
-            (State::Trailer, b'\t' | 0x20..=0x7E | 0x80..) if self.line <= MAX_TRAILERS => Ok(State::Trailer),
+            (State::Trailer, b'\t' | 0x20..=0x7E | 0x80..) => Ok(State::Trailer),
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::EndLf, b'\n') => Ok(State::End),
             _ => Err(Malformed),

@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Request, Response, Service};
+use crate::observe::throttle::Throttles;
 
 /// Adds [`Rescued`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,13 +20,16 @@ pub struct RescueLayer;
 
 /// Answers what fails below.
 #[derive(Debug)]
-pub struct Rescued<S>(S);
+pub struct Rescued<S> {
+    inner: S,
+    throttles: Throttles,
+}
 
 impl<S> tower::Layer<S> for RescueLayer {
     type Service = Rescued<S>;
 
     fn layer(&self, inner: S) -> Rescued<S> {
-        Rescued(inner)
+        Rescued { inner, throttles: Throttles::default() }
     }
 }
 
@@ -37,9 +41,12 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
         let wants_html = wants_html(&request);
         let result = match request.refused.take() {
             Some(error) => Err(error),
-            None => self.0.call(request).await,
+            None => self.inner.call(request).await,
         };
-        Ok(result.unwrap_or_else(|error| answer(&error, &exchange, wants_html)))
+        Ok(result.unwrap_or_else(|error| {
+            self.tell(&error, &exchange);
+            answer(&error, &exchange, wants_html)
+        }))
     }
 }
 
@@ -125,7 +132,6 @@ fn retry_after(reason: Reason) -> Option<&'static str> {
 fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
     let reason = error.reason;
     exchange.fail(reason);
-    tell(error, exchange);
     let (status, kind, sentence) = row(reason);
     let id = exchange.id.get();
     let id = id.as_ref().map_or("", |id| id.as_str());
@@ -148,14 +154,20 @@ fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
     response
 }
 
-/// The operator hears of what is the edge's; the worker's failures have been told where they happened, and the client's
-/// stand in the access log.
-fn tell(error: &Error, exchange: &Exchange) {
-    let id = exchange.id.get();
-    let request_id = id.as_ref().map_or("", |id| id.as_str());
-    match error.reason.side() {
-        Side::Edge => tracing::warn!(request_id, reason = error.reason.as_str(), "{error}"),
-        Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
+impl<S> Rescued<S> {
+    /// The operator hears of what is the edge's. The worker's failures have been told where they happened, and the
+    /// client's stand in the access log.
+    fn tell(&self, error: &Error, exchange: &Exchange) {
+        let id = exchange.id.get();
+        let request_id = id.as_ref().map_or("", |id| id.as_str());
+        match error.reason.side() {
+            Side::Edge => {
+                if let Some(left_out) = self.throttles.pass(error.reason) {
+                    tracing::warn!(request_id, reason = error.reason.as_str(), left_out, "{error}");
+                }
+            }
+            Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
+        }
     }
 }
 

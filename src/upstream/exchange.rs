@@ -18,6 +18,7 @@ use crate::http::{Body, Exchange, Phase, Response, Target, fields};
 use crate::http1::client::{self, Connection};
 use crate::http1::response::ResponseHead;
 use crate::observe::metrics::{HeaderKind, Metrics};
+use crate::observe::throttle::Throttles;
 use crate::runtime::buffers::Buffer;
 
 /// A thread's way to an upstream: the shared part, and connections of its own.
@@ -28,6 +29,7 @@ pub struct Client {
     turn: Cell<usize>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
+    throttles: Throttles,
 }
 
 /// A request that is wholly here.
@@ -51,7 +53,7 @@ impl Client {
     #[must_use]
     pub fn new(upstream: Arc<Upstream>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let pools = upstream.endpoints.iter().map(|_| Pool::new(&upstream.keepalive)).collect();
-        Self { upstream, pools, turn: Cell::new(0), budget, metrics }
+        Self { upstream, pools, turn: Cell::new(0), budget, metrics, throttles: Throttles::default() }
     }
 
     pub(super) fn upstream(&self) -> &Upstream {
@@ -184,11 +186,13 @@ impl Client {
     /// Counts and tells a failure of the exchange with a worker.
     pub(super) fn failed(&self, error: &Error, endpoint: usize, exchange: &Exchange) {
         self.upstream.metrics.failure(error.reason);
+        let Some(left_out) = self.throttles.pass(error.reason) else { return };
         tracing::warn!(
             upstream = %self.upstream.name,
             endpoint = %self.endpoint(endpoint).name,
             request_id = exchange.id.get().as_ref().map_or("", |id| id.as_str()),
             reason = error.reason.as_str(),
+            left_out,
             "{error}"
         );
     }
