@@ -1,9 +1,16 @@
-//! End-to-end tests: the whole gateway against real parts.
+//! The end-to-end tests: the real binary on real sockets, against scripted workers and real gunicorn.
+//!
+//! One binary, because every further one would link the whole crate again. `support` starts things and speaks to
+//! them; every other module holds claims about the gateway, one claim a test.
 
 // A test says what went wrong by panicking.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "one harness for all modules; each uses its part")]
+mod support;
+
 mod allocations;
+mod harness;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 /// What a buffer holds when it is taken.
 pub const SIZE: usize = 16 << 10;
 /// How many a thread keeps.
-const KEPT: usize = 256;
+const KEPT: usize = 64;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };

@@ -12,7 +12,6 @@ mod respond;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -112,7 +111,8 @@ async fn call<S: Service<Error = Infallible>>(
     stack: &S,
     request: Request,
 ) -> Option<crate::http::Response> {
-    let mut call = pin!(stack.call(request));
+    // Boxed: an idle connection does not hold the room that a request needs on its way through all layers.
+    let mut call = Box::pin(stack.call(request));
     poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
         Poll::Ready(Err(never)) => match never {},

@@ -1,0 +1,210 @@
+//! A client of HTTP/2, frame by frame where a test wants it.
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::client::tls_config;
+use super::{Address, LIMIT, Response};
+
+/// One connection. Its frames move on a thread of its own, so that tests need not be async.
+pub(crate) struct H2 {
+    sender: SendRequest<Bytes>,
+    connection: Option<JoinHandle<Result<(), h2::Error>>>,
+    runtime: Running,
+}
+
+/// One stream whose response has not been read.
+pub(crate) struct OpenStream {
+    response: ResponseFuture,
+    send: SendStream<Bytes>,
+    handle: Handle,
+}
+
+/// A runtime on a thread of its own, for as long as this lives.
+struct Running {
+    handle: Handle,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    fn start() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            // An error is the end of the client.
+            let _ = runtime.block_on(stopped);
+        });
+        Self { handle, _stop: stop }
+    }
+}
+
+/// A future's result, or a failed test.
+fn within<T>(handle: &Handle, what: &str, future: impl Future<Output = T>) -> T {
+    handle
+        .block_on(async { tokio::time::timeout(LIMIT, future).await })
+        .unwrap_or_else(|_| panic!("{what}: nothing came in time"))
+}
+
+impl H2 {
+    /// With prior knowledge, in plain text.
+    pub(crate) fn connect(address: &Address) -> Self {
+        let runtime = Running::start();
+        let address = address.clone();
+        match &address {
+            Address::Tcp(to) => {
+                let stream = within(&runtime.handle, "connect", TcpStream::connect(to)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                Self::over(runtime, stream)
+            }
+            Address::Unix(path) => {
+                let stream = within(&runtime.handle, "connect", UnixStream::connect(path)).unwrap();
+                Self::over(runtime, stream)
+            }
+        }
+    }
+
+    /// Over TLS, where the gateway has to choose `h2`.
+    pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
+        let runtime = Running::start();
+        let Address::Tcp(to) = address else { panic!("TLS over TCP only") };
+        let connector = tokio_rustls::TlsConnector::from(tls_config(root, &[b"h2", b"http/1.1"]));
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let stream = within(&runtime.handle, "handshake", async {
+            let stream = TcpStream::connect(to).await?;
+            connector.connect(name, stream).await
+        });
+        let stream = stream.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Self::over(runtime, stream)
+    }
+
+    fn over(runtime: Running, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let (sender, connection) = within(&runtime.handle, "preface", async {
+            h2::client::Builder::new().initial_window_size(1 << 20).handshake::<_, Bytes>(io).await.unwrap()
+        });
+        let connection = runtime.handle.spawn(connection);
+        Self { sender, connection: Some(connection), runtime }
+    }
+
+    /// `GET` and its response.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.open(request("GET", path, &[]), true).response()
+    }
+
+    /// A whole request and its response.
+    pub(crate) fn send(&self, request: http::Request<()>, body: &[u8]) -> Response {
+        if body.is_empty() {
+            return self.open(request, true).response();
+        }
+        let mut stream = self.open(request, false);
+        stream.send(body, true);
+        stream.response()
+    }
+
+    /// Opens a stream.
+    pub(crate) fn open(&self, request: http::Request<()>, is_whole: bool) -> OpenStream {
+        self.try_open(request, is_whole).expect("a stream")
+    }
+
+    /// The same where the gateway may have closed the connection.
+    pub(crate) fn try_open(&self, request: http::Request<()>, is_whole: bool) -> Result<OpenStream, h2::Error> {
+        let handle = &self.runtime.handle;
+        let mut sender = within(handle, "a free stream", self.sender.clone().ready())?;
+        let (response, send) = sender.send_request(request, is_whole)?;
+        Ok(OpenStream { response, send, handle: handle.clone() })
+    }
+
+    /// Waits for the end of the connection: `None` without an error.
+    pub(crate) fn end(mut self) -> Option<h2::Error> {
+        let connection = self.connection.take().unwrap();
+        within(&self.runtime.handle, "the end of the connection", connection).unwrap().err()
+    }
+}
+
+impl Drop for H2 {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
+    }
+}
+
+impl OpenStream {
+    /// Sends a piece of the body, waiting for the gateway's window.
+    pub(crate) fn send(&mut self, mut body: &[u8], is_last: bool) {
+        let handle = self.handle.clone();
+        while !body.is_empty() {
+            self.send.reserve_capacity(body.len());
+            let granted = within(&handle, "a window", poll_fn(|cx| self.send.poll_capacity(cx)));
+            let Some(Ok(granted)) = granted else { return };
+            let (now, later) = body.split_at(granted.min(body.len()));
+            body = later;
+            if self.send.send_data(Bytes::copy_from_slice(now), is_last && body.is_empty()).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Resets the stream.
+    pub(crate) fn reset(mut self, reason: Reason) {
+        self.send.send_reset(reason);
+        drop(self.response);
+        // The frame leaves before the connection is looked at again.
+        self.handle.block_on(async { tokio::time::sleep(Duration::ZERO).await });
+    }
+
+    /// The response, to its end.
+    pub(crate) fn response(self) -> Response {
+        self.try_response().expect("a response")
+    }
+
+    /// The same, or why the stream has none.
+    pub(crate) fn try_response(self) -> Result<Response, h2::Error> {
+        let Self { response, handle, send: _send } = self;
+        let response = within(&handle, "a response head", response)?;
+        let (head, mut body) = response.into_parts();
+        let headers = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let mut whole = Response { status: head.status.as_u16(), headers: headers.collect(), ..Response::default() };
+        whole.cut = within(&handle, "the body", read(&mut body, &mut whole.body)).err().map(|error| error.to_string());
+        Ok(whole)
+    }
+
+    /// Waits for the head of the response and leaves the body where it is.
+    pub(crate) fn head(self) -> (u16, RecvStream) {
+        let response = within(&self.handle, "a response head", self.response).unwrap();
+        (response.status().as_u16(), response.into_body())
+    }
+}
+
+async fn read(body: &mut RecvStream, into: &mut Vec<u8>) -> Result<(), h2::Error> {
+    while let Some(data) = body.data().await {
+        let data = data?;
+        into.extend_from_slice(&data);
+        body.flow_control().release_capacity(data.len())?;
+    }
+    Ok(())
+}
+
+/// A request to shop.example.
+pub(crate) fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> http::Request<()> {
+    let mut builder = http::Request::builder().method(method).uri(format!("http://shop.example{path}"));
+    for (name, value) in fields {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap()
+}
