@@ -10,7 +10,12 @@
 mod support;
 
 mod allocations;
+mod django;
+mod drain;
 mod harness;
+mod reload;
+mod slow_clients;
+mod uploads;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
