@@ -83,7 +83,10 @@ impl AsyncWrite for Coalescing {
         if kept >= HIGH {
             ready!(inner.poll_flush(cx))?;
         }
-        inner.out.get_or_insert_with(Buffer::take).extend_from_slice(buf);
+        let out = inner.out.get_or_insert_with(Buffer::take);
+        // What has gone goes out of the buffer, too: a socket that never takes all would let it grow for ever.
+        out.drain(..std::mem::take(&mut inner.sent));
+        out.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
 

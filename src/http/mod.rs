@@ -9,7 +9,9 @@ mod request_id;
 mod service;
 
 pub use body::{Body, Source};
-pub use exchange::{ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings};
+pub use exchange::{
+    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges,
+};
 pub use host::Host;
 pub use path::Target;
 pub use request_id::RequestId;

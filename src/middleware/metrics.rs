@@ -6,7 +6,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::error::Side;
 use crate::http::{Exchange, Finish, Observer, Request, Response, Service};
 use crate::observe::metrics::{Metrics, RouteMetrics};
 
@@ -62,8 +61,7 @@ impl Observer for Counter {
                 exchange.started.elapsed().as_secs_f64(),
             );
         }
-        // A worker's failures are counted where they happen, under the upstream's name.
-        if let Some(reason) = exchange.reason.get().filter(|reason| reason.side() != Side::Upstream) {
+        if let Some(reason) = exchange.reason.get().filter(|_| !exchange.is_counted.get()) {
             self.metrics.failure(reason);
         }
     }

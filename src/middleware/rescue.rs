@@ -38,14 +38,15 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
 
     async fn call(&self, mut request: Request) -> Result<Response, Infallible> {
         let exchange = std::rc::Rc::clone(&request.exchange);
-        let wants_html = wants_html(&request);
+        // Shared, not read: only an error page wants to know.
+        let accept = request.headers.get(header::ACCEPT).cloned();
         let result = match request.refused.take() {
             Some(error) => Err(error),
             None => self.inner.call(request).await,
         };
         Ok(result.unwrap_or_else(|error| {
             self.tell(&error, &exchange);
-            answer(&error, &exchange, wants_html)
+            answer(&error, &exchange, accept.as_ref().is_some_and(wants_html))
         }))
     }
 }
@@ -72,8 +73,7 @@ fn row(reason: Reason) -> Row {
         | R::BadContentLength
         | R::BadTransferEncoding
         | R::LengthConflict
-        | R::BadChunk
-        | R::BodyLengthMismatch => (S::BAD_REQUEST, MALFORMED, "The request could not be read."),
+        | R::BadChunk => (S::BAD_REQUEST, MALFORMED, "The request could not be read."),
         R::BadMethod => (S::NOT_IMPLEMENTED, MALFORMED, "This method is not supported."),
         R::UnsupportedVersion => (S::HTTP_VERSION_NOT_SUPPORTED, MALFORMED, "This version of HTTP is not supported."),
         R::UriTooLong => (S::URI_TOO_LONG, MALFORMED, "The address is too long."),
@@ -87,7 +87,7 @@ fn row(reason: Reason) -> Row {
             (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here.")
         }
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
-        R::HeaderTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
+        R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
         R::ClientGone | R::ClientStalled => {
@@ -172,12 +172,8 @@ impl<S> Rescued<S> {
 }
 
 /// Whether HTML is asked for by name: browsers do, programs do not.
-fn wants_html(request: &Request) -> bool {
-    request
-        .headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")))
+fn wants_html(accept: &HeaderValue) -> bool {
+    accept.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"))
 }
 
 fn plain(status: StatusCode, sentence: &str, reason: Reason, id: &str) -> String {

@@ -23,7 +23,7 @@ use self::body::RequestBody;
 use self::connection::{Connection, Read};
 use super::head::{Framing, HeadLimits};
 use super::request::{self, Refusal, RequestHead};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::http::{Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Protocol, Request, Service, Target};
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Stream, drain};
@@ -37,7 +37,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From one exchange to the next.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of a response that is there for it.
+    /// How long a client may send nothing of a body, or take nothing of a response, that is waited for.
     pub stall_timeout: Duration,
 }
 
@@ -53,20 +53,21 @@ pub trait Entry {
 /// Serves a connection to its end. `first` holds the bytes that were read from it before.
 pub async fn serve<E: Entry>(stream: Stream, first: Buffer, info: Rc<ConnectionInfo>, limits: Limits, entry: &E) {
     let connection = Rc::new(Connection::new(stream, first));
-    let mut patience = limits.header_timeout;
+    let mut is_first = true;
     loop {
-        let (request, terms) = match connection.read_head(&limits, patience).await {
+        let (request, terms) = match connection.read_head(&limits, is_first).await {
             Read::Head(bytes) => match request::parse(&bytes, &limits.head) {
-                Ok(head) => accept(&connection, &info, head),
+                Ok(head) => accept(&connection, &info, head, limits.stall_timeout),
                 Err(refusal) => refuse(&info, refusal),
             },
             Read::Refused(reason) => refuse(&info, Refusal { reason, method: None }),
-            Read::Closed => return,
+            Read::Gone => return,
+            Read::Idle => return connection.shutdown().await,
         };
         if !exchange(&connection, &limits, entry, request, terms).await {
             return;
         }
-        patience = limits.idle_timeout;
+        is_first = false;
     }
 }
 
@@ -91,6 +92,9 @@ async fn exchange<E: Entry>(
     let stack = entry.current();
     let Some(response) = call(connection, &*stack, request).await else { return false };
     drop(stack);
+    if exchange.reason.get() == Some(Reason::ClientGone) {
+        return false;
+    }
     let keep_alive = terms.keep_alive && connection.body_is_read() && !drain::is_draining();
     let finish = respond::write(connection, limits, &exchange, response, Terms { keep_alive, ..terms }).await;
     exchange.finish(finish.how);
@@ -123,7 +127,12 @@ async fn call<S: Service<Error = Infallible>>(
     .await
 }
 
-fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestHead) -> (Request, Terms) {
+fn accept(
+    connection: &Rc<Connection>,
+    info: &Rc<ConnectionInfo>,
+    head: RequestHead,
+    patience: Duration,
+) -> (Request, Terms) {
     let terms = Terms { protocol: head.protocol, is_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
     let exchange = Rc::new(Exchange::new(
         Rc::clone(info),
@@ -135,7 +144,9 @@ fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestH
     ));
     let body = match head.framing {
         Framing::None | Framing::Length(0) | Framing::Close => Body::Empty,
-        framing => Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue))),
+        framing => {
+            Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue, patience)))
+        }
     };
     let request =
         Request { method: head.method, target: head.target, headers: head.headers, body, exchange, refused: None };

@@ -207,9 +207,15 @@ impl Writer {
         connection: &Connection,
         limits: &Limits,
     ) -> Poll<Result<(), Error>> {
-        if !connection.deadline.is_armed() {
-            connection.deadline.arm(limits.stall_timeout);
+        let deadline = &connection.deadline;
+        if deadline.is_armed() && deadline.poll(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientStalled.into()));
         }
-        connection.deadline.poll(cx).map(|()| Err(Reason::ClientStalled.into()))
+        // With all of it in TLS's hands, being polled again means that the socket has taken some.
+        let is_flushing = self.out.is_none() && self.large.is_empty() && self.after.is_empty();
+        if is_flushing || !deadline.is_armed() {
+            deadline.arm(limits.stall_timeout);
+        }
+        deadline.poll(cx).map(|()| Err(Reason::ClientStalled.into()))
     }
 }
