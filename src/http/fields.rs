@@ -146,8 +146,9 @@ pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<It
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|value: &HeaderValue| value.to_str().ok())
-        .flat_map(|text| text.split(','))
+        .flat_map(|value: &HeaderValue| value.as_bytes().split(|b| *b == b','))
+        // An element that is no text names nothing; the others of its line still do.
+        .filter_map(|token| std::str::from_utf8(token).ok())
         .map(|token| token.trim_matches([' ', '\t']))
         .filter(|token| !token.is_empty())
 }
@@ -196,6 +197,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("connection", "close, X-Secret, host".parse().unwrap());
         headers.append("connection", "content-length ,, Cookie".parse().unwrap());
+        assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
+    }
+
+    #[test]
+    fn an_element_that_is_no_text_does_not_hide_its_neighbours() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_bytes(b"\xff, close, x-secret").unwrap());
+        assert!(has_token(&headers, &header::CONNECTION, "close"));
         assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
     }
 }
