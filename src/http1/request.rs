@@ -94,8 +94,7 @@ fn request_line(line: &[u8]) -> Result<(Method, std::ops::Range<usize>, Protocol
     let first = memchr::memchr(b' ', line).ok_or(Reason::BadRequestLine)?;
     let last = memchr::memrchr(b' ', line).ok_or(Reason::BadRequestLine)?;
     let method = &line[..first];
-    // gunicorn refuses lower case as well; no registered method has any.
-    if method.is_empty() || method.len() > 32 || !method.iter().all(|b| head::is_tchar(*b) && !b.is_ascii_lowercase()) {
+    if !is_method(method) {
         return Err(Reason::BadRequestLine);
     }
     let target = first + 1..last;
@@ -112,6 +111,11 @@ fn request_line(line: &[u8]) -> Result<(Method, std::ops::Range<usize>, Protocol
     };
     let method = Method::from_bytes(method).map_err(|_| Reason::BadRequestLine)?;
     Ok((method, target, protocol))
+}
+
+/// A token of bounded length. gunicorn refuses lower case as well; no registered method has any.
+pub(crate) fn is_method(method: &[u8]) -> bool {
+    (1..=32).contains(&method.len()) && method.iter().all(|b| head::is_tchar(*b) && !b.is_ascii_lowercase())
 }
 
 /// Origin-form, absolute-form, or `*` for OPTIONS: the target that is sent on, and the authority of absolute-form.
