@@ -41,8 +41,12 @@ pub fn give_map(mut map: HeaderMap) {
 pub enum Dropped {
     /// It belongs to the client's connection (RFC 9110, 7.6.1), or to the framing, which is written anew.
     Hop,
-    /// Only the edge may say this; the client said it.
-    Forged,
+    /// What the edge says about the client and the request: `X-Forwarded-*` and their kin.
+    Forwarded,
+    /// What only the app says to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
+    Internal,
+    /// What a server may take for its own knowledge: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
+    Identity,
     /// A name with an underscore: a WSGI server makes the same variable of it as of the name with a hyphen.
     Underscore,
 }
@@ -59,31 +63,27 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
     if text.bytes().any(|b| b == b'_') {
         return Some(Dropped::Underscore);
     }
-    let forged = match text.as_bytes()[0] {
-        b'x' => {
-            let rest = &text[1..];
-            rest.starts_with("-forwarded")
-                || rest.starts_with("-accel-")
-                || rest.starts_with("-sendfile")
-                || matches!(
-                    rest,
-                    "-real-ip"
-                        | "-request-id"
-                        | "-request-start"
-                        | "-queue-start"
-                        | "-remote-user"
-                        | "-script-name"
-                        | "-lighttpd-send-file"
-                )
-        }
-        b'f' => matches!(text, "forwarded" | "front-end-https"),
-        b'g' => text.starts_with("grip-"),
-        b'r' => matches!(text, "remote-user" | "remote-addr"),
-        b's' => text == "script-name",
-        b'p' => matches!(text, "path-info" | "proxy"),
-        _ => false,
-    };
-    forged.then_some(Dropped::Forged)
+    match text.as_bytes()[0] {
+        b'x' => forged(&text[1..]),
+        b'f' => matches!(text, "forwarded" | "front-end-https").then_some(Dropped::Forwarded),
+        b'g' => text.starts_with("grip-").then_some(Dropped::Internal),
+        b'r' => matches!(text, "remote-user" | "remote-addr").then_some(Dropped::Identity),
+        b's' => (text == "script-name").then_some(Dropped::Identity),
+        b'p' => matches!(text, "path-info" | "proxy").then_some(Dropped::Identity),
+        _ => None,
+    }
+}
+
+/// The same for what follows the `x` of a name.
+fn forged(rest: &str) -> Option<Dropped> {
+    match rest {
+        "-real-ip" | "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Forwarded),
+        "-remote-user" | "-script-name" => Some(Dropped::Identity),
+        "-lighttpd-send-file" => Some(Dropped::Internal),
+        _ if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
+        _ if rest.starts_with("-accel-") || rest.starts_with("-sendfile") => Some(Dropped::Internal),
+        _ => None,
+    }
 }
 
 /// Whether an app's field must not reach the client. Content-Length is the writer's business.
@@ -146,8 +146,9 @@ pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<It
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|value: &HeaderValue| value.to_str().ok())
-        .flat_map(|text| text.split(','))
+        .flat_map(|value: &HeaderValue| value.as_bytes().split(|b| *b == b','))
+        // An element that is no text names nothing; the others of its line still do.
+        .filter_map(|token| std::str::from_utf8(token).ok())
         .map(|token| token.trim_matches([' ', '\t']))
         .filter(|token| !token.is_empty())
 }
@@ -158,27 +159,16 @@ mod tests {
 
     #[test]
     fn what_only_the_edge_may_say_is_dropped() {
-        for name in [
-            "x-forwarded-for",
-            "x-forwarded-proto",
-            "x-forwarded-ssl",
-            "x-forwarded-prefix",
-            "forwarded",
-            "front-end-https",
-            "x-real-ip",
-            "x-request-id",
-            "x-request-start",
-            "x-accel-redirect",
-            "x-sendfile",
-            "x-sendfile-type",
-            "grip-sig",
-            "remote-user",
-            "x-remote-user",
-            "script-name",
-            "path-info",
-            "proxy",
+        use Dropped::{Forwarded, Identity, Internal};
+        for (names, why) in [
+            (&["x-forwarded-for", "x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-prefix"][..], Forwarded),
+            (&["forwarded", "front-end-https", "x-real-ip", "x-request-id", "x-request-start"], Forwarded),
+            (&["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"], Internal),
+            (&["remote-user", "x-remote-user", "script-name", "path-info", "proxy"], Identity),
         ] {
-            assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Forged), "{name}");
+            for name in names {
+                assert_eq!(request_field(&HeaderName::from_static(name)), Some(why), "{name}");
+            }
         }
         for name in ["script_name", "x_forwarded_for", "remote_user"] {
             assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Underscore), "{name}");
@@ -196,6 +186,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("connection", "close, X-Secret, host".parse().unwrap());
         headers.append("connection", "content-length ,, Cookie".parse().unwrap());
+        assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
+    }
+
+    #[test]
+    fn an_element_that_is_no_text_does_not_hide_its_neighbours() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_bytes(b"\xff, close, x-secret").unwrap());
+        assert!(has_token(&headers, &header::CONNECTION, "close"));
         assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
     }
 }

@@ -237,6 +237,14 @@ mod tests {
         assert_eq!(decode(&[sum.as_bytes()]), Err(Malformed));
     }
 
+    #[test]
+    fn trailers_are_bounded_however_short_their_lines() {
+        let body = |lines: usize| format!("0\r\n{}\r\n", "a\r\n".repeat(lines));
+        assert!(matches!(decode(&[body(MAX_TRAILERS / 3 - 1).as_bytes()]), Ok(Some(_))));
+        assert_eq!(decode(&[body(MAX_TRAILERS / 3 + 1).as_bytes()]), Err(Malformed));
+        assert_eq!(decode(&[&b"0\r\n"[..], &b"a\r\n".repeat(MAX_TRAILERS)]), Err(Malformed));
+    }
+
     proptest! {
         #[test]
         fn any_split_of_the_same_bytes_agrees(

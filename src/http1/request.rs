@@ -113,9 +113,8 @@ fn request_line(line: &[u8]) -> Result<(Method, std::ops::Range<usize>, Protocol
     Ok((method, target, protocol))
 }
 
-/// A token without lower case, which gunicorn refuses as well; no registered method has any.
-#[must_use]
-pub fn is_method(method: &[u8]) -> bool {
+/// A token of bounded length. gunicorn refuses lower case as well; no registered method has any.
+pub(crate) fn is_method(method: &[u8]) -> bool {
     (1..=32).contains(&method.len()) && method.iter().all(|b| head::is_tchar(*b) && !b.is_ascii_lowercase())
 }
 

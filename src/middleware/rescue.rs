@@ -239,4 +239,15 @@ mod tests {
             assert_eq!(row(reason).0.as_u16(), status, "{reason}");
         }
     }
+
+    #[test]
+    fn the_readme_has_every_reason_beside_its_status() {
+        let readme = include_str!("../../README.md");
+        for reason in Reason::ALL {
+            let named = format!("`{reason}`");
+            let told = readme.lines().filter(|line| line.starts_with("| `") && line.contains(&named));
+            let status = format!(" | {} |", row(*reason).0.as_u16());
+            assert_eq!(told.map(|line| line.contains(&status)).collect::<Vec<_>>(), [true], "{reason}{status}");
+        }
+    }
 }

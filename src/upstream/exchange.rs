@@ -173,10 +173,10 @@ impl Client {
                 out.extend_from_slice(b"connection: close\r\n");
             }
         };
-        let dropped = |why| match why {
-            fields::Dropped::Underscore => self.metrics.header_dropped(HeaderKind::Underscore),
-            fields::Dropped::Forged => self.metrics.header_dropped(HeaderKind::Forwarded),
-            fields::Dropped::Hop => {}
+        let dropped = |why| {
+            if let Some(kind) = header_kind(why) {
+                self.metrics.header_dropped(kind);
+            }
         };
         client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
     }
@@ -242,6 +242,17 @@ impl Client {
     /// Keeps a connection whose exchange has ended well.
     pub(super) fn keep(&self, endpoint: usize, connection: Connection) {
         self.pools[endpoint].put(connection);
+    }
+}
+
+/// How a removed field is counted. What every connection has of its own is not.
+fn header_kind(dropped: fields::Dropped) -> Option<HeaderKind> {
+    match dropped {
+        fields::Dropped::Hop => None,
+        fields::Dropped::Forwarded => Some(HeaderKind::Forwarded),
+        fields::Dropped::Internal => Some(HeaderKind::Internal),
+        fields::Dropped::Identity => Some(HeaderKind::Identity),
+        fields::Dropped::Underscore => Some(HeaderKind::Underscore),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::http::{
     Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Host, Phase, Protocol, Request, Response, Source, Target,
     fields,
 };
+use crate::http1::request::is_method;
 use crate::runtime::Deadline;
 
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.
@@ -49,11 +50,8 @@ fn read_head(
     header_count: usize,
     header_size: usize,
 ) -> Result<(Target, Host), Reason> {
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) || !is_method(parts.method.as_str().as_bytes()) {
         return Err(Reason::BadMethod);
-    }
-    if !crate::http1::request::is_method(parts.method.as_str().as_bytes()) {
-        return Err(Reason::BadRequestLine);
     }
     // Clients may send each cookie in a field of its own (RFC 9113, 8.2.3).
     let cookies = parts.headers.get_all(header::COOKIE).iter().count();
@@ -239,6 +237,51 @@ impl Drop for ResponseBody {
             exchange.finish(Finish::Complete);
         } else if exchange.reason.get().is_some() {
             exchange.finish(Finish::Cut);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Reason> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let (target, host) = read_head(&mut parts, 3, 32 << 10)?;
+        assert_eq!(parts.headers.get_all(header::HOST).iter().count(), 1);
+        Ok((target.as_str().to_owned(), host.as_str().to_owned()))
+    }
+
+    #[test]
+    fn a_head_has_one_host_and_one_path() {
+        let plain = Ok(("/a?b".to_owned(), "shop.example".to_owned()));
+        assert_eq!(read("GET", "https://shop.example/a?b", &[]), plain);
+        assert_eq!(read("GET", "https://shop.example/a?b", &[("host", "shop.example")]), plain);
+        assert_eq!(read("GET", "/a?b", &[("host", "shop.example")]), plain);
+    }
+
+    #[test]
+    fn the_rules_of_http_1_hold() {
+        let many = [("x", "1"), ("x", "2"), ("x", "3"), ("x", "4")];
+        let (other, two) = ([("host", "other.example")], [("host", "a"), ("host", "a")]);
+        for (method, uri, fields, reason) in [
+            ("get", "https://a/", &[][..], Reason::BadMethod),
+            ("TRACE", "https://a/", &[], Reason::BadMethod),
+            ("CONNECT", "a:443", &[], Reason::BadMethod),
+            ("GET", "https://a/b/../c", &[], Reason::BadTarget),
+            ("GET", "https://a/%2e%2e/", &[], Reason::BadTarget),
+            ("GET", "https://a/\u{e9}", &[], Reason::BadTarget),
+            ("GET", "/", &[], Reason::MissingHost),
+            ("GET", "https://a/", &other, Reason::BadHost),
+            ("GET", "/", &two, Reason::BadHost),
+            ("GET", "https://user@a/", &[], Reason::BadHost),
+            ("GET", "https://a/", &many, Reason::TooManyHeaders),
+        ] {
+            assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");
         }
     }
 }
