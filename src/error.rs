@@ -131,6 +131,14 @@ reasons! {
     BadBody = "bad_body", Upstream;
 }
 
+impl Reason {
+    /// Whether it arises at an upstream, whose name it is counted under where it happens.
+    #[must_use]
+    pub const fn names_an_upstream(self) -> bool {
+        matches!(self.side(), Side::Upstream) || matches!(self, Self::QueueFull | Self::QueueTimeout)
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

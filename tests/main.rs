@@ -6,7 +6,7 @@
 // A test says what went wrong by panicking.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "one harness for all modules; each uses its part")]
+#[allow(dead_code, unused_imports, reason = "one harness for all modules; each uses its part")]
 mod support;
 
 mod allocations;

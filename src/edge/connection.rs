@@ -1,6 +1,7 @@
 //! A client's connection from accept to the protocol it speaks: TLS with ALPN, or a look at its first bytes.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub async fn serve<E>(socket: Socket, terms: Arc<Terms>, entry: E)
 where
     E: Entry + Clone + 'static,
 {
-    let info = Rc::new(describe(&socket, &terms));
+    let Ok(info) = describe(&socket, &terms).map(Rc::new) else { return };
     let mut counted = terms.listener_metrics.opened(Protocol::New);
     let (stream, first, is_http2) = match &terms.tls {
         Some(config) => {
@@ -104,18 +105,20 @@ async fn speak<E>(
     }
 }
 
-fn describe(socket: &Socket, terms: &Terms) -> ConnectionInfo {
+/// Who is there. A TCP connection without another end was reset before it was accepted; its request must not pass for
+/// one without a client address.
+fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
     let (peer, local_port) = match socket {
-        Socket::Tcp(stream) => (stream.peer_addr().ok(), stream.local_addr().ok().map(|local| local.port())),
+        Socket::Tcp(stream) => (Some(stream.peer_addr()?), Some(stream.local_addr()?.port())),
         Socket::Unix(_) => (None, None),
     };
-    ConnectionInfo {
+    Ok(ConnectionInfo {
         listener: Arc::clone(&terms.name),
         peer,
         local_port,
         tls: terms.tls.is_some(),
         redirect_https: terms.redirect_https,
-    }
+    })
 }
 
 /// The handshake, within the time that a head has: in the connection's own task, never in the accept loop.

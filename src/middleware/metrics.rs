@@ -1,4 +1,4 @@
-//! Counts every exchange: `hostler_requests_total`, `hostler_request_seconds`, and failures that are not a worker's.
+//! Counts every exchange: `hostler_requests_total`, `hostler_request_seconds`, and failures that are not an upstream's.
 //!
 //! Above `rescue`, so that error answers are counted under the status the client got. The handles of all routes are
 //! resolved when the configuration is compiled.

@@ -90,9 +90,12 @@ fn row(reason: Reason) -> Row {
         R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
-        R::ClientGone | R::ClientStalled => {
-            (S::BAD_REQUEST, MALFORMED, "The connection was lost before the request had arrived.")
-        }
+        // Never sent, but logged and counted: as nginx calls it.
+        R::ClientGone | R::ClientStalled => (
+            S::from_u16(499).unwrap_or(S::BAD_REQUEST),
+            MALFORMED,
+            "The connection was lost before the request had arrived.",
+        ),
         R::QueueFull | R::QueueTimeout => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
         }

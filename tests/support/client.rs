@@ -113,7 +113,7 @@ impl Client {
             let length = length.parse().unwrap();
             self.exactly(length, &mut response.body)
         } else {
-            self.to_close(&mut response.body)
+            self.until_close(&mut response.body)
         };
         response.cut = cut.err().map(|error| error.to_string());
     }
@@ -123,7 +123,7 @@ impl Client {
             let line = self.line()?;
             let size = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("not a chunk size: {line:?}"));
             self.exactly(size, body)?;
-            if self.line()? != "" {
+            if !self.line()?.is_empty() {
                 panic!("a chunk of {size} bytes does not end with an empty line");
             }
             if size == 0 {
@@ -154,7 +154,7 @@ impl Client {
         }
     }
 
-    fn to_close(&mut self, body: &mut Vec<u8>) -> io::Result<()> {
+    fn until_close(&mut self, body: &mut Vec<u8>) -> io::Result<()> {
         loop {
             body.append(&mut self.unread);
             if self.fill()? == 0 {
@@ -206,7 +206,7 @@ impl Client {
     pub(crate) fn everything(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         // A reset ends it as well.
-        let _ = self.to_close(&mut all);
+        let _ = self.until_close(&mut all);
         all
     }
 

@@ -25,7 +25,7 @@ pub(crate) enum Transport {
 /// A request as a worker got it.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
-    /// The head, to the byte.
+    /// The head, to the byte where it is UTF-8.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     /// On which connection, counted from 0.
@@ -234,7 +234,7 @@ impl Visit {
         loop {
             if let Some(end) = head_end(&self.unread) {
                 let head: Vec<u8> = self.unread.drain(..end).collect();
-                return Some(String::from_utf8(head).unwrap());
+                return Some(String::from_utf8_lossy(&head).into_owned());
             }
             self.fill()?;
         }
@@ -245,6 +245,14 @@ impl Visit {
         while self.unread.len() < count && self.fill().is_some() {}
         let count = count.min(self.unread.len());
         self.unread.drain(..count).collect()
+    }
+
+    /// Waits for the request to begin and leaves all but its first byte unread.
+    pub(crate) fn touch(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            // The end of the connection is as good: the script goes on either way.
+            let _ = stream.read(&mut [0]);
+        }
     }
 
     fn fill(&mut self) -> Option<()> {

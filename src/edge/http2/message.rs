@@ -136,13 +136,24 @@ impl Source for RequestBody {
                     // Trailers end here.
                     Err(_) => continue,
                 },
-                Some(Err(error)) => Some(Err(Error::new(Reason::ClientGone).detail(error.to_string()))),
+                Some(Err(error)) => Some(Err(Error::new(refusal(&error)).detail(error.to_string()))),
             });
         }
     }
 
     fn remaining(&self) -> Option<u64> {
         self.left
+    }
+}
+
+/// Why a body has no end: the client has gone, unless `h2` itself has broken it off.
+fn refusal(error: &hyper::Error) -> Reason {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    match cause {
+        Some(cause) if !cause.is_remote() && cause.reason() == Some(h2::Reason::PROTOCOL_ERROR) => {
+            Reason::BodyLengthMismatch
+        }
+        _ => Reason::ClientGone,
     }
 }
 

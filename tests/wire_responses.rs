@@ -1,0 +1,621 @@
+//! Whatever a worker answers, over either transport, to clients of either protocol: the true answer or a named failure,
+//! the slot free again, and nothing left over for the next exchange.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use crate::support::client::{get, post};
+use crate::support::h2::request;
+use crate::support::worker::Transport;
+use crate::support::{Client, Gateway, H2, Latch, Response, Visit, Worker};
+
+const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Unix];
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn before(worker: &Worker) -> Gateway {
+    Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()))
+}
+
+/// A client of one protocol, for as many requests as the gateway allows on its connection.
+enum Wire<'a> {
+    H1(&'a Gateway, Option<Client>),
+    H2(H2),
+}
+
+impl<'a> Wire<'a> {
+    fn both(gateway: &'a Gateway) -> [Self; 2] {
+        [Self::H1(gateway, None), Self::H2(gateway.h2())]
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::H1(..) => "HTTP/1.1",
+            Self::H2(_) => "HTTP/2",
+        }
+    }
+
+    fn ask(&mut self, method: &str, path: &str) -> Response {
+        match self {
+            Self::H1(gateway, kept) => {
+                let mut client = kept.take().unwrap_or_else(|| gateway.client());
+                client.send(get(path).replacen("GET", method, 1));
+                let response = client.response(method);
+                let lives = response.cut.is_none() && response.header("connection") != Some("close");
+                *kept = lives.then_some(client);
+                response
+            }
+            Self::H2(h2) => h2.send(request(method, path, &[]), b""),
+        }
+    }
+
+    /// The next exchange is not touched by the one before.
+    fn check_next(&mut self, after: &str) {
+        let next = self.ask("GET", "/next");
+        assert_eq!((next.status, next.text()), (200, "ok"), "after {after} over {}", self.name());
+    }
+}
+
+/// What the worker does once it has read the request.
+#[derive(Clone, Copy)]
+enum Then {
+    /// Waits for more requests.
+    Stay,
+    Close,
+    Reset,
+}
+
+/// A worker that answers by the path: each row has a path, what is sent, and what then. Any other path gets `ok`.
+fn worker(transport: Transport, rows: Vec<(&'static str, Vec<u8>, Then)>) -> Worker {
+    Worker::start(transport, move |visit| {
+        while let Some(received) = visit.request() {
+            let path = received.line().split(' ').nth(1).unwrap();
+            let row = rows.iter().find(|(name, ..)| *name == path);
+            let Some((_, bytes, then)) = row else {
+                visit.send(OK);
+                continue;
+            };
+            visit.send(bytes);
+            match then {
+                Then::Stay => {}
+                Then::Close => return,
+                Then::Reset => return visit.reset(),
+            }
+        }
+    })
+}
+
+/// A good answer: path, method, what the worker sends, what then, and status and body at the client.
+type Good = (&'static str, &'static str, &'static str, Then, u16, &'static str);
+
+const GOOD: &[Good] = &[
+    ("/length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Then::Stay, 200, "hello"),
+    ("/empty", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Then::Stay, 200, ""),
+    (
+        "/closes",
+        "GET",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        Then::Close,
+        200,
+        "hello",
+    ),
+    (
+        "/chunked",
+        "GET",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n",
+        Then::Stay,
+        200,
+        "hello",
+    ),
+    ("/until-close", "GET", "HTTP/1.1 200 OK\r\n\r\nhello", Then::Close, 200, "hello"),
+    ("/old", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", Then::Close, 200, "hello"),
+    ("/no-phrase", "GET", "HTTP/1.1 299\r\nContent-Length: 5\r\n\r\nhello", Then::Stay, 299, "hello"),
+    ("/head", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Then::Stay, 200, ""),
+    ("/head-chunked", "HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Then::Stay, 200, ""),
+    ("/no-content", "GET", "HTTP/1.1 204 No Content\r\n\r\n", Then::Stay, 204, ""),
+    (
+        "/not-modified",
+        "GET",
+        "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Length: 5\r\n\r\n",
+        Then::Stay,
+        304,
+        "",
+    ),
+    (
+        "/hints",
+        "GET",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        Then::Stay,
+        200,
+        "hello",
+    ),
+    ("/error", "GET", "HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\nhello", Then::Stay, 500, "hello"),
+];
+
+#[test]
+fn every_good_answer_reaches_clients_of_both_protocols() {
+    for transport in TRANSPORTS {
+        let rows = GOOD.iter().map(|(path, _, bytes, then, ..)| (*path, bytes.as_bytes().to_vec(), *then));
+        let worker = worker(transport, rows.collect());
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            for (path, method, _, _, status, body) in GOOD {
+                let response = wire.ask(method, path);
+                let got = (response.status, response.text(), response.cut.as_deref());
+                assert_eq!(got, (*status, *body, None), "{path} over {} and {transport:?}", wire.name());
+                assert!(response.interim.is_empty(), "interim answers are for the edge");
+                let line = gateway.access_of(&response);
+                assert_eq!((&line["reason"], &line["status"]), (&serde_json::Value::Null, &(*status).into()), "{path}");
+                wire.check_next(path);
+            }
+        }
+        gateway.wait_idle();
+        gateway.wait_metric("hostler_informational_total{upstream=\"app\"}", 4.0);
+        let failures = gateway.admin_get("/metrics").text().matches("hostler_failures_total{").count();
+        assert_eq!(failures, 0);
+    }
+}
+
+#[test]
+fn a_head_answer_tells_the_length_that_there_would_be() {
+    for transport in TRANSPORTS {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n";
+        let worker = worker(transport, vec![("/", answer.into(), Then::Stay)]);
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            assert_eq!(wire.ask("HEAD", "/").header("content-length"), Some("12345"), "{}", wire.name());
+        }
+    }
+}
+
+/// A failure: path, what the worker sends, what then, and the reason. POST, so that nothing is sent twice.
+type Bad = (&'static str, Vec<u8>, Then, &'static str);
+
+fn without_a_usable_head() -> Vec<Bad> {
+    let text = |path, text: &str, then, reason| (path, text.as_bytes().to_vec(), then, reason);
+    let huge = format!("HTTP/1.1 200 OK\r\nX-Huge: {}\r\nContent-Length: 2\r\n\r\nok", "a".repeat(1 << 20));
+    let flood = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000) + OK;
+    vec![
+        text(
+            "/two-lengths",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+            Then::Stay,
+            "bad_head",
+        ),
+        text(
+            "/length-and-chunked",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            Then::Stay,
+            "bad_head",
+        ),
+        text("/gzip", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok", Then::Close, "bad_head"),
+        text("/status", "HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nok", Then::Stay, "bad_head"),
+        text("/version", "HTTP/2 200 OK\r\nContent-Length: 2\r\n\r\nok", Then::Stay, "bad_head"),
+        text("/fold", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 2\r\n\r\nok", Then::Stay, "bad_head"),
+        text("/bare-lf", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", Then::Stay, "bad_head"),
+        text("/space", "HTTP/1.1 200 OK\r\nA : b\r\nContent-Length: 2\r\n\r\nok", Then::Stay, "bad_head"),
+        text("/nul", "HTTP/1.1 200 OK\r\nA: b\0\r\nContent-Length: 2\r\n\r\nok", Then::Stay, "bad_head"),
+        text("/garbage", "what is this?\r\n\r\n", Then::Stay, "bad_head"),
+        text("/switch", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", Then::Stay, "bad_head"),
+        ("/huge", huge.into_bytes(), Then::Close, "bad_head"),
+        ("/flood", flood.into_bytes(), Then::Close, "bad_head"),
+        text("/half", "HTTP/1.1 200 OK\r\nContent-Le", Then::Close, "eof_in_head"),
+        text("/half-reset", "HTTP/1.1 200 OK\r\nContent-Le", Then::Reset, "eof_in_head"),
+        text("/only-interim", "HTTP/1.1 103 Early Hints\r\n\r\n", Then::Close, "eof_in_head"),
+        text("/nothing", "", Then::Close, "eof_before_head"),
+    ]
+}
+
+#[test]
+fn an_answer_without_a_usable_head_is_a_502_with_its_reason() {
+    for transport in TRANSPORTS {
+        let all = without_a_usable_head();
+        let rows = all.iter().map(|(path, bytes, then, _)| (*path, bytes.clone(), *then));
+        let worker = worker(transport, rows.collect());
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            for (path, _, _, reason) in &all {
+                let what = format!("{path} over {} and {transport:?}", wire.name());
+                let response = wire.ask("POST", path);
+                assert_eq!((response.status, response.cut.as_deref()), (502, None), "{what}: {response:?}");
+                assert!(response.header("proxy-status").is_some_and(|value| value.contains(reason)), "{what}");
+                let line = gateway.access_of(&response);
+                assert_eq!((&line["reason"], &line["status"]), (&(*reason).into(), &502.into()), "{what}");
+                wire.check_next(path);
+            }
+        }
+        gateway.wait_idle();
+        for reason in ["bad_head", "eof_in_head", "eof_before_head"] {
+            let count = 2 * all.iter().filter(|row| row.3 == reason).count();
+            assert_eq!(gateway.failures("app", reason), count as f64, "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_reset_before_the_head_has_its_own_reason() {
+    for transport in TRANSPORTS {
+        let worker = Worker::start(transport, |visit| {
+            visit.touch();
+            visit.reset();
+        });
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            let response = wire.ask("POST", "/");
+            assert_eq!(response.status, 502, "{} {transport:?}", wire.name());
+            assert_eq!(gateway.access_of(&response)["reason"], "reset_before_head");
+        }
+        gateway.wait_idle();
+        assert_eq!(gateway.failures("app", "reset_before_head"), 2.0);
+    }
+}
+
+fn with_a_cut_body() -> Vec<Bad> {
+    let text = |path, text: &str, then, reason| (path, text.as_bytes().to_vec(), then, reason);
+    vec![
+        text("/short", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello", Then::Close, "eof_in_body"),
+        text("/short-reset", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello", Then::Reset, "eof_in_body"),
+        text("/head-only", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", Then::Close, "eof_in_body"),
+        text(
+            "/no-last-chunk",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            Then::Close,
+            "eof_in_body",
+        ),
+        text(
+            "/in-chunk",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello",
+            Then::Reset,
+            "eof_in_body",
+        ),
+        text(
+            "/in-trailers",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-",
+            Then::Close,
+            "eof_in_body",
+        ),
+        text(
+            "/bad-size",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+            Then::Stay,
+            "bad_body",
+        ),
+        text(
+            "/bad-end",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n",
+            Then::Stay,
+            "bad_body",
+        ),
+        text(
+            "/events",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata",
+            Then::Close,
+            "eof_in_body",
+        ),
+    ]
+}
+
+#[test]
+fn a_cut_body_is_never_made_to_look_whole() {
+    for transport in TRANSPORTS {
+        let all = with_a_cut_body();
+        let rows = all.iter().map(|(path, bytes, then, _)| (*path, bytes.clone(), *then));
+        let worker = worker(transport, rows.collect());
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            for (path, _, _, reason) in &all {
+                let what = format!("{path} over {} and {transport:?}", wire.name());
+                let response = wire.ask("POST", path);
+                assert!(response.status == 200 && response.cut.is_some(), "{what}: {response:?}");
+                assert!("hello".starts_with(response.text()) || response.text() == "data", "{what}: {response:?}");
+                let line = gateway.access_of(&response);
+                assert_eq!((&line["reason"], &line["status"]), (&(*reason).into(), &200.into()), "{what}");
+                assert_eq!(line["phase"], "responding", "{what}");
+                wire.check_next(path);
+            }
+        }
+        gateway.wait_idle();
+        for reason in ["eof_in_body", "bad_body"] {
+            let count = 2 * all.iter().filter(|row| row.3 == reason).count();
+            assert_eq!(gateway.failures("app", reason), count as f64, "{reason}");
+        }
+    }
+}
+
+#[test]
+fn an_http_1_0_client_sees_a_cut_body_as_a_reset() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let worker = worker(Transport::Unix, vec![("/", answer.into(), Then::Close)]);
+    let gateway = before(&worker);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.0\r\nHost: shop.example\r\n\r\n");
+    let response = client.response("GET");
+    assert!(response.cut.is_some(), "the end of the connection would be the end of the body: {response:?}");
+}
+
+#[test]
+fn whatever_follows_an_answer_is_for_nobody() {
+    const FALSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse";
+    for transport in TRANSPORTS {
+        let rows = vec![
+            ("/longer", format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello{FALSE}"), "GET", "hello"),
+            (
+                "/chunked",
+                format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{FALSE}"),
+                "GET",
+                "hello",
+            ),
+            ("/head", format!("HTTP/1.1 200 OK\r\nContent-Length: 63\r\n\r\n{FALSE}"), "HEAD", ""),
+            ("/no-content", format!("HTTP/1.1 204 No Content\r\n\r\n{FALSE}"), "GET", ""),
+            ("/not-modified", format!("HTTP/1.1 304 Not Modified\r\n\r\n{FALSE}"), "GET", ""),
+        ];
+        let script = rows.iter().map(|(path, bytes, ..)| (*path, bytes.clone().into_bytes(), Then::Stay));
+        let worker = worker(transport, script.collect());
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            for (path, _, method, body) in &rows {
+                let response = wire.ask(method, path);
+                assert_eq!((response.text(), response.cut.as_deref()), (*body, None), "{path}");
+                wire.check_next(path);
+            }
+        }
+        gateway.wait_idle();
+    }
+}
+
+#[test]
+fn bytes_that_come_later_unasked_are_for_nobody() {
+    for transport in TRANSPORTS {
+        let (late, sent) = (Latch::default(), Arc::new(Mutex::new(mpsc::channel())));
+        let told = sent.lock().unwrap().0.clone();
+        let (wait, told) = (late.clone(), Mutex::new(told));
+        let worker = Worker::start(transport, move |visit| {
+            let mut count = 0;
+            while visit.request().is_some() {
+                visit.send(OK);
+                count += 1;
+                if visit.index == 0 && count == 1 {
+                    wait.wait();
+                    visit.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse");
+                    told.lock().unwrap().send(()).unwrap();
+                }
+            }
+        });
+        let gateway = before(&worker);
+        let mut client = gateway.client();
+        assert_eq!(client.get("/").text(), "ok");
+        gateway.wait_idle();
+        late.open();
+        sent.lock().unwrap().1.recv_timeout(crate::support::LIMIT).unwrap();
+        assert_eq!(client.get("/").text(), "ok");
+        assert_eq!(worker.connections(), 2, "a connection that talks unasked is not used again");
+    }
+}
+
+#[test]
+fn a_connection_is_used_again_after_each_answer_that_leaves_it_open() {
+    for transport in TRANSPORTS {
+        let stay: Vec<_> = GOOD.iter().filter(|row| matches!(row.3, Then::Stay)).collect();
+        let worker = worker(transport, stay.iter().map(|row| (row.0, row.2.as_bytes().to_vec(), row.3)).collect());
+        let gateway =
+            Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, keepalive: {{ idle: 30s }}", worker.endpoint()));
+        for mut wire in Wire::both(&gateway) {
+            for (path, method, ..) in &stay {
+                wire.ask(method, path);
+                gateway.wait_idle();
+                assert_eq!(worker.connections(), 1, "after {path} over {}", wire.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_idle_for_longer_than_keepalive_is_closed_and_not_used_again() {
+    for transport in TRANSPORTS {
+        let worker = Worker::answering(transport, OK);
+        let gateway = Gateway::before(&format!(
+            "endpoints: [\"{}\"], workers: 1, keepalive: {{ idle: 300ms }}",
+            worker.endpoint()
+        ));
+        let mut client = gateway.client();
+        assert_eq!(client.get("/").text(), "ok");
+        worker.wait_ended(1);
+        assert_eq!(client.get("/").text(), "ok");
+        assert_eq!(worker.connections(), 2);
+    }
+}
+
+#[test]
+fn a_connection_the_worker_has_closed_meanwhile_is_not_used_even_for_a_post() {
+    for transport in TRANSPORTS {
+        let worker = Worker::start(transport, |visit| {
+            visit.request();
+            visit.send(OK);
+        });
+        let gateway = before(&worker);
+        let mut client = gateway.client();
+        for count in 1..=3 {
+            client.send(post("/", "once"));
+            let response = client.response("POST");
+            assert_eq!(response.text(), "ok");
+            worker.wait_ended(count);
+            assert_eq!(gateway.access_of(&response)["retries"], serde_json::Value::Null);
+        }
+        assert_eq!(worker.requests().len(), 3);
+    }
+}
+
+/// The second request of its first connection is read and not answered: the worker's keep-alive had just run out.
+fn forgets_the_second(visit: &mut Visit) {
+    visit.request();
+    visit.send(OK);
+    while visit.request().is_some() && visit.index > 0 {
+        visit.send(OK);
+    }
+}
+
+#[test]
+fn a_get_that_met_a_stale_connection_is_sent_again_once() {
+    for transport in TRANSPORTS {
+        let worker = Worker::start(transport, forgets_the_second);
+        let gateway =
+            Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, keepalive: {{ idle: 30s }}", worker.endpoint()));
+        let mut client = gateway.client();
+        assert_eq!(client.get("/first").text(), "ok");
+        gateway.wait_idle();
+        let response = client.get("/second");
+        assert_eq!(response.text(), "ok");
+        let line = gateway.access_of(&response);
+        assert_eq!((&line["retries"], &line["reason"]), (&1.into(), &serde_json::Value::Null));
+        assert_eq!(gateway.metric("hostler_retries_total{reason=\"eof_before_head\",upstream=\"app\"}"), 1.0);
+        let lines: Vec<String> = worker.requests().iter().map(|received| received.line().to_owned()).collect();
+        assert_eq!(lines, ["GET /first HTTP/1.1", "GET /second HTTP/1.1", "GET /second HTTP/1.1"]);
+        gateway.wait_idle();
+    }
+}
+
+#[test]
+fn a_post_that_a_worker_may_have_seen_is_never_sent_again() {
+    for transport in TRANSPORTS {
+        let worker = Worker::start(transport, forgets_the_second);
+        let gateway =
+            Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, keepalive: {{ idle: 30s }}", worker.endpoint()));
+        let mut client = gateway.client();
+        assert_eq!(client.get("/first").text(), "ok");
+        gateway.wait_idle();
+        client.send(post("/second", "order"));
+        let response = client.response("POST");
+        assert_eq!((response.status, worker.requests().len()), (502, 2), "{response:?}");
+        let line = gateway.access_of(&response);
+        assert_eq!((&line["reason"], &line["retries"]), (&"eof_before_head".into(), &serde_json::Value::Null));
+        client.send(format!(
+            "POST /third HTTP/1.1\r\nHost: shop.example\r\nIdempotency-Key: 1\r\nContent-Length: 0\r\n\r\n"
+        ));
+        assert_eq!(client.response("POST").text(), "ok");
+    }
+}
+
+#[test]
+fn a_get_is_given_up_after_the_attempts_that_are_configured() {
+    let worker = Worker::unix(|visit| {
+        visit.request();
+    });
+    for (attempts, sent) in [(0, 1), (1, 3), (2, 6)] {
+        let gateway = Gateway::before(&format!(
+            "endpoints: [\"{}\"], workers: 1, retry: {{ attempts: {attempts} }}",
+            worker.endpoint()
+        ));
+        let response = gateway.client().get("/");
+        assert_eq!((response.status, worker.requests().len()), (502, sent));
+        assert_eq!(gateway.failures("app", "eof_before_head"), f64::from(attempts + 1));
+    }
+}
+
+/// Reads only the head of an upload, and answers.
+fn answers_early(then: impl Fn(&mut Visit) + Send + Sync + 'static) -> impl Fn(&mut Visit) + Send + Sync + 'static {
+    move |visit| {
+        while let Some(head) = visit.head() {
+            if head.starts_with("GET") {
+                visit.send(OK);
+                continue;
+            }
+            visit.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\nearly!!");
+            return then(visit);
+        }
+    }
+}
+
+#[test]
+fn an_early_answer_reaches_the_client_while_the_body_is_still_being_sent() {
+    for transport in TRANSPORTS {
+        // One worker closes at once, one waits for the rest of the body as if nothing had happened.
+        let closes = Worker::start(transport, answers_early(|_| {}));
+        let reads = Worker::start(transport, answers_early(|visit| visit.wait_closed()));
+        for worker in [&closes, &reads] {
+            let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, abandon: 60s", worker.endpoint()));
+            let body = vec![b'b'; 8 << 20];
+            let mut client = gateway.client();
+            client.send(format!("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n", body.len()));
+            client.send(&body);
+            let response = client.response("POST");
+            assert_eq!((response.status, response.text()), (403, "early!!"), "{transport:?}");
+            let response = gateway.h2().send(request("POST", "/", &[]), &body);
+            assert_eq!((response.status, response.text()), (403, "early!!"), "{transport:?}");
+            assert_eq!(client.get("/next").text(), "ok");
+            gateway.wait_idle();
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_answered_early_keeps_its_slot_until_it_closes() {
+    let busy = Latch::default();
+    let wait = busy.clone();
+    let worker = Worker::tcp(answers_early(move |_| wait.wait()));
+    let gateway = before(&worker);
+    let mut client = gateway.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n", 8 << 20));
+    client.send(vec![b'b'; 8 << 20]);
+    let response = client.response("POST");
+    assert_eq!(response.text(), "early!!");
+    gateway.access_of(&response);
+    assert_eq!(gateway.metric("hostler_in_flight{upstream=\"app\"}"), 1.0);
+    busy.open();
+    gateway.wait_idle();
+}
+
+#[test]
+fn a_large_answer_arrives_whole_over_both_protocols() {
+    for transport in TRANSPORTS {
+        let body: Vec<u8> = (0..3_000_000u32).map(|n| (n % 253) as u8).collect();
+        let mut sized = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        sized.extend_from_slice(&body);
+        let mut chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for piece in body.chunks(99_991) {
+            chunked.extend_from_slice(format!("{:X}\r\n", piece.len()).as_bytes());
+            chunked.extend_from_slice(piece);
+            chunked.extend_from_slice(b"\r\n");
+        }
+        chunked.extend_from_slice(b"0\r\n\r\n");
+        let mut until_close = b"HTTP/1.1 200 OK\r\nX-Accel-Buffering: no\r\n\r\n".to_vec();
+        until_close.extend_from_slice(&body);
+        let rows = vec![
+            ("/sized", sized, Then::Stay),
+            ("/chunked", chunked, Then::Stay),
+            ("/until-close", until_close, Then::Close),
+        ];
+        let worker = worker(transport, rows);
+        let gateway = before(&worker);
+        for mut wire in Wire::both(&gateway) {
+            for path in ["/sized", "/chunked", "/until-close"] {
+                let response = wire.ask("GET", path);
+                assert!(response.body == body && response.cut.is_none(), "{path} over {}", wire.name());
+                assert_eq!(gateway.access_of(&response)["bytes_out"], 3_000_000);
+                wire.check_next(path);
+            }
+        }
+        gateway.wait_idle();
+        gateway.wait_metric("hostler_spool_bytes{where=\"disk\"}", 0.0);
+        gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 0.0);
+    }
+}
+
+#[test]
+fn bytes_of_an_answer_go_on_as_they_come() {
+    for kind in ["text/event-stream", "text/html"] {
+        let more = Latch::default();
+        let wait = more.clone();
+        let worker = Worker::unix(move |visit| {
+            visit.request();
+            visit.send(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\nfirst"));
+            wait.wait();
+            visit.send(" second");
+        });
+        let gateway = before(&worker);
+        let mut client = gateway.client();
+        client.send(get("/"));
+        assert_eq!(client.head().unwrap().0, 200);
+        assert!(client.peek(10).starts_with(b"5\r\nfirst\r\n"), "the first piece does not wait for the second");
+        more.open();
+        assert!(client.peek(27).ends_with(b" second\r\n0\r\n\r\n"));
+    }
+}
