@@ -75,6 +75,8 @@ reasons! {
     UpgradeRefused = "upgrade_refused", Client;
     /// The head did not arrive within `limits.header_timeout`.
     HeaderTimeout = "header_timeout", Client;
+    /// The body is not as long as its Content-Length said (HTTP/2).
+    BodyLengthMismatch = "body_length_mismatch", Client;
     /// Nothing more of the body came for a minute.
     BodyTimeout = "body_timeout", Client;
     /// No site is served under this host.
@@ -129,14 +131,6 @@ reasons! {
     BadHead = "bad_head", Upstream;
     /// A chunk frame of the answer is malformed.
     BadBody = "bad_body", Upstream;
-}
-
-impl Reason {
-    /// Whether it arises at an upstream, whose name it is counted under where it happens.
-    #[must_use]
-    pub const fn names_an_upstream(self) -> bool {
-        matches!(self.side(), Side::Upstream) || matches!(self, Self::QueueFull | Self::QueueTimeout)
-    }
 }
 
 impl fmt::Display for Reason {

@@ -30,6 +30,8 @@ const MAX_INTERIM: u32 = 32;
 pub struct Connection {
     io: ReadAhead<Socket>,
     deadline: Deadline,
+    /// Whether the worker has answered without the whole request, and may wait for the rest.
+    owes_request: bool,
 }
 
 /// How long each part of an exchange may take.
@@ -74,7 +76,7 @@ impl Connection {
     /// A fresh connection.
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new() }
+        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
@@ -121,7 +123,13 @@ impl Connection {
         self.deadline.disarm();
         let response_head = match result {
             Ok(head) => head,
-            Err((error, is_busy)) => return Err(Failed { error, busy: is_busy.then_some(self) }),
+            Err((error, is_busy)) => {
+                if !sending.complete {
+                    // gunicorn would take a plain close for the end of the body, and run the app on what it has.
+                    self.io.stream.reset_on_close();
+                }
+                return Err(Failed { error, busy: (is_busy && sending.complete).then_some(self) });
+            }
         };
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
@@ -137,10 +145,16 @@ impl Connection {
 
     /// Waits until the worker has closed, at most for `limit`.
     ///
-    /// A sync worker closes when it is done with the request, and only then is free for another.
+    /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
+    /// and still waits for the rest of the request hears first that there is none.
     pub async fn closed(mut self, limit: Duration) {
-        let Self { io, deadline } = &mut self;
+        let Self { io, deadline, owes_request } = &mut self;
         let closed = poll_fn(|cx| {
+            if *owes_request {
+                // An error is a connection that has ended, which reading tells as well.
+                let _ = ready!(Pin::new(&mut io.stream).poll_shutdown(cx));
+                *owes_request = false;
+            }
             loop {
                 match ready!(io.poll_fill(cx)) {
                     Ok(0) | Err(_) => return Poll::Ready(()),
@@ -313,11 +327,12 @@ impl ResponseBody {
 
     /// What becomes of the connection after the end of the body.
     #[must_use]
-    pub fn into_end(self) -> End {
-        if !self.reader.is_end() || !self.sending.complete {
+    pub fn into_end(mut self) -> End {
+        if !self.reader.is_end() {
             return End::Useless;
         }
-        if !self.keep_alive {
+        if !self.keep_alive || !self.sending.complete {
+            self.connection.owes_request = !self.sending.complete;
             return End::Closing(self.connection);
         }
         if self.connection.io.unread().is_empty() { End::Reusable(self.connection) } else { End::Useless }
@@ -330,7 +345,7 @@ pub enum End {
     Reusable(Connection),
     /// The worker closes it when it is done with the request.
     Closing(Connection),
-    /// To be closed at once: the request was not taken whole, or bytes came that belong to nothing.
+    /// To be closed at once: the body was cut, or bytes came that belong to nothing.
     Useless,
 }
 

@@ -21,8 +21,7 @@ use tokio::time::Instant;
 
 use self::message::ResponseBody;
 use super::coalesce::coalesce;
-use crate::error::Reason;
-use crate::http::{ConnectionInfo, ExchangeGuard, Finish, Service};
+use crate::http::{ConnectionInfo, ExchangeGuard, Service};
 use crate::http1::server::Entry;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Stream, drain};
@@ -209,9 +208,5 @@ async fn answer<E: Entry>(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    // It left within its body: the answer that hyper is given is for nobody.
-    if exchange.reason.get() == Some(Reason::ClientGone) {
-        exchange.finish(Finish::ClientGone);
-    }
     Ok(message::response(response, &exchange, guard, stream))
 }
