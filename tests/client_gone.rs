@@ -84,10 +84,11 @@ fn a_worker_never_hears_of_an_upload_that_its_client_broke_off() {
     }
     let mut client = gateway.client();
     client.send(sized.replace("/sized", "/reset"));
+    // What the gateway has not taken yet would never be there: it has to have begun.
+    let has_begun = || gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 1024.0);
+    has_begun();
     client.reset();
     check_gone(&gateway, "/reset", "receiving");
-    // What has not left the client yet would never be sent: the gateway has to have begun.
-    let has_begun = || gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 1024.0);
     let h2 = gateway.h2();
     let mut stream = h2.open(request("POST", "/stream", &[]), false);
     stream.send(b"begin", false);

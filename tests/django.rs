@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::support::gunicorn::Kind;
-use crate::support::h2::request;
 use crate::support::tool::curl;
 use crate::support::worker::Transport;
 use crate::support::{Client, Gateway, Gunicorn, H2};
@@ -58,6 +57,10 @@ const FORGED: &[(&str, &str)] = &[
 
 #[test]
 fn the_app_sees_scheme_host_and_client_and_nothing_forged() {
+    let with_fields = |uri: String| {
+        let request = http::Request::get(uri);
+        FORGED.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+    };
     for (kind, transport) in [(Kind::Sync, Transport::Unix), (Kind::Gthread { threads: 2 }, Transport::Tcp)] {
         let gunicorn = Gunicorn::start_as(kind, 1, transport);
         let gateway = shop(&gunicorn);
@@ -65,11 +68,12 @@ fn the_app_sees_scheme_host_and_client_and_nothing_forged() {
         let mut client = Client::tls(gateway.address(), "localhost", &gateway.root());
         let fields: String = FORGED.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         client.send(format!("GET /environ HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n"));
-        check_environ(&serde_json::from_str(client.response("GET").text()).unwrap(), &host);
+        let response = client.response("GET");
+        assert_eq!(response.status, 200, "{response:?}");
+        check_environ(&serde_json::from_str(response.text()).unwrap(), &host);
         let h2 = H2::tls(gateway.address(), "localhost", &gateway.root());
-        let mut fields = FORGED.to_vec();
-        fields.push(("host", &host));
-        let response = h2.send(request("GET", "/environ", &fields), b"");
+        let response = h2.send(with_fields(format!("https://{host}/environ")), b"");
+        assert_eq!(response.status, 200, "{response:?}");
         check_environ(&serde_json::from_str(response.text()).unwrap(), &host);
     }
 }

@@ -10,12 +10,17 @@
 mod support;
 
 mod allocations;
+mod client_gone;
 mod django;
 mod drain;
+mod failures;
 mod harness;
 mod reload;
 mod slow_clients;
 mod uploads;
+mod wire_forwarding;
+mod wire_requests;
+mod wire_responses;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::gateway::Signal;
-use crate::support::h2::request;
 use crate::support::tool::{Tool, curl};
 use crate::support::worker::Transport;
 use crate::support::{Client, Gateway, Gunicorn, H2, Worker};
@@ -50,7 +49,7 @@ fn a_storm_of_reloads_under_load_fails_no_request() {
             gateway.reload(&config(&gunicorn, generation));
             h1.send("GET /generation HTTP/1.1\r\nHost: localhost\r\n\r\n");
             assert_eq!(h1.response("GET").text(), generation.to_string(), "on an HTTP/1.1 connection opened before");
-            let seen = h2.send(request("GET", "/generation", &[("host", "localhost")]), b"");
+            let seen = h2.send(http::Request::get("https://localhost/generation").body(()).unwrap(), b"");
             assert_eq!(seen.text(), generation.to_string(), "on an HTTP/2 connection opened before");
             // The pace of the storm, not a wait for anything.
             std::thread::sleep((ROUND * generation).saturating_sub(begun.elapsed()));
