@@ -129,7 +129,7 @@ pub fn wake_all() {
 }
 
 /// Wakes what is over, for ever.
-pub(super) async fn sweep() {
+pub(crate) async fn sweep() {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -9,6 +9,8 @@
 mod body;
 mod connection;
 mod respond;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
