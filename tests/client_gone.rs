@@ -82,6 +82,8 @@ fn a_worker_never_hears_of_an_upload_that_its_client_broke_off() {
         drop(client);
         check_gone(&gateway, path, "receiving");
     }
+    // A reset takes along what has not been read yet, at either end: the gateway has to have begun.
+    let has_begun = || gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 1024.0);
     let mut client = gateway.client();
     client.send(sized.replace("/sized", "/reset"));
     // What the gateway has not taken yet would never be there: it has to have begun.

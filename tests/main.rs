@@ -19,6 +19,7 @@ mod reload;
 mod slow_clients;
 mod uploads;
 mod wire_forwarding;
+mod wire_http2;
 mod wire_requests;
 mod wire_responses;
 

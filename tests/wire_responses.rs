@@ -487,9 +487,7 @@ fn a_post_that_a_worker_may_have_seen_is_never_sent_again() {
         assert_eq!((response.status, worker.requests().len()), (502, 2), "{response:?}");
         let line = gateway.access_of(&response);
         assert_eq!((&line["reason"], &line["retries"]), (&"eof_before_head".into(), &serde_json::Value::Null));
-        client.send(format!(
-            "POST /third HTTP/1.1\r\nHost: shop.example\r\nIdempotency-Key: 1\r\nContent-Length: 0\r\n\r\n"
-        ));
+        client.send("POST /third HTTP/1.1\r\nHost: shop.example\r\nIdempotency-Key: 1\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(client.response("POST").text(), "ok");
     }
 }

@@ -190,6 +190,12 @@ impl Client {
         &self.unread
     }
 
+    /// Exactly so many of the next bytes; `None` when the connection ends before.
+    pub(crate) fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+        let mut taken = Vec::with_capacity(count);
+        self.exactly(count, &mut taken).ok().map(|()| taken)
+    }
+
     /// Waits for the gateway's end of the connection. Fails when bytes come before it.
     pub(crate) fn end(&mut self) -> End {
         assert!(self.unread.is_empty(), "more came: {:?}", String::from_utf8_lossy(&self.unread));

@@ -92,7 +92,10 @@ impl H2 {
 
     fn over(runtime: Running, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) = within(&runtime.handle, "preface", async {
-            h2::client::Builder::new().initial_window_size(1 << 20).handshake::<_, Bytes>(io).await.unwrap()
+            // The connection's window is larger than a stream's: one that is not read leaves room for others.
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(1 << 20).initial_connection_window_size(8 << 20);
+            builder.handshake::<_, Bytes>(io).await.unwrap()
         });
         let connection = runtime.handle.spawn(connection);
         Self { sender, connection: Some(connection), runtime }

@@ -4,6 +4,7 @@
 
 pub(crate) mod address;
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod gunicorn;
 pub(crate) mod h2;

@@ -1,0 +1,120 @@
+//! HTTP/2 frame by frame, for what no library would send.
+
+use super::{Address, Client};
+
+/// Frame types (RFC 9113, 6).
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const CONTINUATION: u8 = 9;
+
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+/// What came of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A response head began.
+    Answered { status: u16 },
+    /// The stream was reset, with this code.
+    Reset(u32),
+    /// The connection ends, with this code.
+    GoAway(u32),
+    /// The connection was closed without a word.
+    Closed,
+}
+
+/// A connection on which the test writes every frame itself.
+pub(crate) struct Frames {
+    client: Client,
+}
+
+impl Frames {
+    /// Connects and sends the preface with empty settings.
+    pub(crate) fn connect(address: &Address) -> Self {
+        let mut client = Client::connect(address);
+        client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        client.send(frame(SETTINGS, 0, 0, b""));
+        Self { client }
+    }
+
+    /// Sends a frame. Whether the gateway still took it.
+    pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        self.client.try_send(frame(kind, flags, stream, payload)).is_ok()
+    }
+
+    /// A whole request without a body, in one HEADERS frame.
+    pub(crate) fn request(&mut self, stream: u32, fields: &[(&str, &[u8])]) -> bool {
+        self.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
+    }
+
+    /// Reads on until it is clear what becomes of this stream.
+    pub(crate) fn outcome(&mut self, stream: u32) -> Outcome {
+        loop {
+            let Some((kind, on, payload)) = self.next() else { return Outcome::Closed };
+            let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+            match kind {
+                HEADERS if on == stream => return Outcome::Answered { status: status(&payload) },
+                RST_STREAM if on == stream => return Outcome::Reset(code(0)),
+                GOAWAY if code(4) != 0 => return Outcome::GoAway(code(4)),
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+        let head = self.client.take(9)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+        Some((head[3], stream, self.client.take(length)?))
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// A header block of literals without Huffman coding and without indexing (RFC 7541, 6.2.2).
+pub(crate) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in fields {
+        bytes.push(0);
+        text(&mut bytes, name.as_bytes());
+        text(&mut bytes, value);
+    }
+    bytes
+}
+
+fn text(into: &mut Vec<u8>, text: &[u8]) {
+    let mut length = text.len();
+    if length < 127 {
+        into.push(length as u8);
+    } else {
+        into.push(127);
+        length -= 127;
+        while length >= 128 {
+            into.push((length % 128 + 128) as u8);
+            length /= 128;
+        }
+        into.push(length as u8);
+    }
+    into.extend_from_slice(text);
+}
+
+/// The status that begins a response's header block: an entry of the static table, or a literal of three digits with
+/// the table's name. 0 when it is written in another way.
+fn status(block: &[u8]) -> u16 {
+    const STATIC: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
+    match block {
+        [index @ 0x88..=0x8e, ..] => STATIC[usize::from(index - 0x88)],
+        [0x48 | 0x08 | 0x18, 3, digits @ ..] => std::str::from_utf8(&digits[..3]).unwrap().parse().unwrap(),
+        _ => 0,
+    }
+}
