@@ -31,8 +31,11 @@ fn with(changes: &[(&'static str, &'static [u8])]) -> Vec<(&'static str, &'stati
     fields
 }
 
+/// A header list: names and values as they are sent.
+type Fields = Vec<(&'static str, &'static [u8])>;
+
 /// Fields that HTTP/2 forbids, or that would be something else once they are written as HTTP/1.1.
-fn hostile() -> Vec<(&'static str, Vec<(&'static str, &'static [u8])>)> {
+fn hostile() -> Vec<(&'static str, Fields)> {
     let without = |name: &str| with(&[]).into_iter().filter(|(own, _)| *own != name).collect::<Vec<_>>();
     let mut late = with(&[("a", b"b")]);
     late.swap(3, 4);
