@@ -36,6 +36,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// The method, when the request line had one.
     pub method: Option<Method>,
+    /// The target as it stood there; empty when the request line had none.
+    pub target: Bytes,
 }
 
 /// Reads a complete head: `bytes` ends with the empty line.
@@ -43,18 +45,16 @@ pub struct Refusal {
 /// # Errors
 /// The first rule that it breaks.
 pub fn parse(bytes: &Bytes, limits: &HeadLimits) -> Result<RequestHead, Refusal> {
-    let refuse = |method: Option<&Method>| {
-        let method = method.cloned();
-        move |reason| Refusal { reason, method }
-    };
-    let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine).map_err(refuse(None))?;
-    let (method, target, protocol) = request_line(line).map_err(refuse(None))?;
-    let refuse = refuse(Some(&method));
+    let unread = |reason| Refusal { reason, method: None, target: Bytes::new() };
+    let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine).map_err(unread)?;
+    let (method, target, protocol) = request_line(line).map_err(unread)?;
     let target = bytes.slice(target);
-    match settle(method, &target, protocol, bytes, fields_at, limits) {
-        Ok(head) => Ok(head),
-        Err(reason) => Err(refuse(reason)),
-    }
+    let known = method.clone();
+    settle(method, &target, protocol, bytes, fields_at, limits).map_err(|reason| Refusal {
+        reason,
+        method: Some(known),
+        target,
+    })
 }
 
 fn settle(

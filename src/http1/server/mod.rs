@@ -62,7 +62,7 @@ pub async fn serve<E: Entry>(stream: Stream, first: Buffer, info: Rc<ConnectionI
                 Ok(head) => accept(&connection, &info, head, limits.stall_timeout),
                 Err(refusal) => refuse(&info, refusal),
             },
-            Read::Refused(reason) => refuse(&info, Refusal { reason, method: None }),
+            Read::Refused(reason) => refuse(&info, Refusal { reason, method: None, target: Bytes::new() }),
             Read::Gone => return,
             Read::Idle => return connection.shutdown().await,
         };
@@ -159,7 +159,8 @@ fn accept(
 fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Request, Terms) {
     let method = refusal.method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default());
     let terms = Terms { protocol: Protocol::Http11, is_head: method == Method::HEAD, keep_alive: false };
-    let exchange = Rc::new(Exchange::new(Rc::clone(info), Protocol::Http11, method.clone(), Bytes::new(), None, None));
+    let exchange =
+        Rc::new(Exchange::new(Rc::clone(info), Protocol::Http11, method.clone(), refusal.target, None, None));
     let request = Request {
         method,
         target: Target::from_static("/"),
