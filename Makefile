@@ -45,7 +45,7 @@ bench-compare:
 
 clean:
 	@echo "Removing target, .venv and the shop's run folder"
-	@rm -rf target .venv .run examples/shop/run examples/shop/.ipv4.yaml
+	@rm -rf target fuzz/target .venv .run examples/shop/run examples/shop/.ipv4.yaml
 	@find examples tests benches -name __pycache__ -prune -exec rm -rf {} +
 
 need-cargo:

@@ -61,8 +61,6 @@ reasons! {
     LengthConflict = "length_conflict", Client;
     /// A chunk frame or the trailer section of the request is malformed.
     BadChunk = "bad_chunk", Client;
-    /// The body is not as long as its Content-Length said (HTTP/2).
-    BodyLengthMismatch = "body_length_mismatch", Client;
     /// The request line is longer than `limits.header_size`.
     UriTooLong = "uri_too_long", Client;
     /// The head is larger than `limits.header_size`.
@@ -77,6 +75,10 @@ reasons! {
     UpgradeRefused = "upgrade_refused", Client;
     /// The head did not arrive within `limits.header_timeout`.
     HeaderTimeout = "header_timeout", Client;
+    /// The body is not as long as its Content-Length said (HTTP/2).
+    BodyLengthMismatch = "body_length_mismatch", Client;
+    /// Nothing more of the body came for a minute.
+    BodyTimeout = "body_timeout", Client;
     /// No site is served under this host.
     UnknownHost = "unknown_host", Client;
     /// The host is known; no route of it matches.
@@ -129,14 +131,6 @@ reasons! {
     BadHead = "bad_head", Upstream;
     /// A chunk frame of the answer is malformed.
     BadBody = "bad_body", Upstream;
-}
-
-impl Reason {
-    /// Whether it arises at an upstream, whose name it is counted under where it happens.
-    #[must_use]
-    pub const fn names_an_upstream(self) -> bool {
-        matches!(self.side(), Side::Upstream) || matches!(self, Self::QueueFull | Self::QueueTimeout)
-    }
 }
 
 impl fmt::Display for Reason {

@@ -58,7 +58,11 @@ impl Blueprint {
             let gate = gate.map(|known| Arc::clone(&known.gate));
             Arc::new(Upstream::compile(upstream, gate, shared.metrics.upstream(&upstream.name)))
         });
-        let upstreams = upstreams.collect();
+        let upstreams: Vec<_> = upstreams.collect();
+        let is_gone = |known: &&Arc<Upstream>| !upstreams.iter().any(|upstream| upstream.name == known.name);
+        for gone in previous.iter().flat_map(|previous| &previous.upstreams).filter(is_gone) {
+            shared.metrics.upstream(&gone.name).set_workers(None);
+        }
         let labels = labels(&config.sites);
         let routes = labels.iter().map(|label| shared.metrics.route(&label.site, &label.route)).collect();
         Self { config, upstreams, labels, routes, shared }

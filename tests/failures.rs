@@ -101,9 +101,10 @@ fn a_worker_that_says_nothing_ends_as_504() {
             visit.wait_closed();
         });
         let gateway = Gateway::before(&format!(
-            "endpoints: [\"{}\"], workers: 2, timeouts: {{ head: 500ms }}",
+            "endpoints: [\"{}\"], workers: 2, timeouts: {{ head: 500ms }}, abandon: 500ms",
             worker.endpoint()
         ));
+        // A worker that may still be at it keeps its slot, until `abandon` has passed.
         check_both(&gateway, 504, "head_timeout");
         assert_eq!(worker.requests().len(), 2, "what a worker may be at is not sent to another");
     }

@@ -3,16 +3,26 @@
 //! One binary, because every further one would link the whole crate again. `support` starts things and speaks to
 //! them; every other module holds claims about the gateway, one claim a test.
 
+// A test says what went wrong by panicking.
 #![allow(clippy::unwrap_used)]
 
 #[allow(dead_code, unused_imports, reason = "one harness for all modules; each uses its part")]
 mod support;
 
+mod allocations;
 mod client_gone;
+mod django;
+mod drain;
 mod failures;
 mod harness;
 mod life;
+mod reload;
+mod slow_clients;
+mod uploads;
 mod wire_forwarding;
 mod wire_http2;
 mod wire_requests;
 mod wire_responses;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;

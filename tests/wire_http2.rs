@@ -18,12 +18,9 @@ fn served() -> (Worker, Gateway) {
     (worker, gateway)
 }
 
-/// A field as it stands in a header block.
-type Field = (&'static str, &'static [u8]);
-
 /// A good request, but for the fields that replace one of its own or come behind it.
-fn with(changes: &[Field]) -> Vec<Field> {
-    let mut fields: Vec<Field> =
+fn with(changes: &[(&'static str, &'static [u8])]) -> Vec<(&'static str, &'static [u8])> {
+    let mut fields: Vec<(&str, &[u8])> =
         vec![(":method", b"GET"), (":scheme", b"http"), (":authority", b"shop.example"), (":path", b"/")];
     for (name, value) in changes {
         match fields.iter_mut().find(|(own, _)| own == name && name.starts_with(':')) {
@@ -34,8 +31,11 @@ fn with(changes: &[Field]) -> Vec<Field> {
     fields
 }
 
+/// A header list: names and values as they are sent.
+type Fields = Vec<(&'static str, &'static [u8])>;
+
 /// Fields that HTTP/2 forbids, or that would be something else once they are written as HTTP/1.1.
-fn hostile() -> Vec<(&'static str, Vec<Field>)> {
+fn hostile() -> Vec<(&'static str, Fields)> {
     let without = |name: &str| with(&[]).into_iter().filter(|(own, _)| *own != name).collect::<Vec<_>>();
     let mut late = with(&[("a", b"b")]);
     late.swap(3, 4);

@@ -568,6 +568,23 @@ fn an_early_answer_reaches_the_client_while_the_body_is_still_being_sent() {
 }
 
 #[test]
+fn a_worker_that_begins_its_answer_while_it_reads_gets_all_of_the_body() {
+    let length = 3 << 20;
+    let worker = Worker::unix(move |visit| {
+        visit.head();
+        visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n");
+        let body = visit.body(length);
+        visit.send(format!("7\r\n{:07}\r\n0\r\n\r\n", body.len()));
+    });
+    let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()));
+    let mut client = gateway.client();
+    client.send(crate::support::client::post("/", &"x".repeat(length)));
+    let response = client.response("POST");
+    assert_eq!((response.text(), &response.cut), ("begun3145728", &None));
+    gateway.wait_idle();
+}
+
+#[test]
 fn a_worker_that_answered_early_keeps_its_slot_until_it_closes() {
     let busy = Latch::default();
     let wait = busy.clone();

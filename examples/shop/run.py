@@ -33,8 +33,8 @@ STOP_WITHIN = {"hostler": 10, "gunicorn": 32}
 WELCOME = f"""
 The shop is open: {ADDRESS}
 
-Its certificate comes from Hostler's local CA; the log above says where the CA's file is. `hostler trust` makes this
-machine believe it. Until then browsers warn, and curl needs -k, or --cacert with that file.
+Its certificate comes from Hostler's local CA; the log above says where the CA's root is. Import it into your browser, or
+be warned by it; curl needs -k, or --cacert with that file.
 
   # The request as Django sees it
   curl -k {ADDRESS}/environ

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,9 +14,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use super::Current;
-use crate::edge::connection;
-use crate::edge::listener::{Acceptor, Listening};
+use crate::edge::connection::{self, Terms};
+use crate::edge::listener::Listening;
 use crate::http1::server::Entry;
+use crate::observe::throttle::Throttle;
 use crate::runtime::{Socket, drain};
 use crate::stack::Stack;
 use crate::upstream::Client;
@@ -34,7 +35,7 @@ pub(super) enum Command {
     Close(String),
     /// Close all, let connections end, say when none is left.
     Drain(oneshot::Sender<()>),
-    /// End now. Answers with the number of connections that are cut.
+    /// End now. Answers with the number of exchanges that are cut.
     Stop(oneshot::Sender<usize>),
 }
 
@@ -123,8 +124,8 @@ pub(super) async fn run(current: Arc<Current>, mut commands: UnboundedReceiver<C
                 tokio::task::spawn_local(drain_connections(Rc::clone(&thread), drained));
             }
             Command::Stop(cut) => {
-                // Nobody listens any more only if the control thread has gone, too.
-                let _ = cut.send(thread.connections.get());
+                // An error is a control thread that does not wait for the answer any more.
+                let _ = cut.send(crate::http::cut_open_exchanges());
                 return;
             }
         }
@@ -154,35 +155,38 @@ async fn accept(thread: Rc<Thread>, name: String, socket: Listening, closing: Rc
         }
     };
     let mut closing = pin!(closing.notified());
-    let mut complaint = Complaint::default();
+    // Kept: while a reload takes the listener away, its last connections are still served as they were.
+    let mut terms = thread.current.terms(&name);
+    let throttle = Throttle::default();
     loop {
         let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
         });
         match accepted.await {
-            Some(Ok(socket)) => spawn(&thread, &name, socket),
+            Some(Ok(socket)) => spawn(&thread, &name, socket, &mut terms),
             Some(Err(error)) if is_the_connections(&error) => {}
             Some(Err(error)) => {
-                complaint.tell(&name, &error);
+                if throttle.pass().is_some() {
+                    tracing::error!(
+                        listener = %name,
+                        "cannot accept connections: {error}. If it says too many open files, raise LimitNOFILE (systemd) or ulimit -n"
+                    );
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             None => break,
         }
     }
-    take_queued(&thread, &name, &acceptor);
-}
-
-/// Clients whose connection the kernel has already accepted for us are served, not reset.
-fn take_queued(thread: &Rc<Thread>, name: &str, acceptor: &Acceptor) {
-    let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok(socket)) = acceptor.poll_accept(&mut cx) {
-        spawn(thread, name, socket);
+    // Clients whose connection the kernel has already accepted for us are served, not reset.
+    for socket in acceptor.into_queued() {
+        spawn(&thread, &name, socket, &mut terms);
     }
 }
 
-fn spawn(thread: &Rc<Thread>, listener: &str, socket: Socket) {
-    let Some(terms) = thread.current.terms(listener) else { return };
+fn spawn(thread: &Rc<Thread>, listener: &str, socket: Socket, last: &mut Option<Arc<Terms>>) {
+    let Some(terms) = thread.current.terms(listener).or_else(|| last.clone()) else { return };
+    *last = Some(Arc::clone(&terms));
     let open = Open::new(thread);
     let door = Door(Rc::clone(thread));
     tokio::task::spawn_local(async move {
@@ -195,25 +199,6 @@ fn spawn(thread: &Rc<Thread>, listener: &str, socket: Socket) {
 fn is_the_connections(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
-}
-
-/// Says at most once a second that connections cannot be accepted.
-#[derive(Default)]
-struct Complaint {
-    last: Option<tokio::time::Instant>,
-}
-
-impl Complaint {
-    fn tell(&mut self, listener: &str, error: &std::io::Error) {
-        if self.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
-            return;
-        }
-        self.last = Some(tokio::time::Instant::now());
-        tracing::error!(
-            %listener,
-            "cannot accept connections: {error}. If it says too many open files, raise LimitNOFILE (systemd) or ulimit -n"
-        );
-    }
 }
 
 async fn sweep(thread: Rc<Thread>) {

@@ -73,6 +73,16 @@ fn every_broken_file_is_explained() {
 }
 
 #[test]
+fn every_snippet_of_the_readme_loads() {
+    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
+    let snippets = readme.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    let verdicts = snippets.map(|text| load_str(text, "README.md", Path::new("/etc/hostler"), &no_env));
+    let reports: Vec<String> = verdicts.filter_map(Result::err).map(|report| report.to_string()).collect();
+    assert!(reports.is_empty(), "{}", reports.join("\n"));
+    assert!(readme.contains("```yaml\n"));
+}
+
+#[test]
 fn every_doubtful_file_is_used_with_a_warning() {
     for path in yaml_files(&repository().join("tests/config/warnings")) {
         let text = fs::read_to_string(&path).unwrap();

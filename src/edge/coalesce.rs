@@ -83,7 +83,10 @@ impl AsyncWrite for Coalescing {
         if kept >= HIGH {
             ready!(inner.poll_flush(cx))?;
         }
-        inner.out.get_or_insert_with(Buffer::take).extend_from_slice(buf);
+        let out = inner.out.get_or_insert_with(Buffer::take);
+        // What has gone goes out of the buffer, too: a socket that never takes all would let it grow for ever.
+        out.drain(..std::mem::take(&mut inner.sent));
+        out.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
 
@@ -95,5 +98,40 @@ impl AsyncWrite for Coalescing {
         let inner = &mut *self.0.borrow_mut();
         ready!(inner.poll_flush(cx))?;
         Pin::new(&mut inner.io.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::runtime::Socket;
+
+    #[tokio::test]
+    async fn a_socket_that_never_takes_all_does_not_let_the_buffer_grow() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        socket2::SockRef::from(&ours).set_send_buffer_size(4 << 10).unwrap();
+        let (mut codec, flusher) = coalesce(Stream::Plain(Socket::Unix(ours)), Buffer::take());
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut written, mut received) = (Vec::new(), Vec::new());
+        let mut piece = [0; 1 << 10];
+        for number in 0..2000_u32 {
+            let bytes = number.to_le_bytes().repeat(1 << 10);
+            if let Poll::Ready(Ok(count)) = Pin::new(&mut codec).poll_write(&mut cx, &bytes) {
+                written.extend_from_slice(&bytes[..count]);
+            }
+            let _ = flusher.poll_flush(&mut cx);
+            if let Ok(read) = theirs.try_read(&mut piece) {
+                received.extend_from_slice(&piece[..read]);
+            }
+            let held = flusher.0.borrow().out.as_ref().map_or(0, |out| out.len());
+            assert!(held < 2 * HIGH, "{held} bytes after {number} writes");
+            tokio::task::yield_now().await;
+        }
+        assert!(received.len() > 100 << 10, "{} bytes came through", received.len());
+        assert_eq!(received[..], written[..received.len()], "in order");
     }
 }

@@ -7,15 +7,19 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::config::Bind;
 use crate::runtime::Socket;
 
 /// What the kernel may hold for us to accept.
 const BACKLOG: i32 = 4096;
+/// Silence on a connection after which the kernel asks whether the other end is there, and how often it asks then.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// One thread's listening socket.
 #[derive(Debug)]
@@ -57,17 +61,37 @@ impl Acceptor {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
+    /// Closes the socket. Returns the connections that the kernel has already accepted for us: asked of the kernel
+    /// itself, because what the event queue knows may be a turn old.
+    #[must_use]
+    pub fn into_queued(self) -> Vec<Socket> {
+        let mut queued = Vec::new();
+        match self {
+            Self::Tcp(listener) => {
+                let Ok(listener) = listener.into_std() else { return queued };
+                while let Ok((stream, _)) = listener.accept() {
+                    let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+                    queued.extend(stream.map(Socket::Tcp));
+                }
+            }
+            Self::Unix(listener) => {
+                let Ok(listener) = listener.into_std() else { return queued };
+                while let Ok((stream, _)) = listener.accept() {
+                    let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream));
+                    queued.extend(stream.map(Socket::Unix));
+                }
+            }
+        }
+        queued
+    }
+
     /// The next connection, or nothing if none waits.
     ///
     /// # Errors
     /// As [`Self::accept`].
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
         Poll::Ready(match self {
-            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| {
-                // Fails only on a socket that is dead already, which the first read will tell.
-                let _ = stream.set_nodelay(true);
-                Socket::Tcp(stream)
-            }),
+            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Tcp(stream)),
             Self::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream)),
         })
     }
@@ -147,6 +171,10 @@ fn tcp(address: SocketAddr, threads: usize) -> io::Result<(Vec<Listening>, Strin
 fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Accepted connections inherit both: no waiting for acknowledgements, and an end to those whose client is gone
+    // without a word.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL))?;
     if address.is_ipv6() {
         socket.set_only_v6(!matches!(address, SocketAddr::V6(all) if all.ip().is_unspecified()))?;
     }

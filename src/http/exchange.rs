@@ -112,6 +112,19 @@ pub struct Timings {
     pub body: Duration,
 }
 
+thread_local! {
+    static OPEN: Cell<usize> = const { Cell::new(0) };
+    static CUTTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on what is dropped in this thread before its end was cut by us, not left by the client. Returns how many
+/// exchanges that will be.
+#[must_use]
+pub fn cut_open_exchanges() -> usize {
+    CUTTING.set(true);
+    OPEN.get()
+}
+
 /// How an exchange ended, seen from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
@@ -168,6 +181,8 @@ pub struct Exchange {
     pub endpoint: RefCell<Option<Arc<str>>>,
     /// Why it did not end with the app's answer.
     pub reason: Cell<Option<Reason>>,
+    /// Whether that has been counted where it happened, under the upstream's name.
+    pub is_counted: Cell<bool>,
     /// The status sent; 0 before that.
     pub status: Cell<u16>,
     /// How far it has come.
@@ -197,6 +212,7 @@ impl Exchange {
         host: Option<Host>,
         user_agent: Option<HeaderValue>,
     ) -> Self {
+        OPEN.set(OPEN.get() + 1);
         Self {
             client: Cell::new(connection.peer.map(|peer| peer.ip().to_canonical())),
             connection,
@@ -211,6 +227,7 @@ impl Exchange {
             route: OnceCell::new(),
             endpoint: RefCell::new(None),
             reason: Cell::new(None),
+            is_counted: Cell::new(false),
             status: Cell::new(0),
             phase: Cell::new(Phase::Receiving),
             timings: Cell::new(Timings::default()),
@@ -245,11 +262,18 @@ impl Exchange {
         }
     }
 
+    /// Whether the client has had its end of it.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished.get()
+    }
+
     /// Tells the observers, once.
     pub fn finish(&self, finish: Finish) {
         if self.finished.replace(true) {
             return;
         }
+        OPEN.set(OPEN.get() - 1);
         if finish == Finish::ClientGone {
             self.fail(Reason::ClientGone);
         }
@@ -277,10 +301,14 @@ pub struct ExchangeGuard(pub Rc<Exchange>);
 
 impl Drop for ExchangeGuard {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail(Reason::Internal);
-            self.0.finish(Finish::Cut);
+        let (reason, finish) = match (std::thread::panicking(), CUTTING.get()) {
+            (true, _) => (Reason::Internal, Finish::Cut),
+            (_, true) => (Reason::ShuttingDown, Finish::Cut),
+            _ => (Reason::ClientGone, Finish::ClientGone),
+        };
+        if !self.0.is_finished() {
+            self.0.fail(reason);
+            self.0.finish(finish);
         }
-        self.0.finish(Finish::ClientGone);
     }
 }

@@ -3,18 +3,49 @@
 //! Fields are skipped while a head is written, not removed from the map before: one look at each name instead of one
 //! hash lookup for each name that might be there.
 
+use std::cell::RefCell;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+thread_local! {
+    static EMPTY_MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Maps that a thread keeps for the next head, and the largest that is worth keeping.
+const KEPT_MAPS: usize = 64;
+const LARGEST_KEPT_MAP: usize = 64;
+
+/// An empty map with room for `count` fields: one of the thread's own, when there is one.
+#[must_use]
+pub fn take_map(count: usize) -> HeaderMap {
+    let mut map = EMPTY_MAPS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    map.reserve(count);
+    map
+}
+
+/// Keeps a map's memory for the next head.
+pub fn give_map(mut map: HeaderMap) {
+    if map.capacity() > LARGEST_KEPT_MAP {
+        return;
+    }
+    map.clear();
+    EMPTY_MAPS.with_borrow_mut(|maps| {
+        if maps.len() < KEPT_MAPS {
+            maps.push(map);
+        }
+    });
+}
 
 /// Why a request field is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
     /// It belongs to the client's connection (RFC 9110, 7.6.1), or to the framing, which is written anew.
     Hop,
-    /// What only the edge may say of the client, said by the client: `X-Forwarded-*` and its kin.
+    /// What the edge says about the client and the request: `X-Forwarded-*` and their kin.
     Forwarded,
-    /// What only the app may say to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
+    /// What only the app says to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
     Internal,
-    /// What a worker takes for the server's own word: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
+    /// What a server may take for its own knowledge: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
     Identity,
     /// A name with an underscore: a WSGI server makes the same variable of it as of the name with a hyphen.
     Underscore,
@@ -33,18 +64,24 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
         return Some(Dropped::Underscore);
     }
     match text.as_bytes()[0] {
-        b'x' => match &text[1..] {
-            rest if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
-            "-real-ip" | "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Forwarded),
-            rest if rest.starts_with("-accel-") || rest.starts_with("-sendfile") => Some(Dropped::Internal),
-            "-lighttpd-send-file" => Some(Dropped::Internal),
-            "-remote-user" | "-script-name" => Some(Dropped::Identity),
-            _ => None,
-        },
+        b'x' => forged(&text[1..]),
         b'f' => matches!(text, "forwarded" | "front-end-https").then_some(Dropped::Forwarded),
         b'g' => text.starts_with("grip-").then_some(Dropped::Internal),
-        b'p' | b'r' | b's' => matches!(text, "path-info" | "proxy" | "remote-addr" | "remote-user" | "script-name")
-            .then_some(Dropped::Identity),
+        b'r' => matches!(text, "remote-user" | "remote-addr").then_some(Dropped::Identity),
+        b's' => (text == "script-name").then_some(Dropped::Identity),
+        b'p' => matches!(text, "path-info" | "proxy").then_some(Dropped::Identity),
+        _ => None,
+    }
+}
+
+/// The same for what follows the `x` of a name.
+fn forged(rest: &str) -> Option<Dropped> {
+    match rest {
+        "-real-ip" | "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Forwarded),
+        "-remote-user" | "-script-name" => Some(Dropped::Identity),
+        "-lighttpd-send-file" => Some(Dropped::Internal),
+        _ if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
+        _ if rest.starts_with("-accel-") || rest.starts_with("-sendfile") => Some(Dropped::Internal),
         _ => None,
     }
 }
@@ -109,8 +146,9 @@ pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<It
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|value: &HeaderValue| value.to_str().ok())
-        .flat_map(|text| text.split(','))
+        .flat_map(|value: &HeaderValue| value.as_bytes().split(|b| *b == b','))
+        // An element that is no text names nothing; the others of its line still do.
+        .filter_map(|token| std::str::from_utf8(token).ok())
         .map(|token| token.trim_matches([' ', '\t']))
         .filter(|token| !token.is_empty())
 }
@@ -121,29 +159,12 @@ mod tests {
 
     #[test]
     fn what_only_the_edge_may_say_is_dropped() {
-        for (why, names) in [
-            (
-                Dropped::Forwarded,
-                &[
-                    "x-forwarded-for",
-                    "x-forwarded-proto",
-                    "x-forwarded-ssl",
-                    "x-forwarded-prefix",
-                    "forwarded",
-                    "front-end-https",
-                    "x-real-ip",
-                    "x-request-id",
-                    "x-request-start",
-                ][..],
-            ),
-            (
-                Dropped::Internal,
-                &["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"],
-            ),
-            (
-                Dropped::Identity,
-                &["remote-user", "x-remote-user", "script-name", "x-script-name", "path-info", "proxy"],
-            ),
+        use Dropped::{Forwarded, Identity, Internal};
+        for (names, why) in [
+            (&["x-forwarded-for", "x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-prefix"][..], Forwarded),
+            (&["forwarded", "front-end-https", "x-real-ip", "x-request-id", "x-request-start"], Forwarded),
+            (&["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"], Internal),
+            (&["remote-user", "x-remote-user", "script-name", "path-info", "proxy"], Identity),
         ] {
             for name in names {
                 assert_eq!(request_field(&HeaderName::from_static(name)), Some(why), "{name}");
@@ -165,6 +186,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("connection", "close, X-Secret, host".parse().unwrap());
         headers.append("connection", "content-length ,, Cookie".parse().unwrap());
+        assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
+    }
+
+    #[test]
+    fn an_element_that_is_no_text_does_not_hide_its_neighbours() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", HeaderValue::from_bytes(b"\xff, close, x-secret").unwrap());
+        assert!(has_token(&headers, &header::CONNECTION, "close"));
         assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
     }
 }

@@ -8,8 +8,14 @@ mod path;
 mod request_id;
 mod service;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 pub use body::{Body, Source};
-pub use exchange::{ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings};
+pub use exchange::{
+    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges,
+};
 pub use host::Host;
 pub use path::Target;
 pub use request_id::RequestId;

@@ -111,8 +111,22 @@ where
         return Poll::Ready(Ok(Some(data)));
     }
     piece.reserve(wanted);
-    let read = ready!(io.poll_read(cx, &mut piece.limit(wanted))).map_err(Cut::Failed)?;
-    Poll::Ready(Ok((read > 0).then(|| piece.split().freeze())))
+    let Poll::Ready(read) = io.poll_read(cx, &mut (&mut *piece).limit(wanted)) else {
+        // Who waits holds no room for what may come.
+        *piece = BytesMut::new();
+        return Poll::Pending;
+    };
+    let read = read.map_err(Cut::Failed)?;
+    if read == 0 {
+        return Poll::Ready(Ok(None));
+    }
+    if read >= piece.capacity() / 4 {
+        return Poll::Ready(Ok(Some(piece.split().freeze())));
+    }
+    // A few bytes do not keep the whole piece from being used again.
+    let data = Bytes::copy_from_slice(piece);
+    piece.clear();
+    Poll::Ready(Ok(Some(data)))
 }
 
 fn poll_chunked<S>(

@@ -119,6 +119,10 @@ impl Decoder {
 
     fn framing(&mut self, byte: u8) -> Result<State, Malformed> {
         self.line += 1;
+        let is_trailer = matches!(self.state, State::TrailerStart | State::Trailer | State::TrailerLf | State::EndLf);
+        if self.line > if is_trailer { MAX_TRAILERS } else { MAX_LINE } {
+            return Err(Malformed);
+        }
         match (self.state, byte) {
             (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from(char::from(byte).to_digit(16).unwrap_or(0));
@@ -134,7 +138,7 @@ impl Decoder {
             (State::Extension { value }, b'\r') => Ok(State::SizeLf { value }),
             (State::Extension { value }, b'\t' | 0x20..=0x7E | 0x80..) => {
                 self.extensions += 1;
-                if self.line > MAX_LINE || self.extensions > MAX_EXTENSIONS {
+                if self.extensions > MAX_EXTENSIONS {
                     return Err(Malformed);
                 }
                 Ok(State::Extension { value })
@@ -151,7 +155,7 @@ impl Decoder {
             (State::TrailerStart, b'\r') => Ok(State::EndLf),
             (State::TrailerStart, _) if super::head::is_tchar(byte) => Ok(State::Trailer),
             (State::Trailer, b'\r') => Ok(State::TrailerLf),
-            (State::Trailer, b'\t' | 0x20..=0x7E | 0x80..) if self.line <= MAX_TRAILERS => Ok(State::Trailer),
+            (State::Trailer, b'\t' | 0x20..=0x7E | 0x80..) => Ok(State::Trailer),
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::EndLf, b'\n') => Ok(State::End),
             _ => Err(Malformed),
@@ -231,6 +235,14 @@ mod tests {
         assert_eq!(decode(&[trailers.as_bytes()]), Err(Malformed));
         let sum = format!("1;{}\r\nx\r\n", "x".repeat(4000)).repeat(17);
         assert_eq!(decode(&[sum.as_bytes()]), Err(Malformed));
+    }
+
+    #[test]
+    fn trailers_are_bounded_however_short_their_lines() {
+        let body = |lines: usize| format!("0\r\n{}\r\n", "a\r\n".repeat(lines));
+        assert!(matches!(decode(&[body(MAX_TRAILERS / 3 - 1).as_bytes()]), Ok(Some(_))));
+        assert_eq!(decode(&[body(MAX_TRAILERS / 3 + 1).as_bytes()]), Err(Malformed));
+        assert_eq!(decode(&[&b"0\r\n"[..], &b"a\r\n".repeat(MAX_TRAILERS)]), Err(Malformed));
     }
 
     proptest! {

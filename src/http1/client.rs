@@ -30,8 +30,8 @@ const MAX_INTERIM: u32 = 32;
 pub struct Connection {
     io: ReadAhead<Socket>,
     deadline: Deadline,
-    /// Whether an exchange on it has ended well.
-    reused: bool,
+    /// Whether the worker has answered without the whole request, and may wait for the rest.
+    owes_request: bool,
 }
 
 /// How long each part of an exchange may take.
@@ -58,49 +58,56 @@ pub struct ResponseBody {
     connection: Connection,
     reader: BodyReader,
     idle: Duration,
-    /// Whether the connection can serve another exchange after this one.
-    reusable: bool,
-    /// Whether the worker has been sent the whole request: one that answers early may still wait for the rest.
-    request_is_sent: bool,
+    /// What the worker has not read yet of a request that it has begun to answer.
+    sending: Sending,
+    /// Whether the worker keeps the connection open after this response.
+    keep_alive: bool,
+}
+
+/// An exchange that brought no response.
+pub struct Failed {
+    /// The reason by phase, with the verdict on sending the request again.
+    pub error: Error,
+    /// After a deadline: the connection, whose worker may still be busy with the request.
+    pub busy: Option<Connection>,
 }
 
 impl Connection {
     /// A fresh connection.
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), reused: false }
-    }
-
-    /// Whether it has already served an exchange.
-    #[must_use]
-    pub fn is_reused(&self) -> bool {
-        self.reused
+        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
+    ///
+    /// The event queue's last word costs nothing, but may be a turn old: `surely` asks the kernel.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        self.io.unread().is_empty() && self.io.stream.is_quiet()
+    pub fn is_quiet(&self, surely: bool) -> bool {
+        self.io.unread().is_empty() && self.io.stream.is_quiet(surely)
     }
 
     /// Sends a request and reads the head of its response.
     ///
     /// # Errors
-    /// The reason by phase, with the verdict on sending the request again.
+    /// What kept the worker from answering.
     pub async fn exchange(
         mut self,
         head: &[u8],
         body: Body,
         method: &Method,
         patience: Patience,
-    ) -> Result<Response, Error> {
-        let mut sending = Sending { head, piece: Bytes::new(), body, sent: 0, done: false, complete: false };
+    ) -> Result<Response, Failed> {
+        let mut head = head;
+        let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
         let mut reading = Reading { scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
         let result = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
-                sending.poll(&mut self.io, cx)?;
+                if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
+                    return Poll::Ready(Err((error, false)));
+                }
                 if sending.done {
                     self.deadline.arm(patience.head);
                 } else if sending.sent > before {
@@ -108,27 +115,60 @@ impl Connection {
                 }
             }
             match reading.poll(&mut self.io, method, cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| sending.verdict(&reading, error))),
-                Poll::Pending => self.deadline.poll(cx).map(|()| Err(sending.timeout())),
+                Poll::Ready(result) => Poll::Ready(result.map_err(|error| (sending.verdict(&reading, error), false))),
+                Poll::Pending => self.deadline.poll(cx).map(|()| Err((sending.timeout(), true))),
             }
         })
         .await;
         self.deadline.disarm();
-        let head = result?;
-        let request_is_sent = sending.complete;
-        let reusable = head.keep_alive && request_is_sent && head.framing != Framing::Close;
-        let reader = BodyReader::new(head.framing);
-        Ok(Response {
-            head,
-            interim: reading.interim,
-            body: ResponseBody { connection: self, reader, idle: patience.idle, reusable, request_is_sent },
-        })
+        let response_head = match result {
+            Ok(head) => head,
+            Err((error, is_busy)) => {
+                if !sending.complete {
+                    // gunicorn would take a plain close for the end of the body, and run the app on what it has.
+                    self.io.stream.reset_on_close();
+                }
+                return Err(Failed { error, busy: (is_busy && sending.complete).then_some(self) });
+            }
+        };
+        // An answer in the middle of the request's head: the rest of that goes before the body.
+        sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
+        let body = ResponseBody {
+            reader: BodyReader::new(response_head.framing),
+            keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
+            connection: self,
+            idle: patience.idle,
+            sending,
+        };
+        Ok(Response { head: response_head, interim: reading.interim, body })
+    }
+
+    /// Waits until the worker has closed, at most for `limit`.
+    ///
+    /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
+    /// and still waits for the rest of the request hears first that there is none.
+    pub async fn closed(mut self, limit: Duration) {
+        let Self { io, deadline, owes_request } = &mut self;
+        let closed = poll_fn(|cx| {
+            if *owes_request {
+                // An error is a connection that has ended, which reading tells as well.
+                let _ = ready!(Pin::new(&mut io.stream).poll_shutdown(cx));
+                *owes_request = false;
+            }
+            loop {
+                match ready!(io.poll_fill(cx)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(read) => io.consume(read),
+                }
+            }
+        });
+        // Either way the connection is dropped now.
+        let _ = deadline.bound(limit, closed).await;
     }
 }
 
 /// The request on its way out.
-struct Sending<'a> {
-    head: &'a [u8],
+struct Sending {
     piece: Bytes,
     body: Body,
     sent: u64,
@@ -138,12 +178,12 @@ struct Sending<'a> {
     complete: bool,
 }
 
-impl Sending<'_> {
-    /// Writes what the socket takes. Only the body's own source can fail here: a worker that has closed its side may
-    /// still have answered, which reading will tell.
-    fn poll(&mut self, io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
+impl Sending {
+    /// Writes what the socket takes: first what is left of `head`. Only the body's own source can fail here: a worker
+    /// that has closed its side may still have answered, which reading will tell.
+    fn poll(&mut self, head: &mut &[u8], io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
         loop {
-            let bytes = if self.head.is_empty() { &self.piece[..] } else { self.head };
+            let bytes = if head.is_empty() { &self.piece[..] } else { *head };
             if bytes.is_empty() {
                 match self.body.poll_data(cx) {
                     Poll::Ready(Some(piece)) => self.piece = piece?,
@@ -159,7 +199,7 @@ impl Sending<'_> {
             match Pin::new(&mut io.stream).poll_write(cx, bytes) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.sent += count as u64;
-                    if self.head.is_empty() { self.piece.advance(count) } else { self.head = &self.head[count..] }
+                    if head.is_empty() { self.piece.advance(count) } else { *head = &head[count..] }
                 }
                 Poll::Ready(_) => {
                     self.done = true;
@@ -202,7 +242,7 @@ impl Reading {
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
             while let Some(length) = head::find_end(io.unread(), &mut self.scanned) {
-                let bytes = Bytes::copy_from_slice(&io.unread()[..length]);
+                let bytes = head::copy(&io.unread()[..length]);
                 io.consume(length);
                 self.scanned = 0;
                 let head = response::parse(&bytes, method).map_err(|(reason, rule)| {
@@ -240,12 +280,6 @@ impl Reading {
 }
 
 impl ResponseBody {
-    /// Whether the end of the body has been read.
-    #[must_use]
-    pub fn is_end(&self) -> bool {
-        self.reader.is_end()
-    }
-
     /// The bytes still to come, where the framing tells.
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
@@ -267,67 +301,52 @@ impl ResponseBody {
         Some(body)
     }
 
-    /// The next piece, `None` at the end.
+    /// The next piece, `None` at the end. Goes on sending meanwhile: a worker may answer before it has read all.
     ///
     /// # Errors
-    /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`].
+    /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection: Connection { io, deadline, .. }, reader, idle, .. } = self;
-        let mut armed = false;
-        let data = poll_fn(|cx| match reader.poll_data(io, cx) {
-            Poll::Ready(data) => Poll::Ready(data.map_err(failure)),
-            Poll::Pending => {
-                if !armed {
-                    deadline.arm(*idle);
-                    armed = true;
-                }
-                deadline.poll(cx).map(|()| Err(Error::new(Reason::IdleTimeout)))
+        let Self { connection: Connection { io, deadline, .. }, reader, idle, sending, .. } = self;
+        let data = poll_fn(|cx| {
+            let before = sending.sent;
+            if !sending.done {
+                sending.poll(&mut &[][..], io, cx)?;
             }
+            if let Poll::Ready(data) = reader.poll_data(io, cx) {
+                return Poll::Ready(data.map_err(failure));
+            }
+            if !deadline.is_armed() || sending.sent > before {
+                deadline.arm(*idle);
+            }
+            deadline.poll(cx).map(|()| Err(Error::new(Reason::IdleTimeout)))
         })
         .await;
-        if armed {
-            deadline.disarm();
-        }
+        deadline.disarm();
         data
     }
 
-    /// Whether the worker keeps the connection open after this response.
+    /// What becomes of the connection after the end of the body.
     #[must_use]
-    pub fn is_reusable(&self) -> bool {
-        self.reusable
+    pub fn into_end(mut self) -> End {
+        if !self.reader.is_end() {
+            return End::Useless;
+        }
+        if !self.keep_alive || !self.sending.complete {
+            self.connection.owes_request = !self.sending.complete;
+            return End::Closing(self.connection);
+        }
+        if self.connection.io.unread().is_empty() { End::Reusable(self.connection) } else { End::Useless }
     }
+}
 
-    /// After the end: the connection, when it can serve another exchange.
-    #[must_use]
-    pub fn into_connection(mut self) -> Option<Connection> {
-        let clean = self.reusable && self.reader.is_end() && self.connection.io.unread().is_empty();
-        self.connection.reused = true;
-        clean.then_some(self.connection)
-    }
-
-    /// After the end, on a connection that is not used again: waits until the worker has closed it, at most for `limit`.
-    ///
-    /// A sync worker closes when it is done with the request, and only then is free for another. One that still waits
-    /// for the rest of the request hears first that there is none.
-    pub async fn closed(mut self, limit: Duration) {
-        let Connection { io, deadline, .. } = &mut self.connection;
-        let mut says_end = !self.request_is_sent;
-        let closed = poll_fn(|cx| {
-            if says_end {
-                // An error is a connection that has ended, which reading tells as well.
-                let _ = ready!(Pin::new(&mut io.stream).poll_shutdown(cx));
-                says_end = false;
-            }
-            loop {
-                match ready!(io.poll_fill(cx)) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                    Ok(read) => io.consume(read),
-                }
-            }
-        });
-        // Either way the connection is dropped now.
-        let _ = deadline.bound(limit, closed).await;
-    }
+/// What becomes of a connection after an exchange.
+pub enum End {
+    /// It can serve another exchange.
+    Reusable(Connection),
+    /// The worker closes it when it is done with the request.
+    Closing(Connection),
+    /// To be closed at once: the body was cut, or bytes came that belong to nothing.
+    Useless,
 }
 
 fn failure(cut: Cut) -> Error {

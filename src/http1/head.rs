@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::Reason;
+use crate::http::fields;
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,39 @@ pub enum Framing {
     Chunked,
     /// Until the sender closes; responses only.
     Close,
+}
+
+/// The most that a head is copied with its counter into one allocation.
+const SMALL: usize = 1024;
+
+struct SmallHead {
+    bytes: [u8; SMALL],
+    length: usize,
+}
+
+impl AsRef<[u8]> for SmallHead {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// A head of its own, which field values then share.
+pub(crate) fn copy(head: &[u8]) -> Bytes {
+    if head.len() > SMALL {
+        return Bytes::copy_from_slice(head);
+    }
+    let mut small = SmallHead { bytes: [0; SMALL], length: head.len() };
+    small.bytes[..head.len()].copy_from_slice(head);
+    Bytes::from_owner(small)
+}
+
+/// A part of `whole`, shared with it.
+pub(crate) fn share(whole: &Bytes, part: &[u8]) -> Bytes {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    match start.checked_add(part.len()) {
+        Some(end) if end <= whole.len() => whole.slice(start..end),
+        _ => Bytes::copy_from_slice(part),
+    }
 }
 
 /// Looks for the empty line that ends a head. Returns the length of the head with that line.
@@ -71,7 +105,7 @@ pub(crate) fn fields(head: &Bytes, at: usize, max: usize) -> Result<HeaderMap, R
         return Err(Reason::TooManyHeaders);
     }
     // Room for the few fields that layers add: a map that grows is built twice.
-    let mut map = HeaderMap::with_capacity(lines + 4);
+    let mut map = fields::take_map(lines + 4);
     let mut start = at;
     loop {
         let length = memchr::memchr(b'\n', &head[start..]).ok_or(Reason::BadHeaderName)?;

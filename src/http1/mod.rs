@@ -13,4 +13,8 @@ pub mod response;
 pub mod server;
 mod write;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 pub use io::ReadAhead;

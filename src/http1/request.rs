@@ -36,6 +36,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// The method, when the request line had one.
     pub method: Option<Method>,
+    /// The target as it stood there; empty when the request line had none.
+    pub target: Bytes,
 }
 
 /// Reads a complete head: `bytes` ends with the empty line.
@@ -43,18 +45,16 @@ pub struct Refusal {
 /// # Errors
 /// The first rule that it breaks.
 pub fn parse(bytes: &Bytes, limits: &HeadLimits) -> Result<RequestHead, Refusal> {
-    let refuse = |method: Option<&Method>| {
-        let method = method.cloned();
-        move |reason| Refusal { reason, method }
-    };
-    let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine).map_err(refuse(None))?;
-    let (method, target, protocol) = request_line(line).map_err(refuse(None))?;
-    let refuse = refuse(Some(&method));
+    let unread = |reason| Refusal { reason, method: None, target: Bytes::new() };
+    let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine).map_err(unread)?;
+    let (method, target, protocol) = request_line(line).map_err(unread)?;
     let target = bytes.slice(target);
-    match settle(method, &target, protocol, bytes, fields_at, limits) {
-        Ok(head) => Ok(head),
-        Err(reason) => Err(refuse(reason)),
-    }
+    let known = method.clone();
+    settle(method, &target, protocol, bytes, fields_at, limits).map_err(|reason| Refusal {
+        reason,
+        method: Some(known),
+        target,
+    })
 }
 
 fn settle(
@@ -70,7 +70,7 @@ fn settle(
     }
     let mut headers = head::fields(bytes, fields_at, limits.count)?;
     let (target, authority) = split_target(target, &method)?;
-    let host = host(&headers, authority, protocol)?;
+    let host = host(bytes, &headers, authority, protocol)?;
     if let Some(host) = &host {
         // The target's authority wins over Host; they are equal but for case (RFC 9112, 3.2.2).
         if headers.get(header::HOST).is_none() {
@@ -94,8 +94,7 @@ fn request_line(line: &[u8]) -> Result<(Method, std::ops::Range<usize>, Protocol
     let first = memchr::memchr(b' ', line).ok_or(Reason::BadRequestLine)?;
     let last = memchr::memrchr(b' ', line).ok_or(Reason::BadRequestLine)?;
     let method = &line[..first];
-    // gunicorn refuses lower case as well; no registered method has any.
-    if method.is_empty() || method.len() > 32 || !method.iter().all(|b| head::is_tchar(*b) && !b.is_ascii_lowercase()) {
+    if !is_method(method) {
         return Err(Reason::BadRequestLine);
     }
     let target = first + 1..last;
@@ -112,6 +111,11 @@ fn request_line(line: &[u8]) -> Result<(Method, std::ops::Range<usize>, Protocol
     };
     let method = Method::from_bytes(method).map_err(|_| Reason::BadRequestLine)?;
     Ok((method, target, protocol))
+}
+
+/// A token of bounded length. gunicorn refuses lower case as well; no registered method has any.
+pub(crate) fn is_method(method: &[u8]) -> bool {
+    (1..=32).contains(&method.len()) && method.iter().all(|b| head::is_tchar(*b) && !b.is_ascii_lowercase())
 }
 
 /// Origin-form, absolute-form, or `*` for OPTIONS: the target that is sent on, and the authority of absolute-form.
@@ -144,7 +148,12 @@ fn split_target(target: &Bytes, method: &Method) -> Result<(Target, Option<Bytes
 }
 
 /// Exactly one Host in HTTP/1.1, at most one in HTTP/1.0, equal to the authority of an absolute-form target.
-fn host(headers: &HeaderMap, authority: Option<Bytes>, protocol: Protocol) -> Result<Option<Host>, Reason> {
+fn host(
+    bytes: &Bytes,
+    headers: &HeaderMap,
+    authority: Option<Bytes>,
+    protocol: Protocol,
+) -> Result<Option<Host>, Reason> {
     let mut lines = headers.get_all(header::HOST).iter();
     let field = lines.next();
     if lines.next().is_some() {
@@ -154,7 +163,7 @@ fn host(headers: &HeaderMap, authority: Option<Bytes>, protocol: Protocol) -> Re
         (None, None) if protocol == Protocol::Http10 => Ok(None),
         (None, _) if protocol != Protocol::Http10 => Err(Reason::MissingHost),
         (Some(field), Some(authority)) if !field.as_bytes().eq_ignore_ascii_case(&authority) => Err(Reason::BadHost),
-        (Some(field), _) => Host::parse(Bytes::copy_from_slice(field.as_bytes())).map(Some),
+        (Some(field), _) => Host::parse(head::share(bytes, field.as_bytes())).map(Some),
         (None, Some(authority)) => Host::parse(authority).map(Some),
         (None, None) => Ok(None),
     }

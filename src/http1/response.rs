@@ -38,7 +38,7 @@ fn read(bytes: &Bytes, method: &Method) -> Result<ResponseHead, Reason> {
     let (status, is_1_1) = status_line(line)?;
     let headers = head::fields(bytes, fields_at, MAX_FIELDS)?;
     Ok(ResponseHead {
-        framing: framing(&headers, status, method)?,
+        framing: framing(&headers, status, method, is_1_1)?,
         keep_alive: keep_alive(&headers, is_1_1),
         status,
         headers,
@@ -63,11 +63,15 @@ fn status_line(line: &[u8]) -> Result<(StatusCode, bool), Reason> {
 }
 
 /// RFC 9112, 6.3: what a response to this method with this status has for a body.
-fn framing(headers: &HeaderMap, status: StatusCode, method: &Method) -> Result<Framing, Reason> {
+fn framing(headers: &HeaderMap, status: StatusCode, method: &Method, is_1_1: bool) -> Result<Framing, Reason> {
     let length = head::content_length(headers)?;
     let chunked = head::is_chunked(headers)?;
     if chunked && length.is_some() {
         return Err(Reason::LengthConflict);
+    }
+    // A version without chunked coding: whoever wrote this does not know what it says.
+    if chunked && !is_1_1 {
+        return Err(Reason::BadTransferEncoding);
     }
     let bodiless = status.is_informational() || matches!(status.as_u16(), 204 | 304) || *method == Method::HEAD;
     Ok(match (bodiless, chunked, length) {
@@ -121,6 +125,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             "garbage\r\n\r\n",
         ] {
             assert!(read_for(&Method::GET, text).is_err(), "{text:?}");

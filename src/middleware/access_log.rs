@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
 use crate::error::Reason;
-use crate::http::{Exchange, Finish, Observer, Request, Response, Service};
+use crate::http::{Exchange, Finish, Observer, Phase, Request, Response, Service};
 use crate::observe::access_log::Sink;
 use crate::observe::json::Object;
 
@@ -76,6 +76,7 @@ impl Observer for Log {
 /// The status that log and metrics tell.
 pub(super) fn status(exchange: &Exchange) -> u16 {
     match (exchange.status.get(), exchange.reason.get()) {
+        (_, Some(Reason::ClientGone)) if exchange.phase.get() != Phase::Responding => CLIENT_GONE,
         (0, Some(Reason::ClientGone) | None) => CLIENT_GONE,
         (0, Some(_)) => 500,
         (status, _) => status,
@@ -91,7 +92,7 @@ fn write_line(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish) {
         object.text("request_id", id.as_str());
     }
     match exchange.client.get() {
-        Some(client) => object.text("client", client.to_string()),
+        Some(client) => object.plain("client", client),
         None => object.text("client", "unix"),
     };
     object.text("listener", exchange.connection.listener.as_ref());

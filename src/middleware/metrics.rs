@@ -61,8 +61,7 @@ impl Observer for Counter {
                 exchange.started.elapsed().as_secs_f64(),
             );
         }
-        // Failures at an upstream are counted where they happen, under its name.
-        if let Some(reason) = exchange.reason.get().filter(|reason| !reason.names_an_upstream()) {
+        if let Some(reason) = exchange.reason.get().filter(|_| !exchange.is_counted.get()) {
             self.metrics.failure(reason);
         }
     }

@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Request, Response, Service};
+use crate::observe::throttle::Throttles;
 
 /// Adds [`Rescued`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,13 +20,16 @@ pub struct RescueLayer;
 
 /// Answers what fails below.
 #[derive(Debug)]
-pub struct Rescued<S>(S);
+pub struct Rescued<S> {
+    inner: S,
+    throttles: Throttles,
+}
 
 impl<S> tower::Layer<S> for RescueLayer {
     type Service = Rescued<S>;
 
     fn layer(&self, inner: S) -> Rescued<S> {
-        Rescued(inner)
+        Rescued { inner, throttles: Throttles::default() }
     }
 }
 
@@ -34,12 +38,16 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
 
     async fn call(&self, mut request: Request) -> Result<Response, Infallible> {
         let exchange = std::rc::Rc::clone(&request.exchange);
-        let wants_html = wants_html(&request);
+        // Shared, not read: only an error page wants to know.
+        let accept = request.headers.get(header::ACCEPT).cloned();
         let result = match request.refused.take() {
             Some(error) => Err(error),
-            None => self.0.call(request).await,
+            None => self.inner.call(request).await,
         };
-        Ok(result.unwrap_or_else(|error| answer(&error, &exchange, wants_html)))
+        Ok(result.unwrap_or_else(|error| {
+            self.tell(&error, &exchange);
+            answer(&error, &exchange, accept.as_ref().is_some_and(wants_html))
+        }))
     }
 }
 
@@ -80,7 +88,7 @@ fn row(reason: Reason) -> Row {
             (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here.")
         }
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
-        R::HeaderTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
+        R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
         // Never sent, but logged and counted: as nginx calls it.
@@ -128,7 +136,6 @@ fn retry_after(reason: Reason) -> Option<&'static str> {
 fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
     let reason = error.reason;
     exchange.fail(reason);
-    tell(error, exchange);
     let (status, kind, sentence) = row(reason);
     let id = exchange.id.get();
     let id = id.as_ref().map_or("", |id| id.as_str());
@@ -151,24 +158,26 @@ fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
     response
 }
 
-/// The operator hears of what is the edge's; the worker's failures have been told where they happened, and the client's
-/// stand in the access log.
-fn tell(error: &Error, exchange: &Exchange) {
-    let id = exchange.id.get();
-    let request_id = id.as_ref().map_or("", |id| id.as_str());
-    match error.reason.side() {
-        Side::Edge => tracing::warn!(request_id, reason = error.reason.as_str(), "{error}"),
-        Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
+impl<S> Rescued<S> {
+    /// The operator hears of what is the edge's. The worker's failures have been told where they happened, and the
+    /// client's stand in the access log.
+    fn tell(&self, error: &Error, exchange: &Exchange) {
+        let id = exchange.id.get();
+        let request_id = id.as_ref().map_or("", |id| id.as_str());
+        match error.reason.side() {
+            Side::Edge => {
+                if let Some(left_out) = self.throttles.pass(error.reason) {
+                    tracing::warn!(request_id, reason = error.reason.as_str(), left_out, "{error}");
+                }
+            }
+            Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
+        }
     }
 }
 
 /// Whether HTML is asked for by name: browsers do, programs do not.
-fn wants_html(request: &Request) -> bool {
-    request
-        .headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html")))
+fn wants_html(accept: &HeaderValue) -> bool {
+    accept.as_bytes().windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"))
 }
 
 fn plain(status: StatusCode, sentence: &str, reason: Reason, id: &str) -> String {
@@ -232,6 +241,17 @@ mod tests {
             (Reason::SpoolFull, 503),
         ] {
             assert_eq!(row(reason).0.as_u16(), status, "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_readme_has_every_reason_beside_its_status() {
+        let readme = include_str!("../../README.md");
+        for reason in Reason::ALL {
+            let named = format!("`{reason}`");
+            let told = readme.lines().filter(|line| line.starts_with("| `") && line.contains(&named));
+            let status = format!(" | {} |", row(*reason).0.as_u16());
+            assert_eq!(told.map(|line| line.contains(&status)).collect::<Vec<_>>(), [true], "{reason}{status}");
         }
     }
 }

@@ -27,6 +27,14 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// A string member whose text needs no escape, written in place: addresses, not what a client says.
+    pub fn plain(&mut self, key: &str, value: impl std::fmt::Display) -> &mut Self {
+        use std::io::Write as _;
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.key(key), "\"{value}\"");
+        self
+    }
+
     /// A whole number.
     pub fn integer(&mut self, key: &str, value: u64) -> &mut Self {
         integer(self.key(key), value);

@@ -4,3 +4,4 @@ pub mod access_log;
 pub mod json;
 pub mod log;
 pub mod metrics;
+pub mod throttle;

@@ -5,8 +5,10 @@ use std::ops::{Deref, DerefMut};
 
 /// What a buffer holds when it is taken.
 pub const SIZE: usize = 16 << 10;
+/// The largest that is kept: what HTTP/2 collects before it is sent.
+const LARGEST: usize = 4 * SIZE;
 /// How many a thread keeps.
-const KEPT: usize = 256;
+const KEPT: usize = 64;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -17,7 +19,7 @@ thread_local! {
 pub struct Buffer(Vec<u8>);
 
 impl Buffer {
-    /// An empty buffer of [`SIZE`] bytes capacity.
+    /// An empty buffer of at least [`SIZE`] bytes capacity.
     #[must_use]
     pub fn take() -> Self {
         Self(FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(SIZE)))
@@ -28,7 +30,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.0);
         // One that has grown for a large head is not kept: memory follows the present load.
-        if buffer.capacity() != SIZE {
+        if buffer.capacity() > LARGEST {
             return;
         }
         buffer.clear();

@@ -4,6 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -26,15 +28,25 @@ impl Socket {
         }
     }
 
-    /// Whether the reader has had no event since it last drained the socket: an idle connection that is still alive, as
-    /// far as the last look at the event queue tells. Costs no system call.
+    /// Whether nothing is there to be read, the other end's close included. The event queue's last word costs no
+    /// system call, but may be a turn old; with `surely`, or when it says that something may be there, the kernel is
+    /// asked.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self, surely: bool) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        match self {
+        let seems_quiet = match self {
             Self::Tcp(stream) => stream.poll_read_ready(&mut cx).is_pending(),
             Self::Unix(stream) => stream.poll_read_ready(&mut cx).is_pending(),
+        };
+        if seems_quiet && !surely {
+            return true;
         }
+        let (mut byte, flags) = ([0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let peeked = match self {
+            Self::Tcp(stream) => recv(stream, &mut byte[..], flags),
+            Self::Unix(stream) => recv(stream, &mut byte[..], flags),
+        };
+        peeked.is_err_and(|error| error == Errno::AGAIN)
     }
 }
 

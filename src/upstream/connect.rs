@@ -1,9 +1,11 @@
 //! Opening a connection to an endpoint, and the reason when that fails.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::EndpointAddress;
@@ -14,9 +16,7 @@ use crate::runtime::{Deadline, Socket};
 pub(super) async fn connect(address: &EndpointAddress, timeout: Duration) -> Result<Socket, Error> {
     let connected = async {
         match address {
-            EndpointAddress::Unix(path) => {
-                UnixStream::connect(path).await.map(Socket::Unix).map_err(|error| failure(error, true))
-            }
+            EndpointAddress::Unix(path) => unix(path).map(Socket::Unix).map_err(|error| failure(error, true)),
             EndpointAddress::Tcp { host, port } => tcp(host, *port).await,
         }
     };
@@ -25,6 +25,14 @@ pub(super) async fn connect(address: &EndpointAddress, timeout: Duration) -> Res
         Err(_) => Err(Error::new(Reason::ConnectTimeout)),
     };
     result.map_err(|error| error.retry(Retry::Unsent).detail(address.to_string()))
+}
+
+/// A unix socket connects at once or not at all, so that nobody waits for an event.
+fn unix(path: &Path) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    UnixStream::from_std(socket.into())
 }
 
 async fn tcp(host: &str, port: u16) -> Result<Socket, Error> {

@@ -2,21 +2,25 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::http::{Exchange, Phase};
 use crate::runtime::Deadline;
 
-/// Runs inside the future that awaits it. When that is dropped before the end, the rest runs as a task of its own, at
-/// most for `grace`, so that what it holds (a worker's slot) is held as long as it is true.
+/// Runs inside the future that awaits it. When that is dropped while a worker is at work, the rest runs as a task of its
+/// own, at most for `grace`, so that what it holds (the worker's slot) is held as long as that is true. Before a byte
+/// has been sent there is nothing to see to its end.
 pub(super) struct Detachable<T: 'static> {
     work: Option<Pin<Box<dyn Future<Output = T>>>>,
+    exchange: Rc<Exchange>,
     grace: Duration,
 }
 
 impl<T> Detachable<T> {
-    pub(super) fn new(work: impl Future<Output = T> + 'static, grace: Duration) -> Self {
-        Self { work: Some(Box::pin(work)), grace }
+    pub(super) fn new(work: impl Future<Output = T> + 'static, exchange: Rc<Exchange>, grace: Duration) -> Self {
+        Self { work: Some(Box::pin(work)), exchange, grace }
     }
 }
 
@@ -37,6 +41,7 @@ impl<T> Drop for Detachable<T> {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and the work ends with it.
         if let Some(work) = self.work.take()
+            && self.exchange.phase.get() == Phase::Working
             && tokio::runtime::Handle::try_current().is_ok()
         {
             let grace = self.grace;

@@ -15,9 +15,10 @@ use super::spool::{Budget, Share, Spooled};
 use super::{Endpoint, Permit, Upstream, connect, forwarded};
 use crate::error::{Error, Reason, Retry};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection};
+use crate::http1::client::{self, Connection, Failed};
 use crate::http1::response::ResponseHead;
 use crate::observe::metrics::{HeaderKind, Metrics};
+use crate::observe::throttle::Throttles;
 use crate::runtime::buffers::Buffer;
 
 /// A thread's way to an upstream: the shared part, and connections of its own.
@@ -28,6 +29,7 @@ pub struct Client {
     turn: Cell<usize>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
+    throttles: Throttles,
 }
 
 /// A request that is wholly here.
@@ -51,7 +53,7 @@ impl Client {
     #[must_use]
     pub fn new(upstream: Arc<Upstream>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let pools = upstream.endpoints.iter().map(|_| Pool::new(&upstream.keepalive)).collect();
-        Self { upstream, pools, turn: Cell::new(0), budget, metrics }
+        Self { upstream, pools, turn: Cell::new(0), budget, metrics, throttles: Throttles::default() }
     }
 
     pub(super) fn upstream(&self) -> &Upstream {
@@ -71,11 +73,16 @@ impl Client {
     pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
         let exchange = Rc::clone(&outgoing.exchange);
         exchange.phase.set(Phase::Waiting);
-        let arrived = Instant::now();
-        let entered = self.upstream.gate.enter().await;
-        exchange.time(|timings| timings.wait = arrived.elapsed());
-        let permit = entered.inspect_err(|error| self.upstream.metrics.failure(error.reason))?;
-        Detachable::new(Rc::clone(self).dispatch(outgoing, permit), self.upstream.abandon).await
+        let permit = match self.upstream.gate.enter().await {
+            Ok(permit) => permit,
+            Err(error) => {
+                exchange.time(|timings| timings.wait = exchange.started.elapsed() - timings.receive);
+                self.count(&error, &exchange);
+                return Err(error);
+            }
+        };
+        exchange.time(|timings| timings.wait = permit.waited());
+        Detachable::new(Rc::clone(self).dispatch(outgoing, permit), exchange, self.upstream.abandon).await
     }
 
     /// With a slot: one attempt, and more where that is safe.
@@ -85,20 +92,22 @@ impl Client {
         let mut attempt = 0;
         loop {
             let endpoint = self.next_endpoint();
-            let error = match self.attempt(endpoint, &head, &outgoing).await {
+            let Failed { error, busy } = match self.attempt(endpoint, &head, &outgoing, permit.since()).await {
                 Ok(response) => {
-                    let rest = Rest {
-                        client: Rc::clone(&self),
-                        endpoint,
-                        exchange: Rc::clone(&outgoing.exchange),
-                        _permit: permit,
-                    };
-                    return Ok(self.response(response, rest, &outgoing));
+                    let Outgoing { exchange, share, headers, .. } = outgoing;
+                    fields::give_map(headers);
+                    let rest = Rest { client: Rc::clone(&self), endpoint, exchange, permit };
+                    return Ok(self.response(response, rest, share));
                 }
-                Err(error) => error,
+                Err(failed) => failed,
             };
             self.failed(&error, endpoint, &outgoing.exchange);
-            if attempt == self.upstream.retry_attempts || !self.may_repeat(&error, &outgoing) {
+            if let Some(connection) = busy {
+                pump::hold(connection, self.upstream.abandon, permit);
+                return Err(error);
+            }
+            let is_last = attempt == self.upstream.retry_attempts || outgoing.exchange.is_finished();
+            if is_last || !self.may_repeat(&error, &outgoing) {
                 return Err(error);
             }
             // What made one idle connection stale has made the others stale as well.
@@ -109,29 +118,37 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, endpoint: usize, head: &[u8], outgoing: &Outgoing) -> Result<client::Response, Error> {
+    async fn attempt(
+        &self,
+        endpoint: usize,
+        head: &[u8],
+        outgoing: &Outgoing,
+        since: Instant,
+    ) -> Result<client::Response, Failed> {
         let exchange = &outgoing.exchange;
-        let connection = match self.pools[endpoint].take() {
-            Some(connection) => connection,
-            None => self.connect(endpoint, exchange).await?,
+        let is_repeatable = outgoing.method.is_idempotent();
+        let (connection, begun) = match self.pools[endpoint].take(!is_repeatable) {
+            Some(connection) => (connection, since),
+            None => self.connect(endpoint, exchange).await.map_err(|error| Failed { error, busy: None })?,
         };
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&self.endpoint(endpoint).name));
         exchange.phase.set(Phase::Working);
-        let sent = Instant::now();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
         let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
-        exchange.time(|timings| timings.head = sent.elapsed());
+        exchange.time(|timings| timings.head = begun.elapsed());
         response
     }
 
-    async fn connect(&self, endpoint: usize, exchange: &Exchange) -> Result<Connection, Error> {
+    /// A fresh connection, and when it was there.
+    async fn connect(&self, endpoint: usize, exchange: &Exchange) -> Result<(Connection, Instant), Error> {
         exchange.phase.set(Phase::Connecting);
         let begun = Instant::now();
         let endpoint = self.endpoint(endpoint);
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.name));
         let socket = connect::connect(&endpoint.address, self.upstream.connect_timeout).await;
-        exchange.time(|timings| timings.connect += begun.elapsed());
-        socket.map(Connection::new)
+        let done = Instant::now();
+        exchange.time(|timings| timings.connect += done - begun);
+        socket.map(|socket| (Connection::new(socket), done))
     }
 
     fn endpoint(&self, index: usize) -> &Endpoint {
@@ -156,22 +173,20 @@ impl Client {
                 out.extend_from_slice(b"connection: close\r\n");
             }
         };
-        let dropped = |why| match why {
-            fields::Dropped::Underscore => self.metrics.header_dropped(HeaderKind::Underscore),
-            fields::Dropped::Forwarded => self.metrics.header_dropped(HeaderKind::Forwarded),
-            fields::Dropped::Internal => self.metrics.header_dropped(HeaderKind::Internal),
-            fields::Dropped::Identity => self.metrics.header_dropped(HeaderKind::Identity),
-            fields::Dropped::Hop => {}
+        let dropped = |why| {
+            if let Some(kind) = header_kind(why) {
+                self.metrics.header_dropped(kind);
+            }
         };
         client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
     }
 
-    fn response(&self, response: client::Response, rest: Rest, outgoing: &Outgoing) -> Response {
+    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Response {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
         let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
-        let (passage, share) = match outgoing.share {
+        let (passage, share) = match share {
             Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
             _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
         };
@@ -181,14 +196,22 @@ impl Client {
         response
     }
 
+    /// Counts a failure under the upstream's name.
+    fn count(&self, error: &Error, exchange: &Exchange) {
+        exchange.is_counted.set(true);
+        self.upstream.metrics.failure(error.reason);
+    }
+
     /// Counts and tells a failure of the exchange with a worker.
     pub(super) fn failed(&self, error: &Error, endpoint: usize, exchange: &Exchange) {
-        self.upstream.metrics.failure(error.reason);
+        self.count(error, exchange);
+        let Some(left_out) = self.throttles.pass(error.reason) else { return };
         tracing::warn!(
             upstream = %self.upstream.name,
             endpoint = %self.endpoint(endpoint).name,
             request_id = exchange.id.get().as_ref().map_or("", |id| id.as_str()),
             reason = error.reason.as_str(),
+            left_out,
             "{error}"
         );
     }
@@ -219,6 +242,17 @@ impl Client {
     /// Keeps a connection whose exchange has ended well.
     pub(super) fn keep(&self, endpoint: usize, connection: Connection) {
         self.pools[endpoint].put(connection);
+    }
+}
+
+/// How a removed field is counted. What every connection has of its own is not.
+fn header_kind(dropped: fields::Dropped) -> Option<HeaderKind> {
+    match dropped {
+        fields::Dropped::Hop => None,
+        fields::Dropped::Forwarded => Some(HeaderKind::Forwarded),
+        fields::Dropped::Internal => Some(HeaderKind::Internal),
+        fields::Dropped::Identity => Some(HeaderKind::Identity),
+        fields::Dropped::Underscore => Some(HeaderKind::Underscore),
     }
 }
 

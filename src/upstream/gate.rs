@@ -41,7 +41,10 @@ const UNLIMITED: u32 = 1 << 20;
 /// One worker's slot. Dropping it frees the slot.
 pub struct Permit {
     gate: Arc<Gate>,
+    /// When it was got.
     since: Instant,
+    /// How long that took.
+    waited: Duration,
 }
 
 impl Gate {
@@ -98,14 +101,18 @@ impl Gate {
     /// [`Reason::QueueFull`] at once, [`Reason::QueueTimeout`] after the waiting room's timeout.
     pub async fn enter(self: &Arc<Self>) -> Result<Permit, Error> {
         let arrived = Instant::now();
+        let mut since = arrived;
         match self.slots.try_acquire() {
             Ok(slot) => slot.forget(),
-            Err(_) => self.wait().await?,
+            Err(_) => {
+                self.wait().await?;
+                since = Instant::now();
+            }
         }
-        let since = Instant::now();
-        self.metrics.waiting_seconds.observe((since - arrived).as_secs_f64());
+        let waited = since - arrived;
+        self.metrics.waiting_seconds.observe(waited.as_secs_f64());
         self.metrics.in_flight.inc();
-        Ok(Permit { gate: Arc::clone(self), since })
+        Ok(Permit { gate: Arc::clone(self), since, waited })
     }
 
     async fn wait(&self) -> Result<(), Error> {
@@ -130,6 +137,20 @@ impl Gate {
             Err(_) => Err(Error::new(Reason::QueueTimeout)
                 .detail(format!("waited {timeout:?} for a worker of upstream {}", self.name))),
         }
+    }
+}
+
+impl Permit {
+    /// When the slot was got.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// How long it was waited for.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 }
 

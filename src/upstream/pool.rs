@@ -20,8 +20,9 @@ impl Pool {
         Self { idle: RefCell::new(Vec::new()), max: keepalive.max, age: keepalive.idle }
     }
 
-    /// The connection used last, if it is young enough and nothing has come from the worker since.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// The connection used last, if it is young enough and nothing has come from the worker since. `surely` for requests
+    /// that could not be sent again if the worker had just closed it.
+    pub(super) fn take(&self, surely: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((since, connection)) = idle.pop() {
             if since.elapsed() >= self.age {
@@ -29,7 +30,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if connection.is_quiet() {
+            if connection.is_quiet(surely) {
                 return Some(connection);
             }
         }

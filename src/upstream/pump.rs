@@ -17,7 +17,7 @@ use super::exchange::Client;
 use super::spool::{self, Budget, Share};
 use crate::error::Error;
 use crate::http::{Body, Exchange};
-use crate::http1::client::ResponseBody;
+use crate::http1::client::{Connection, End, ResponseBody};
 use crate::runtime::Deadline;
 
 /// Memory of a response that is passed on as it comes, without read-ahead.
@@ -37,8 +37,7 @@ pub(super) struct Rest {
     pub(super) client: Rc<Client>,
     pub(super) endpoint: usize,
     pub(super) exchange: Rc<Exchange>,
-    /// Freed with this.
-    pub(super) _permit: Permit,
+    pub(super) permit: Permit,
 }
 
 /// The body for the layers above. Takes over the connection and the slot.
@@ -128,19 +127,18 @@ async fn drain(mut body: ResponseBody, rest: Rest) {
 
 /// After the last byte of the body: the connection goes back to the pool, or the slot waits until the worker has closed.
 fn end(body: ResponseBody, rest: Rest) {
-    if !body.is_end() {
-        return;
+    match body.into_end() {
+        End::Reusable(connection) => rest.client.keep(rest.endpoint, connection),
+        // It runs the app's `close()` after its last byte, and takes no other request before that.
+        End::Closing(connection) => hold(connection, rest.client.upstream().abandon, rest.permit),
+        End::Useless => {}
     }
-    if body.is_reusable() {
-        if let Some(connection) = body.into_connection() {
-            rest.client.keep(rest.endpoint, connection);
-        }
-        return;
-    }
-    // A worker that closes is busy until it has: it runs the app's `close()` after its last byte.
-    let limit: Duration = rest.client.upstream().abandon;
+}
+
+/// Keeps the slot of a worker that is still busy, until it closes or `limit` has passed.
+pub(super) fn hold(connection: Connection, limit: Duration, permit: Permit) {
     tokio::task::spawn_local(async move {
-        body.closed(limit).await;
-        drop(rest);
+        connection.closed(limit).await;
+        drop(permit);
     });
 }

@@ -30,8 +30,13 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Looks until `look` finds something; `None` after [`LIMIT`]. For what has no event to wait for.
-pub(crate) fn look_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + LIMIT;
+pub(crate) fn look_until<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
+    look_for(LIMIT, look)
+}
+
+/// The same within another limit.
+pub(crate) fn look_for<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
             return Some(found);

@@ -1,9 +1,10 @@
 //! Command-line tools that users and operators have: curl, h2load, openssl.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::lines::Lines;
-use super::look_until;
+use super::{LIMIT, look_for};
 
 /// A tool that runs. Killed when it is dropped before its end.
 pub(crate) struct Tool {
@@ -33,8 +34,13 @@ impl Tool {
     }
 
     /// Waits for its end.
-    pub(crate) fn output(mut self) -> Output {
-        let status = look_until(|| self.child.try_wait().unwrap());
+    pub(crate) fn output(self) -> Output {
+        self.output_within(LIMIT)
+    }
+
+    /// Waits for the end of something that takes its time.
+    pub(crate) fn output_within(mut self, limit: Duration) -> Output {
+        let status = look_for(limit, || self.child.try_wait().unwrap());
         let status = status.unwrap_or_else(|| panic!("{} does not end", self.name));
         let text = |lines: &Lines| lines.to_end().join("\n");
         Output { code: status.code(), stdout: text(&self.stdout), stderr: text(&self.stderr) }

@@ -16,11 +16,17 @@ use crate::http::{
     Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Host, Phase, Protocol, Request, Response, Source, Target,
     fields,
 };
+use crate::http1::request::is_method;
+use crate::runtime::Deadline;
 
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.
-pub(super) fn request(info: Rc<ConnectionInfo>, header_count: usize, request: http::Request<Incoming>) -> Request {
+pub(super) fn request(
+    info: Rc<ConnectionInfo>,
+    (header_count, header_size): (usize, usize),
+    request: http::Request<Incoming>,
+) -> Request {
     let (mut parts, body) = request.into_parts();
-    let read = read_head(&mut parts, header_count);
+    let read = read_head(&mut parts, header_count, header_size);
     let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| Bytes::copy_from_slice(raw.as_str().as_bytes()));
     let (target, host, refused) = match read {
         Ok((target, host)) => (target, Some(host), None),
@@ -39,12 +45,21 @@ pub(super) fn request(info: Rc<ConnectionInfo>, header_count: usize, request: ht
 }
 
 /// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.
-fn read_head(parts: &mut http::request::Parts, header_count: usize) -> Result<(Target, Host), Reason> {
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+fn read_head(
+    parts: &mut http::request::Parts,
+    header_count: usize,
+    header_size: usize,
+) -> Result<(Target, Host), Reason> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) || !is_method(parts.method.as_str().as_bytes()) {
         return Err(Reason::BadMethod);
     }
-    if parts.headers.len() > header_count {
+    // Clients may send each cookie in a field of its own (RFC 9113, 8.2.3).
+    let cookies = parts.headers.get_all(header::COOKIE).iter().count();
+    if parts.headers.len() - cookies.saturating_sub(1) > header_count {
         return Err(Reason::TooManyHeaders);
+    }
+    if size(&parts.headers) + path_length(&parts.uri) > header_size {
+        return Err(Reason::HeadersTooLarge);
     }
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = host(&mut parts.headers, authority)?;
@@ -53,6 +68,15 @@ fn read_head(parts: &mut http::request::Parts, header_count: usize) -> Result<(T
         return Err(Reason::BadTarget);
     }
     Ok((Target::parse(Bytes::copy_from_slice(path.as_bytes()))?, host))
+}
+
+/// Bytes as they would stand in an HTTP/1.1 head, so that one limit means one thing.
+fn size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+fn path_length(uri: &http::Uri) -> usize {
+    uri.path_and_query().map_or(0, |path| path.as_str().len())
 }
 
 /// `:authority`, which wins and becomes Host; a Host beside it must say the same (RFC 9113, 8.3.1).
@@ -79,20 +103,30 @@ fn request_body(body: Incoming) -> Body {
         return Body::Empty;
     }
     let left = hyper::body::Body::size_hint(&body).exact();
-    Body::Stream(Box::new(RequestBody { body, left }))
+    Body::Stream(Box::new(RequestBody { body, left, deadline: Deadline::new() }))
 }
 
 /// A request body on its stream. Its length, where one was said, is held to by `h2`.
 struct RequestBody {
     body: Incoming,
     left: Option<u64>,
+    deadline: Deadline,
 }
 
 impl Source for RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         use hyper::body::Body as _;
         loop {
-            return Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                if !self.deadline.is_armed() {
+                    self.deadline.arm(super::STALL);
+                }
+                return self.deadline.poll(cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
+            };
+            self.deadline.disarm();
+            return Poll::Ready(match frame {
+                // hyper takes a reset without an error for an end.
+                None if !self.body.is_end_stream() => Some(Err(Error::new(Reason::ClientGone))),
                 None => None,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
@@ -130,6 +164,10 @@ pub(super) fn response(
     guard: ExchangeGuard,
     stream: StreamGuard,
 ) -> http::Response<ResponseBody> {
+    // The client is gone already, in the phase that stands there: nobody gets this answer.
+    if exchange.reason.get() == Some(Reason::ClientGone) {
+        exchange.finish(Finish::ClientGone);
+    }
     exchange.phase.set(Phase::Responding);
     exchange.answered.set(Some(Instant::now()));
     let (mut parts, mut body) = response.into_parts();
@@ -143,7 +181,7 @@ pub(super) fn response(
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
         }
     }
-    http::Response::from_parts(parts, ResponseBody { body, done: false, sent: 0, guard, _stream: stream })
+    http::Response::from_parts(parts, ResponseBody { body, done: false, sent: 0, guard, stream })
 }
 
 /// What belongs to the worker's connection, or to the edge alone. hyper would panic or warn at some of it.
@@ -164,7 +202,7 @@ pub(super) struct ResponseBody {
     done: bool,
     sent: u64,
     guard: ExchangeGuard,
-    _stream: StreamGuard,
+    stream: StreamGuard,
 }
 
 impl hyper::body::Body for ResponseBody {
@@ -172,7 +210,11 @@ impl hyper::body::Body for ResponseBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match ready!(self.body.poll_data(cx)) {
+        let polled = self.body.poll_data(cx);
+        // With data in its hands, hyper polls again only when the client takes it.
+        let has_data = matches!(polled, Poll::Ready(Some(Ok(_))));
+        self.stream.gave_data.set(has_data.then(Instant::now));
+        match ready!(polled) {
             None => {
                 self.done = true;
                 Poll::Ready(None)
@@ -206,6 +248,51 @@ impl Drop for ResponseBody {
             exchange.finish(Finish::Complete);
         } else if exchange.reason.get().is_some() {
             exchange.finish(Finish::Cut);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Reason> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let (target, host) = read_head(&mut parts, 3, 32 << 10)?;
+        assert_eq!(parts.headers.get_all(header::HOST).iter().count(), 1);
+        Ok((target.as_str().to_owned(), host.as_str().to_owned()))
+    }
+
+    #[test]
+    fn a_head_has_one_host_and_one_path() {
+        let plain = Ok(("/a?b".to_owned(), "shop.example".to_owned()));
+        assert_eq!(read("GET", "https://shop.example/a?b", &[]), plain);
+        assert_eq!(read("GET", "https://shop.example/a?b", &[("host", "shop.example")]), plain);
+        assert_eq!(read("GET", "/a?b", &[("host", "shop.example")]), plain);
+    }
+
+    #[test]
+    fn the_rules_of_http_1_hold() {
+        let many = [("x", "1"), ("x", "2"), ("x", "3"), ("x", "4")];
+        let (other, two) = ([("host", "other.example")], [("host", "a"), ("host", "a")]);
+        for (method, uri, fields, reason) in [
+            ("get", "https://a/", &[][..], Reason::BadMethod),
+            ("TRACE", "https://a/", &[], Reason::BadMethod),
+            ("CONNECT", "a:443", &[], Reason::BadMethod),
+            ("GET", "https://a/b/../c", &[], Reason::BadTarget),
+            ("GET", "https://a/%2e%2e/", &[], Reason::BadTarget),
+            ("GET", "https://a/\u{e9}", &[], Reason::BadTarget),
+            ("GET", "/", &[], Reason::MissingHost),
+            ("GET", "https://a/", &other, Reason::BadHost),
+            ("GET", "/", &two, Reason::BadHost),
+            ("GET", "https://user@a/", &[], Reason::BadHost),
+            ("GET", "https://a/", &many, Reason::TooManyHeaders),
+        ] {
+            assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");
         }
     }
 }

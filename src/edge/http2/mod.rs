@@ -4,7 +4,7 @@
 
 mod message;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -17,11 +17,11 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
 use self::message::ResponseBody;
 use super::coalesce::coalesce;
-use crate::error::Reason;
-use crate::http::{ConnectionInfo, ExchangeGuard, Finish, Service};
+use crate::http::{ConnectionInfo, ExchangeGuard, Service};
 use crate::http1::server::Entry;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Stream, drain};
@@ -49,6 +49,8 @@ const RESETS: usize = 128;
 const PENDING_RESETS: usize = 32;
 /// From GOAWAY to the end of a connection without streams.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How long a client may send nothing of a body, or take nothing of a response, that is waited for.
+const STALL: Duration = Duration::from_secs(60);
 
 /// Runs a future on the thread's own runtime.
 #[derive(Clone, Copy)]
@@ -60,19 +62,39 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
     }
 }
 
+/// The streams of a connection that have not ended.
+#[derive(Default)]
+struct Streams(RefCell<Vec<Rc<Cell<Option<Instant>>>>>);
+
+impl Streams {
+    fn are_open(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
+    /// Whether a client has taken nothing of a stream's response, which waits for it, for all of [`STALL`].
+    fn has_stalled(&self) -> bool {
+        self.0.borrow().iter().any(|gave_data| gave_data.get().is_some_and(|since| since.elapsed() >= STALL))
+    }
+}
+
 /// Counts a stream for as long as anything of it lives.
-struct StreamGuard(Rc<Cell<usize>>);
+struct StreamGuard {
+    streams: Rc<Streams>,
+    /// Since when the codec has had bytes of the response that the client's window does not take.
+    gave_data: Rc<Cell<Option<Instant>>>,
+}
 
 impl StreamGuard {
-    fn new(open: &Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        Self(Rc::clone(open))
+    fn new(streams: &Rc<Streams>) -> Self {
+        let gave_data = Rc::new(Cell::new(None));
+        streams.0.borrow_mut().push(Rc::clone(&gave_data));
+        Self { streams: Rc::clone(streams), gave_data }
     }
 }
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.streams.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.gave_data));
     }
 }
 
@@ -82,15 +104,16 @@ where
     E: Entry + Clone + 'static,
 {
     let (io, flusher) = coalesce(stream, first);
-    let open = Rc::new(Cell::new(0));
-    let answered = Rc::clone(&open);
+    let streams = Rc::new(Streams::default());
+    let opened = Rc::clone(&streams);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let stream = StreamGuard::new(&answered);
-        answer(entry.clone(), Rc::clone(&info), limits.header_count, request, stream)
+        let stream = StreamGuard::new(&opened);
+        answer(entry.clone(), Rc::clone(&info), (limits.header_count, limits.header_size as usize), request, stream)
     });
     let connection = http2::Builder::new(Local)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_size)
+        // More than the limit, so that what exceeds it reaches the stack and is refused there, with its reason.
+        .max_header_list_size(limits.header_size.saturating_mul(2))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
@@ -107,7 +130,7 @@ where
             if done || matches!(flushed, Poll::Ready(Err(_))) {
                 return Poll::Ready(());
             }
-            match idle.poll(open.get(), cx) {
+            match idle.poll(&streams, cx) {
                 Next::Wait => return Poll::Pending,
                 Next::Goodbye => connection.as_mut().graceful_shutdown(),
                 Next::End => return Poll::Ready(()),
@@ -138,17 +161,24 @@ impl Idle {
         Self { deadline, timeout: limits.idle_timeout, was_busy: false, said_goodbye: false }
     }
 
-    fn poll(&mut self, open: usize, cx: &mut std::task::Context<'_>) -> Next {
-        let is_busy = open > 0;
+    fn poll(&mut self, streams: &Streams, cx: &mut std::task::Context<'_>) -> Next {
+        let is_busy = streams.are_open();
         if is_busy != self.was_busy {
             self.was_busy = is_busy;
-            if is_busy {
-                self.deadline.disarm();
-            } else {
-                self.deadline.arm(if self.said_goodbye { GOODBYE } else { self.timeout });
-            }
+            self.deadline.arm(match (is_busy, self.said_goodbye) {
+                (true, _) => STALL,
+                (false, true) => GOODBYE,
+                (false, false) => self.timeout,
+            });
         }
-        let is_over = self.deadline.poll(cx).is_ready();
+        let mut is_over = self.deadline.poll(cx).is_ready();
+        if is_over && is_busy {
+            if streams.has_stalled() {
+                return Next::End;
+            }
+            self.deadline.arm(STALL);
+            is_over = self.deadline.poll(cx).is_ready();
+        }
         if self.said_goodbye {
             return if is_over { Next::End } else { Next::Wait };
         }
@@ -166,11 +196,11 @@ impl Idle {
 async fn answer<E: Entry>(
     entry: E,
     info: Rc<ConnectionInfo>,
-    header_count: usize,
+    head: (usize, usize),
     request: http::Request<Incoming>,
     stream: StreamGuard,
 ) -> Result<http::Response<ResponseBody>, Infallible> {
-    let request = message::request(info, header_count, request);
+    let request = message::request(info, head, request);
     let exchange = Rc::clone(&request.exchange);
     let guard = ExchangeGuard(Rc::clone(&exchange));
     let stack = entry.current();
@@ -178,9 +208,5 @@ async fn answer<E: Entry>(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    // It left within its body: the answer that hyper is given is for nobody.
-    if exchange.reason.get() == Some(Reason::ClientGone) {
-        exchange.finish(Finish::ClientGone);
-    }
     Ok(message::response(response, &exchange, guard, stream))
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -20,13 +21,25 @@ pub(super) struct RequestBody {
     reader: BodyReader,
     /// What is still to be written of the 100 that the client waits for.
     interim: &'static [u8],
+    /// How long nothing may come. The connection's deadline is the body's while the body is read.
+    patience: Duration,
 }
 
 impl RequestBody {
     /// Begins the body of the request whose head has just been read.
-    pub(super) fn begin(connection: Rc<Connection>, framing: Framing, expects_continue: bool) -> Self {
+    pub(super) fn begin(
+        connection: Rc<Connection>,
+        framing: Framing,
+        expects_continue: bool,
+        patience: Duration,
+    ) -> Self {
         connection.set_body_is_read(false);
-        Self { connection, reader: BodyReader::new(framing), interim: if expects_continue { CONTINUE } else { b"" } }
+        Self {
+            connection,
+            reader: BodyReader::new(framing),
+            interim: if expects_continue { CONTINUE } else { b"" },
+            patience,
+        }
     }
 }
 
@@ -40,7 +53,14 @@ impl Source for RequestBody {
         {
             return Poll::Ready(Some(Err(Reason::ClientGone.into())));
         }
-        let next = ready!(self.reader.poll_data(&mut io, cx));
+        let deadline = &self.connection.deadline;
+        let Poll::Ready(next) = self.reader.poll_data(&mut io, cx) else {
+            if !deadline.is_armed() {
+                deadline.arm(self.patience);
+            }
+            return deadline.poll(cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
+        };
+        deadline.disarm();
         if self.reader.is_end() {
             self.connection.set_body_is_read(true);
         }

@@ -23,19 +23,27 @@ const LINGER_BYTES: usize = 1 << 20;
 /// And for how long.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// While the edge drains: how long a request may still come that was on its way, on a connection that has had one
+/// and on one that has not. Answered, it is told that the connection closes; closed upon, it would be lost.
+const GRACE: Duration = Duration::ZERO;
+const FIRST_GRACE: Duration = Duration::from_secs(1);
+
 /// What came of waiting for a head.
 pub(super) enum Read {
     /// A whole head, with its empty line.
     Head(Bytes),
     /// Bytes that cannot become a head we take.
     Refused(Reason),
-    /// The client closed, or had been silent for too long, or the edge is draining.
-    Closed,
+    /// The client has closed.
+    Gone,
+    /// The client had been silent for too long, or the edge is draining.
+    Idle,
 }
 
 /// A connection, shared by its own future and the body of the request at hand: both run in the same task.
 pub(super) struct Connection {
     pub(super) io: RefCell<ReadAhead<Stream>>,
+    /// Belongs to whatever of the exchange is being waited for: a head, a body, the client's window, its end.
     pub(super) deadline: Deadline,
     body_is_read: Cell<bool>,
 }
@@ -58,37 +66,47 @@ impl Connection {
         self.body_is_read.set(is_read);
     }
 
-    /// Waits for a head. `patience` bounds the silence before its first byte.
-    pub(super) async fn read_head(&self, limits: &Limits, patience: Duration) -> Read {
+    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before.
+    pub(super) async fn read_head(&self, limits: &Limits, is_first: bool) -> Read {
         let mut scanned = 0;
         let mut begun = false;
-        self.deadline.arm(patience);
+        let mut is_ending = false;
+        self.deadline.arm(if is_first { limits.header_timeout } else { limits.idle_timeout });
         let read = poll_fn(|cx| {
             let mut io = self.io.borrow_mut();
             loop {
-                if !io.unread().is_empty() {
-                    if !begun {
-                        begun = true;
-                        self.deadline.arm(limits.header_timeout);
-                    }
-                    if let Some(read) = take_head(&mut io, &mut scanned, limits.head.size) {
-                        return Poll::Ready(read);
-                    }
-                } else if drain::is_draining() {
-                    return Poll::Ready(Read::Closed);
+                if let Some(read) = take_head(&mut io, &mut scanned, limits.head.size) {
+                    return Poll::Ready(read);
+                }
+                if !begun && !io.unread().is_empty() {
+                    begun = true;
+                    self.deadline.arm(limits.header_timeout);
                 }
                 match io.poll_fill(cx) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Closed),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending if self.deadline.poll(cx).is_pending() => return Poll::Pending,
-                    Poll::Pending if begun => return Poll::Ready(Read::Refused(Reason::HeaderTimeout)),
-                    Poll::Pending => return Poll::Ready(Read::Closed),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Gone),
+                    Poll::Ready(Ok(_)) => continue,
+                    Poll::Pending => {}
                 }
+                if !begun && !is_ending && drain::is_draining() {
+                    is_ending = true;
+                    self.deadline.arm(if is_first { FIRST_GRACE } else { GRACE });
+                }
+                return self.deadline.poll(cx).map(|()| match begun {
+                    true => Read::Refused(Reason::HeaderTimeout),
+                    false => Read::Idle,
+                });
             }
         })
         .await;
         self.deadline.disarm();
         read
+    }
+
+    /// Says that we close, and drops what may come.
+    pub(super) async fn shutdown(&self) {
+        let shut = poll_fn(|cx| Pin::new(&mut self.io.borrow_mut().stream).poll_shutdown(cx));
+        // However it ends, the connection is dropped now.
+        let _ = self.deadline.bound(LINGER, shut).await;
     }
 
     /// Ready when the client has closed. What it pipelines meanwhile is kept for later, up to a buffer full.
@@ -140,7 +158,7 @@ fn take_head(io: &mut ReadAhead<Stream>, scanned: &mut usize, limit: usize) -> O
     }
     match head::find_end(unread, scanned) {
         Some(length) if length <= limit => {
-            let head = Bytes::copy_from_slice(&unread[..length]);
+            let head = head::copy(&unread[..length]);
             io.consume(length);
             Some(Read::Head(head))
         }

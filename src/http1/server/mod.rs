@@ -9,10 +9,11 @@
 mod body;
 mod connection;
 mod respond;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From one exchange to the next.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of a response that is there for it.
+    /// How long a client may send nothing of a body, or take nothing of a response, that is waited for.
     pub stall_timeout: Duration,
 }
 
@@ -54,20 +55,21 @@ pub trait Entry {
 /// Serves a connection to its end. `first` holds the bytes that were read from it before.
 pub async fn serve<E: Entry>(stream: Stream, first: Buffer, info: Rc<ConnectionInfo>, limits: Limits, entry: &E) {
     let connection = Rc::new(Connection::new(stream, first));
-    let mut patience = limits.header_timeout;
+    let mut is_first = true;
     loop {
-        let (request, terms) = match connection.read_head(&limits, patience).await {
+        let (request, terms) = match connection.read_head(&limits, is_first).await {
             Read::Head(bytes) => match request::parse(&bytes, &limits.head) {
-                Ok(head) => accept(&connection, &info, head),
+                Ok(head) => accept(&connection, &info, head, limits.stall_timeout),
                 Err(refusal) => refuse(&info, refusal),
             },
-            Read::Refused(reason) => refuse(&info, Refusal { reason, method: None }),
-            Read::Closed => return,
+            Read::Refused(reason) => refuse(&info, Refusal { reason, method: None, target: Bytes::new() }),
+            Read::Gone => return,
+            Read::Idle => return connection.shutdown().await,
         };
         if !exchange(&connection, &limits, entry, request, terms).await {
             return;
         }
-        patience = limits.idle_timeout;
+        is_first = false;
     }
 }
 
@@ -92,7 +94,6 @@ async fn exchange<E: Entry>(
     let stack = entry.current();
     let Some(response) = call(connection, &*stack, request).await else { return false };
     drop(stack);
-    // It left within its body: an answer would be for nobody.
     if exchange.reason.get() == Some(Reason::ClientGone) {
         return false;
     }
@@ -116,7 +117,8 @@ async fn call<S: Service<Error = Infallible>>(
     stack: &S,
     request: Request,
 ) -> Option<crate::http::Response> {
-    let mut call = pin!(stack.call(request));
+    // Boxed: an idle connection does not hold the room that a request needs on its way through all layers.
+    let mut call = Box::pin(stack.call(request));
     poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
         Poll::Ready(Err(never)) => match never {},
@@ -127,7 +129,12 @@ async fn call<S: Service<Error = Infallible>>(
     .await
 }
 
-fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestHead) -> (Request, Terms) {
+fn accept(
+    connection: &Rc<Connection>,
+    info: &Rc<ConnectionInfo>,
+    head: RequestHead,
+    patience: Duration,
+) -> (Request, Terms) {
     let terms = Terms { protocol: head.protocol, is_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
     let exchange = Rc::new(Exchange::new(
         Rc::clone(info),
@@ -139,7 +146,9 @@ fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestH
     ));
     let body = match head.framing {
         Framing::None | Framing::Length(0) | Framing::Close => Body::Empty,
-        framing => Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue))),
+        framing => {
+            Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue, patience)))
+        }
     };
     let request =
         Request { method: head.method, target: head.target, headers: head.headers, body, exchange, refused: None };
@@ -150,7 +159,8 @@ fn accept(connection: &Rc<Connection>, info: &Rc<ConnectionInfo>, head: RequestH
 fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Request, Terms) {
     let method = refusal.method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default());
     let terms = Terms { protocol: Protocol::Http11, is_head: method == Method::HEAD, keep_alive: false };
-    let exchange = Rc::new(Exchange::new(Rc::clone(info), Protocol::Http11, method.clone(), Bytes::new(), None, None));
+    let exchange =
+        Rc::new(Exchange::new(Rc::clone(info), Protocol::Http11, method.clone(), refusal.target, None, None));
     let request = Request {
         method,
         target: Target::from_static("/"),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::{Limits, Terms};
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response};
+use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response, fields};
 use crate::http1::write::{self, Delimiter};
 use crate::runtime::buffers::{self, Buffer};
 
@@ -46,7 +46,7 @@ pub(super) async fn write(
     };
     let mut out = Buffer::take();
     write::response_head(&mut out, head.status, &head.headers, delimiter, field);
-    drop(head);
+    fields::give_map(head.headers);
     let body = if delimiter == Delimiter::NoBody { Body::Empty } else { body };
     let mut writer = Writer {
         out: Some(out),
@@ -207,9 +207,15 @@ impl Writer {
         connection: &Connection,
         limits: &Limits,
     ) -> Poll<Result<(), Error>> {
-        if !connection.deadline.is_armed() {
-            connection.deadline.arm(limits.stall_timeout);
+        let deadline = &connection.deadline;
+        if deadline.is_armed() && deadline.poll(cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientStalled.into()));
         }
-        connection.deadline.poll(cx).map(|()| Err(Reason::ClientStalled.into()))
+        // With all of it in TLS's hands, being polled again means that the socket has taken some.
+        let is_flushing = self.out.is_none() && self.large.is_empty() && self.after.is_empty();
+        if is_flushing || !deadline.is_armed() {
+            deadline.arm(limits.stall_timeout);
+        }
+        deadline.poll(cx).map(|()| Err(Reason::ClientStalled.into()))
     }
 }

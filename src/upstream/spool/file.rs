@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::budget::Budget;
 use crate::error::{Error, Reason};
 
 /// The most that is read at once.
@@ -54,6 +55,11 @@ impl SpoolFile {
         self.0.clone()
     }
 
+    /// Where the next bytes go: the file, or the folder for a new one.
+    pub(super) fn place(&self, budget: &Budget) -> Place {
+        self.handle().map_or_else(|| Place::In(budget.folder()), Place::File)
+    }
+
     pub(super) fn forget(&mut self) {
         self.0 = None;
     }
@@ -63,20 +69,21 @@ impl SpoolFile {
     }
 }
 
-/// Writes all of `bytes` at `offset`, into `file` or into a new one in `folder`. Gives file and bytes back.
-pub(super) async fn write<B>(
-    file: Option<Arc<File>>,
-    folder: PathBuf,
-    bytes: B,
-    offset: u64,
-) -> Result<(Arc<File>, B), Error>
+/// A file, or the folder to make one in.
+pub(super) enum Place {
+    File(Arc<File>),
+    In(PathBuf),
+}
+
+/// Writes all of `bytes` at `offset`. Gives file and bytes back.
+pub(super) async fn write<B>(place: Place, bytes: B, offset: u64) -> Result<(Arc<File>, B), Error>
 where
     B: AsRef<[u8]> + Send + 'static,
 {
     let written = async {
-        let file = match file {
-            Some(file) => file,
-            None => create(folder).await?,
+        let file = match place {
+            Place::File(file) => file,
+            Place::In(folder) => create(folder).await?,
         };
         join(spawn_blocking(move || file.write_all_at(bytes.as_ref(), offset).map(|()| (file, bytes)))).await
     };

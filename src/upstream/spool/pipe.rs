@@ -11,24 +11,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::Share;
 use super::budget::{Budget, Lease};
 use super::file::{self, PieceReader, SpoolFile};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::http::Source;
+
+/// A piece that is copied beside its neighbours when the reader is behind, and how many bytes lie side by side at most.
+const SMALL: usize = 4 << 10;
+const TAIL: usize = 16 << 10;
 
 /// A pipe for a body of `length` bytes, where that is known.
 #[must_use]
 pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer, Reader) {
     let shared = Rc::new(RefCell::new(Shared {
         queue: VecDeque::new(),
+        tail: BytesMut::new(),
         queued: 0,
         file: SpoolFile::default(),
         start: 0,
         end: 0,
         result: None,
+        ended: false,
         reader_is_gone: false,
         reader: None,
         writer: None,
@@ -37,15 +43,18 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
     (Writer { shared: Rc::clone(&shared), share }, Reader { shared, pieces: PieceReader::default(), length })
 }
 
-/// Bytes in the order of their age: `queue`, then the file from `start` to `end`.
+/// Bytes in the order of their age: `queue`, `tail`, then the file from `start` to `end`.
 struct Shared {
     queue: VecDeque<Bytes>,
+    /// Small pieces that the reader has not kept up with, side by side: each on its own would cost more than it holds.
+    tail: BytesMut,
     queued: u64,
     file: SpoolFile,
     start: u64,
     end: u64,
-    /// Set when the writer is done.
+    /// Set when the writer is done, until the reader has taken it.
     result: Option<Result<(), Error>>,
+    ended: bool,
     reader_is_gone: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -76,6 +85,37 @@ enum Room {
     None,
 }
 
+impl Shared {
+    fn keep(&mut self, data: Bytes) {
+        self.queued += data.len() as u64;
+        let is_behind = !self.queue.is_empty() || !self.tail.is_empty();
+        if is_behind && data.len() < SMALL {
+            self.tail.extend_from_slice(&data);
+        } else {
+            self.close_tail();
+            self.queue.push_back(data);
+        }
+        if self.tail.len() >= TAIL {
+            self.close_tail();
+        }
+        wake(&mut self.reader);
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+
+    /// The oldest bytes in memory.
+    fn take(&mut self) -> Option<Bytes> {
+        if self.queue.is_empty() {
+            self.close_tail();
+        }
+        self.queue.pop_front()
+    }
+}
+
 impl Writer {
     /// Hands bytes to the reader. Waits only when memory and disk are full.
     ///
@@ -85,10 +125,7 @@ impl Writer {
         loop {
             match self.room(data.len() as u64)? {
                 Room::Memory => {
-                    let mut shared = self.shared.borrow_mut();
-                    shared.queued += data.len() as u64;
-                    shared.queue.push_back(data);
-                    wake(&mut shared.reader);
+                    self.shared.borrow_mut().keep(data);
                     return Ok(());
                 }
                 Room::Disk => return self.spill(data).await,
@@ -105,9 +142,9 @@ impl Writer {
         // Memory again only when the file has been read to its end: bytes keep their order.
         let in_order = shared.start == shared.end;
         // An empty queue always takes one piece, so that a full budget slows the body but never stops it.
-        if in_order && (shared.queue.is_empty() || shared.queued + length <= self.share.memory) {
+        if in_order && (shared.queued == 0 || shared.queued + length <= self.share.memory) {
             let leased = shared.lease.take_memory(length);
-            if leased || shared.queue.is_empty() {
+            if leased || shared.queued == 0 {
                 return Ok(Room::Memory);
             }
         }
@@ -116,12 +153,12 @@ impl Writer {
     }
 
     async fn spill(&self, data: Bytes) -> Result<(), Gone> {
-        let (file, folder, offset) = {
+        let (place, offset) = {
             let shared = self.shared.borrow();
-            (shared.file.handle(), shared.lease.budget().folder(), shared.end)
+            (shared.file.place(shared.lease.budget()), shared.end)
         };
         let length = data.len() as u64;
-        let written = file::write(file, folder, data, offset).await;
+        let written = file::write(place, data, offset).await;
         let mut shared = self.shared.borrow_mut();
         match written {
             Ok((file, _)) => {
@@ -132,6 +169,7 @@ impl Writer {
             }
             Err(error) => {
                 shared.result = Some(Err(error));
+                shared.ended = true;
                 wake(&mut shared.reader);
                 Err(Gone)
             }
@@ -164,8 +202,18 @@ impl Writer {
     /// Says how the body ended.
     pub fn end(self, result: Result<(), Error>) {
         let mut shared = self.shared.borrow_mut();
-        if shared.result.is_none() {
-            shared.result = Some(result);
+        shared.result.get_or_insert(result);
+        shared.ended = true;
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut shared = self.shared.borrow_mut();
+        // A writer that has not said how the body ended was cut itself.
+        if !shared.ended {
+            shared.result.get_or_insert(Err(Error::new(Reason::Internal)));
+            shared.ended = true;
         }
         wake(&mut shared.reader);
     }
@@ -180,7 +228,7 @@ fn wake(waker: &mut Option<Waker>) {
 impl Reader {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let shared = &mut *self.shared.borrow_mut();
-        if let Some(data) = shared.queue.pop_front() {
+        if let Some(data) = shared.take() {
             shared.queued -= data.len() as u64;
             shared.lease.give_memory(data.len() as u64);
             wake(&mut shared.writer);
@@ -231,6 +279,7 @@ impl Drop for Reader {
         let mut shared = self.shared.borrow_mut();
         shared.reader_is_gone = true;
         shared.queue.clear();
+        shared.tail = BytesMut::new();
         let queued = std::mem::take(&mut shared.queued);
         shared.lease.give_memory(queued);
         wake(&mut shared.writer);
@@ -241,7 +290,6 @@ impl Drop for Reader {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::error::Reason;
     use crate::http::Body;
 
     fn budget(memory: u64, disk: u64) -> Arc<Budget> {
@@ -307,6 +355,23 @@ mod tests {
         let leaving = async { drop(reader) };
         let (pushed, ()) = tokio::join!(waiting, leaving);
         assert_eq!(pushed, Err(Gone));
+    }
+
+    #[tokio::test]
+    async fn small_pieces_lie_side_by_side_when_the_reader_is_behind() {
+        let (writer, reader) = pipe(None, Share { memory: 100_000, disk: 0 }, &budget(100_000, 0));
+        write_all(writer, 200).await;
+        assert_eq!(reader.shared.borrow().queue.len(), 1);
+        let expected: Vec<u8> = (0..200).flat_map(|number| piece(number).to_vec()).collect();
+        assert_eq!(read_all(reader).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_vanishes_has_not_ended_the_body() {
+        let (writer, reader) = pipe(None, Share { memory: 100, disk: 0 }, &budget(100, 100));
+        drop(writer);
+        let mut body = Body::Stream(Box::new(reader));
+        assert_eq!(body.data().await.unwrap().unwrap_err().reason, Reason::Internal);
     }
 
     #[tokio::test]

@@ -120,9 +120,8 @@ impl Receiving {
         if self.in_file + length > self.share.disk || !self.lease.take_disk(length) {
             return Err(Error::new(Reason::SpoolFull).detail("see `spool` and the route's `buffer`"));
         }
-        let folder = self.lease.budget().folder();
-        let (file, mut buffer) =
-            file::write(self.file.handle(), folder, std::mem::take(&mut self.buffer), self.in_file).await?;
+        let place = self.file.place(self.lease.budget());
+        let (file, mut buffer) = file::write(place, std::mem::take(&mut self.buffer), self.in_file).await?;
         buffer.clear();
         self.buffer = buffer;
         self.file.keep(file);

@@ -1,0 +1,18 @@
+//! A worker's response head has one framing, and no method or byte makes its reader panic.
+
+#![no_main]
+
+use bytes::Bytes;
+use hostler::http1::head::{Framing, find_end};
+use hostler::http1::response::parse;
+use http::Method;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(end) = find_end(bytes, &mut 0) else { return };
+    let head = Bytes::copy_from_slice(&bytes[..end]);
+    let (Ok(to_get), Ok(to_head)) = (parse(&head, &Method::GET), parse(&head, &Method::HEAD)) else { return };
+    assert_eq!(to_head.framing, Framing::None);
+    let (lengths, codings) = (to_get.headers.get_all("content-length"), to_get.headers.get_all("transfer-encoding"));
+    assert!(lengths.iter().count() + codings.iter().count() <= 1);
+});

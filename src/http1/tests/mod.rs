@@ -1,0 +1,6 @@
+//! Claims about whatever bytes may come: generated heads, damaged heads, and noise.
+
+mod differential;
+mod framing;
+mod generate;
+mod round_trip;
