@@ -23,6 +23,7 @@ mod wire_forwarding;
 mod wire_http2;
 mod wire_requests;
 mod wire_responses;
+mod wire_reuse;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;

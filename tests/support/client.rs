@@ -208,14 +208,6 @@ impl Client {
         }
     }
 
-    /// Everything up to the gateway's end of the connection.
-    pub(crate) fn everything(&mut self) -> Vec<u8> {
-        let mut all = Vec::new();
-        // A reset ends it as well.
-        let _ = self.until_close(&mut all);
-        all
-    }
-
     /// Says that nothing more will be sent.
     pub(crate) fn finish(&self) {
         self.socket.shutdown(Shutdown::Write);
