@@ -434,7 +434,8 @@ fn head_has_the_fields_of_get_and_no_body() {
     client.send("HEAD /x HTTP/1.1\r\nHost: bare.example\r\n\r\n");
     assert_eq!(client.response("HEAD").status, 404);
     client.send("HEAD /only HTTP/1.1\r\nHost: bare.example\r\n\r\n");
-    assert_eq!(client.response("HEAD").status, 200);
+    let response = client.response("HEAD");
+    assert_eq!((response.status, response.header("content-length")), (200, Some("4")));
     client.send("GET /only HTTP/1.1\r\nHost: bare.example\r\n\r\n");
     assert_eq!(client.response("GET").text(), "here", "nothing of a body stands between two answers");
 }

@@ -174,6 +174,10 @@ pub(super) fn response(
     remove_fields(&mut parts.headers);
     let is_bodiless = exchange.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {
+        // An answer of our own to HEAD says how long its body would be; an app's says it itself.
+        if let Some(length @ 1..) = body.remaining().filter(|_| exchange.method == Method::HEAD) {
+            parts.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
         body = Body::Empty;
     } else {
         parts.headers.remove(header::CONTENT_LENGTH);

@@ -38,6 +38,10 @@ pub(super) async fn write(
     if head.status == StatusCode::NO_CONTENT {
         head.headers.remove(http::header::CONTENT_LENGTH);
     }
+    // An answer of our own to HEAD says how long its body would be; an app's says it itself.
+    if let Some(length @ 1..) = body.remaining().filter(|_| terms.is_head) {
+        head.headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
     let keep_alive = terms.keep_alive && delimiter != Delimiter::Close;
     let field = match (keep_alive, terms.protocol) {
         (false, _) => Some("close"),
