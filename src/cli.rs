@@ -12,7 +12,7 @@ use crate::config;
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 2;
 
-/// The edge for Python's synchronous web: one binary and one YAML file in front of gunicorn or uWSGI.
+/// The edge for Python's synchronous web: one binary and one YAML file in front of gunicorn.
 #[derive(Debug, Parser)]
 #[command(name = "hostler", version)]
 struct Arguments {

@@ -108,7 +108,7 @@ fn the_csrf_check_passes_over_https() {
 fn streamed_bytes_reach_the_client_as_they_are_produced() {
     let gunicorn = Gunicorn::start(2);
     let gateway = shop(&gunicorn);
-    for path in ["/stream?chunks=2&delay=3", "/events?chunks=2&delay=3"] {
+    for path in ["/stream?chunks=2&delay=3", "/events?count=2&delay=3"] {
         let mut client = Client::tls(gateway.address(), "localhost", &gateway.root());
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         assert_eq!(client.head().expect("a head").0, 200);

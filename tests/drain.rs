@@ -54,6 +54,27 @@ fn exchanges_in_flight_end_and_idle_connections_close() {
 }
 
 #[test]
+fn connections_without_a_request_neither_lose_one_nor_hold_up_the_end() {
+    let (worker, let_go) = waiting_worker();
+    let_go.open();
+    let gateway = gateway(&worker, "timeout: 15s");
+    let (mut silent, mut begun, mut late) = (gateway.client(), gateway.client(), gateway.client());
+    begun.send("GET /never HTTP/1.1\r\nHost: shop.ex");
+    // Both are accepted and looked at: connections are counted once they are.
+    gateway.wait_metric("hostler_connections{listener=\"127.0.0.1:0\",protocol=\"h1\"}", 1.0);
+    gateway.wait_metric("hostler_connections{listener=\"127.0.0.1:0\",protocol=\"new\"}", 2.0);
+    gateway.signal(Signal::TERM);
+    gateway.log_event("stopping", |event| event["message"].as_str().is_some_and(|text| text.starts_with("stopping")));
+    late.send(get("/on-its-way"));
+    let response = late.response("GET");
+    assert_eq!((response.text(), response.header("connection")), ("hello", Some("close")));
+    silent.end();
+    assert!(begun.response("GET").text().contains("header_timeout"));
+    let ended = gateway.ended();
+    assert!(ended.log.iter().any(|line| line.contains("everything in flight has ended")), "{:#?}", ended.log);
+}
+
+#[test]
 fn what_does_not_end_in_time_is_cut_and_told() {
     let (worker, _let_go) = waiting_worker();
     let gateway = gateway(&worker, "timeout: 300ms");
@@ -62,7 +83,7 @@ fn what_does_not_end_in_time_is_cut_and_told() {
     worker.wait_requests(1);
     let ended = gateway.stop();
     assert!(ended.status.success());
-    assert!(ended.log.iter().any(|line| line.contains("1 connection") && line.contains("cut")), "{:#?}", ended.log);
+    assert!(ended.log.iter().any(|line| line.contains("1 exchanges") && line.contains("cut")), "{:#?}", ended.log);
 }
 
 #[test]

@@ -151,8 +151,10 @@ fn a_worker_that_stops_within_the_body_is_cut_off() {
         visit.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello");
         visit.wait_closed();
     });
-    let gateway =
-        Gateway::before(&format!("endpoints: [\"{}\"], workers: 2, timeouts: {{ idle: 500ms }}", worker.endpoint()));
+    let gateway = Gateway::before(&format!(
+        "endpoints: [\"{}\"], workers: 2, timeouts: {{ idle: 500ms }}, abandon: 500ms",
+        worker.endpoint()
+    ));
     for response in [gateway.client().get("/"), gateway.h2().get("/")] {
         assert!(response.status == 200 && response.cut.is_some(), "{response:?}");
         assert_eq!(gateway.access_of(&response)["reason"], "idle_timeout");

@@ -51,12 +51,18 @@ pub fn serve(path: &Path) -> Result<(), Failure> {
     let log = crate::observe::log::init(&loaded.config.logging)
         .map_err(|error| StartError::System("the log cannot be set up", std::io::Error::other(error)))?;
     tell_warnings(&loaded);
+    raise_descriptor_limit();
     let config = loaded.config;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "Hostler starts");
     runtime::block_on(control(path, config, log)).map_err(|error| StartError::System("no event queue", error))?
 }
 
+/// Warnings of the file, and a spool folder that cannot be used: without it everything seems fine until the first large
+/// body.
 fn tell_warnings(loaded: &Loaded) {
+    if let Some(warning) = config::spool_trouble(&loaded.config.spool) {
+        tracing::warn!("{warning}");
+    }
     for warning in &loaded.warnings {
         let line = warning.line().unwrap_or(0);
         tracing::warn!(
@@ -65,6 +71,19 @@ fn tell_warnings(loaded: &Loaded) {
             warning.message(),
             warning.help().map(|help| format!(" ({help})")).unwrap_or_default()
         );
+    }
+}
+
+/// As many descriptors as this user may have: shells and containers begin with a soft limit of 1,024, and every
+/// connection takes one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(current = limit.current, "the limit of open files cannot be raised: {error}");
     }
 }
 
@@ -145,8 +164,8 @@ async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
     match (&mut stopping).await {
         0 => tracing::info!("stopped: everything in flight has ended"),
         cut => tracing::warn!(
-            connections = cut,
-            "stopped: {cut} connections still had an exchange in flight after {:?} and were cut",
+            exchanges = cut,
+            "stopped: {cut} exchanges were still in flight after {:?} and were cut",
             shutdown.timeout
         ),
     }

@@ -160,7 +160,7 @@ impl Gateway {
         }
     }
 
-    /// Stops accepting, waits at most `timeout` for exchanges to end, then stops. Returns the number of connections
+    /// Stops accepting, waits at most `timeout` for exchanges to end, then stops. Returns the number of exchanges
     /// that were cut.
     pub async fn stop(self, timeout: Duration) -> usize {
         let drained = self.threads.iter().map(|thread| thread.ask(Command::Drain)).collect::<Vec<_>>();

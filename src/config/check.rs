@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::certificate::said_by_system;
 use super::node::Span;
 use super::report::{Finding, Severity, counted, quoted};
-use super::{AccessTarget, Config, Loaded, Report, Warning, load};
+use super::{AccessTarget, Config, Loaded, Report, Spool, Warning, load};
 
 /// What `check` found. `Display` renders all of it, with a closing line.
 #[derive(Debug)]
@@ -139,6 +139,13 @@ fn worker_socket(path: &Path) -> Result<(), Trouble> {
     }
     let help = format!("connecting needs the right to write: {}", rights(&metadata));
     Err(Trouble::new(format!("{} may not connect to {}", myself(), shown(path)), help))
+}
+
+/// What is wrong with the folder of the spool, and what to do.
+#[must_use]
+pub fn spool_trouble(spool: &Spool) -> Option<String> {
+    let Trouble { message, help } = folder(&spool.dir).err()?;
+    Some(format!("spool.dir: {message} ({help}): bodies larger than a route's buffer.memory will fail"))
 }
 
 /// Whether a folder exists and files can be made in it.

@@ -25,7 +25,7 @@ mod values;
 mod tests;
 
 pub use address::{Bind, EndpointAddress};
-pub use check::{Checked, check};
+pub use check::{Checked, check, spool_trouble};
 pub use load::{Loaded, load, load_str};
 pub use report::{Report, Warning};
 

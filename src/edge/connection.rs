@@ -128,17 +128,18 @@ async fn handshake(
     terms: &Terms,
 ) -> Option<tokio_rustls::server::TlsStream<Socket>> {
     let accepting = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket));
-    let (stream, (version, result)) = match Deadline::new().bound(terms.limits.header_timeout, accepting).await {
-        Ok(Ok(stream)) => {
-            let outcome = tls::handshake_outcome(stream.get_ref().1);
-            (Some(stream), outcome)
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(listener = %terms.name, "TLS handshake failed: {error}");
-            (None, (HandshakeVersion::Unknown, HandshakeResult::Failed))
-        }
-        Err(_) => (None, (HandshakeVersion::Unknown, HandshakeResult::Timeout)),
-    };
+    let (stream, (version, result)) =
+        match Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, accepting).await {
+            Ok(Ok(stream)) => {
+                let outcome = tls::handshake_outcome(stream.get_ref().1);
+                (Some(stream), outcome)
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(listener = %terms.name, "TLS handshake failed: {error}");
+                (None, (HandshakeVersion::Unknown, HandshakeResult::Failed))
+            }
+            Err(_) => (None, (HandshakeVersion::Unknown, HandshakeResult::Timeout)),
+        };
     terms.metrics.tls_handshake(version, result);
     stream
 }
@@ -151,9 +152,6 @@ async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
     }
     let read = poll_fn(|cx| {
         loop {
-            if drain::is_draining() && buffer.is_none() {
-                return Poll::Ready(None);
-            }
             let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
             let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
             let is_empty = bytes.is_empty();
@@ -171,5 +169,5 @@ async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
             }
         }
     });
-    Deadline::new().bound(terms.limits.header_timeout, read).await.ok().flatten()
+    Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, read).await.ok().flatten()
 }

@@ -130,7 +130,9 @@ pub fn bind(bind: &Bind, threads: usize) -> Result<(Vec<Listening>, String), Bin
 
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::ADDRINUSE) => "address_in_use: another process listens there; stop it, or choose another `bind`".into(),
+        Some(Errno::ADDRINUSE) => "address_in_use: something listens there: another process (stop it, or choose another `bind`), or, on a reload, a \
+             listener of ours whose address overlaps (restart instead)"
+                .into(),
         Some(Errno::ACCESS) => {
             "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE, a unix socket a folder that this user may write to".into()
         }

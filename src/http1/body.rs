@@ -12,6 +12,8 @@ use super::head::Framing;
 
 /// The most that is read at once.
 const PIECE: usize = 64 << 10;
+/// Less than this is copied out of the piece.
+const SMALL: usize = 4 << 10;
 
 /// What cut a body short.
 #[derive(Debug)]
@@ -110,8 +112,12 @@ where
         io.consume(data.len());
         return Poll::Ready(Ok(Some(data)));
     }
-    piece.reserve(wanted);
-    let Poll::Ready(read) = io.poll_read(cx, &mut (&mut *piece).limit(wanted)) else {
+    // What is left of the allocation is used first: a short read does not keep all of it for itself.
+    if piece.capacity() < wanted.min(PIECE / 4) {
+        piece.reserve(wanted);
+    }
+    let room = wanted.min(piece.capacity());
+    let Poll::Ready(read) = io.poll_read(cx, &mut (&mut *piece).limit(room)) else {
         // Who waits holds no room for what may come.
         *piece = BytesMut::new();
         return Poll::Pending;
@@ -120,10 +126,10 @@ where
     if read == 0 {
         return Poll::Ready(Ok(None));
     }
-    if read >= piece.capacity() / 4 {
+    if read >= SMALL {
         return Poll::Ready(Ok(Some(piece.split().freeze())));
     }
-    // A few bytes do not keep the whole piece from being used again.
+    // A few bytes do not keep the rest of the allocation alive.
     let data = Bytes::copy_from_slice(piece);
     piece.clear();
     Poll::Ready(Ok(Some(data)))

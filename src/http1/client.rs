@@ -32,6 +32,8 @@ pub struct Connection {
     deadline: Deadline,
     /// Whether the worker has answered without the whole request, and may wait for the rest.
     owes_request: bool,
+    /// Whether a request is on its way that the worker must not take for whole when the connection ends.
+    is_unsent: bool,
 }
 
 /// How long each part of an exchange may take.
@@ -76,7 +78,7 @@ impl Connection {
     /// A fresh connection.
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false }
+        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false, is_unsent: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
@@ -102,6 +104,7 @@ impl Connection {
         let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
         let mut reading = Reading { scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
+        self.is_unsent = true;
         let result = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
@@ -121,14 +124,13 @@ impl Connection {
         })
         .await;
         self.deadline.disarm();
+        self.is_unsent = !sending.complete;
         let response_head = match result {
             Ok(head) => head,
+            // On TCP the end of a request that is not whole is a reset. A unix socket knows none: there it is held.
             Err((error, is_busy)) => {
-                if !sending.complete {
-                    // gunicorn would take a plain close for the end of the body, and run the app on what it has.
-                    self.io.stream.reset_on_close();
-                }
-                return Err(Failed { error, busy: (is_busy && sending.complete).then_some(self) });
+                let may_hold = sending.complete || matches!(self.io.stream, Socket::Unix(_));
+                return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
         // An answer in the middle of the request's head: the rest of that goes before the body.
@@ -148,12 +150,13 @@ impl Connection {
     /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
     /// and still waits for the rest of the request hears first that there is none.
     pub async fn closed(mut self, limit: Duration) {
-        let Self { io, deadline, owes_request } = &mut self;
+        let Self { io, deadline, owes_request, is_unsent } = &mut self;
         let closed = poll_fn(|cx| {
             if *owes_request {
                 // An error is a connection that has ended, which reading tells as well.
                 let _ = ready!(Pin::new(&mut io.stream).poll_shutdown(cx));
                 *owes_request = false;
+                *is_unsent = false;
             }
             loop {
                 match ready!(io.poll_fill(cx)) {
@@ -164,6 +167,15 @@ impl Connection {
         });
         // Either way the connection is dropped now.
         let _ = deadline.bound(limit, closed).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // gunicorn takes a plain close for the end of the body, and runs the app on what it has.
+        if self.is_unsent {
+            self.io.stream.reset_on_close();
+        }
     }
 }
 
@@ -306,11 +318,12 @@ impl ResponseBody {
     /// # Errors
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection: Connection { io, deadline, .. }, reader, idle, sending, .. } = self;
+        let Self { connection: Connection { io, deadline, is_unsent, .. }, reader, idle, sending, .. } = self;
         let data = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
                 sending.poll(&mut &[][..], io, cx)?;
+                *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
                 return Poll::Ready(data.map_err(failure));
@@ -323,6 +336,12 @@ impl ResponseBody {
         .await;
         deadline.disarm();
         data
+    }
+
+    /// The connection to a worker that is still busy with the request.
+    #[must_use]
+    pub fn into_busy(self) -> Connection {
+        self.connection
     }
 
     /// What becomes of the connection after the end of the body.

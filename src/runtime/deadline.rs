@@ -13,26 +13,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::drain;
+
 /// How often the sweep looks.
 pub const TICK: Duration = Duration::from_millis(200);
 
 thread_local! {
     static ENTRIES: RefCell<Vec<Option<Rc<Entry>>>> = const { RefCell::new(Vec::new()) };
     static FREE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-    /// When the sweep last looked: up to a tick ago.
-    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-fn now() -> Instant {
-    NOW.get().unwrap_or_else(|| {
-        let now = Instant::now();
-        NOW.set(Some(now));
-        now
-    })
+    /// The coarse clock: how long this thread has been awake when the sweep last looked.
+    static AWAKE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 struct Entry {
-    at: Cell<Option<Instant>>,
+    at: Cell<Option<Duration>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -64,8 +58,8 @@ impl Deadline {
 
     /// Fires once `after` has passed from now.
     pub fn arm(&self, after: Duration) {
-        // A tick more, because `now` may be a tick old.
-        self.entry.at.set(now().checked_add(after + TICK));
+        // A tick more, because the coarse clock may be a tick old.
+        self.entry.at.set(AWAKE.get().checked_add(after.saturating_add(TICK)));
     }
 
     /// Never fires, until armed again.
@@ -75,7 +69,7 @@ impl Deadline {
 
     /// Ready when it is over. Remembers the task either way, which [`wake_all`] may wake.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.entry.at.get().is_some_and(|at| at <= now()) {
+        if self.entry.at.get().is_some_and(|at| at <= AWAKE.get()) {
             return Poll::Ready(());
         }
         let kept = match self.entry.waker.take() {
@@ -90,6 +84,34 @@ impl Deadline {
     #[must_use]
     pub fn is_armed(&self) -> bool {
         self.entry.at.get().is_some()
+    }
+
+    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`.
+    ///
+    /// # Errors
+    /// [`Elapsed`].
+    pub async fn bound_or_drain<F: Future>(
+        &self,
+        after: Duration,
+        grace: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        self.arm(after);
+        let mut future = pin!(future);
+        let mut is_ending = false;
+        let result = poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => {
+                if !is_ending && drain::is_draining() {
+                    is_ending = true;
+                    self.arm(grace);
+                }
+                self.poll(cx).map(|()| Err(Elapsed))
+            }
+        })
+        .await;
+        self.disarm();
+        result
     }
 
     /// The future's output, unless `after` passes first.
@@ -128,15 +150,19 @@ pub fn wake_all() {
     wake(|_| true);
 }
 
-/// Wakes what is over, for ever.
+/// Advances the coarse clock and wakes what is over, for ever.
 pub(crate) async fn sweep() {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = Instant::now();
     loop {
         tick.tick().await;
         let now = Instant::now();
-        NOW.set(Some(now));
-        wake(|entry| entry.at.get().is_some_and(|at| at <= now));
+        // A thread that was stopped or starved has waited for nobody meanwhile.
+        AWAKE.set(AWAKE.get() + (now - last).min(2 * TICK));
+        last = now;
+        let awake = AWAKE.get();
+        wake(|entry| entry.at.get().is_some_and(|at| at <= awake));
     }
 }
 

@@ -1,8 +1,13 @@
 //! Whether this thread is on its way out: connections look at it between two requests.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use super::deadline;
+
+/// How long a drain waits for a first request that may be on its way: of a connection that was just opened, of a
+/// handshake, of a head that has begun.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };

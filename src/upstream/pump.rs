@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Permit;
 use super::exchange::Client;
 use super::spool::{self, Budget, Share};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange};
 use crate::http1::client::{Connection, End, ResponseBody};
 use crate::runtime::Deadline;
@@ -60,7 +60,7 @@ pub(super) fn body(
 
 async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, passage: Passage) {
     let begun = Instant::now();
-    let result = match copy(&mut body, &writer, passage).await {
+    let result = match copy(&mut body, &writer).await {
         Ok(result) => result,
         Err(spool::Gone) => {
             drop(writer);
@@ -75,21 +75,20 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, passage
     if let Err(error) = &result {
         rest.client.failed(error, rest.endpoint, &rest.exchange);
     }
-    let is_whole = result.is_ok();
+    let reason = result.as_ref().err().map(|error| error.reason);
     writer.end(result);
-    if is_whole {
-        end(body, rest);
+    match reason {
+        None => end(body, rest),
+        // It may be asleep in the middle of its answer: its slot is not free.
+        Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.client.upstream().abandon, rest.permit),
+        Some(_) => {}
     }
 }
 
 /// From the worker to the pipe, to the end of the body.
-async fn copy(
-    body: &mut ResponseBody,
-    writer: &spool::Writer,
-    passage: Passage,
-) -> Result<Result<(), Error>, spool::Gone> {
+async fn copy(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<(), Error>, spool::Gone> {
     loop {
-        match next(body, writer, passage).await? {
+        match next(body, writer).await? {
             Ok(Some(data)) => writer.push(data).await?,
             Ok(None) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
@@ -97,17 +96,12 @@ async fn copy(
     }
 }
 
-/// The next piece. While nothing comes from a stream, its reader is watched.
-async fn next(
-    body: &mut ResponseBody,
-    writer: &spool::Writer,
-    passage: Passage,
-) -> Result<Result<Option<Bytes>, Error>, spool::Gone> {
+/// The next piece. While nothing comes, the reader is watched.
+async fn next(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<Option<Bytes>, Error>, spool::Gone> {
     let mut data = pin!(body.data());
     poll_fn(|cx| match data.as_mut().poll(cx) {
         Poll::Ready(data) => Poll::Ready(Ok(data)),
-        Poll::Pending if passage == Passage::Stream => writer.poll_gone(cx).map(|()| Err(spool::Gone)),
-        Poll::Pending => Poll::Pending,
+        Poll::Pending => writer.poll_gone(cx).map(|()| Err(spool::Gone)),
     })
     .await
 }

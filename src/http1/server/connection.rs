@@ -23,10 +23,9 @@ const LINGER_BYTES: usize = 1 << 20;
 /// And for how long.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// While the edge drains: how long a request may still come that was on its way, on a connection that has had one
-/// and on one that has not. Answered, it is told that the connection closes; closed upon, it would be lost.
+/// While the edge drains: how long a request may still come that was on its way, on a connection that has had one.
+/// Answered, it is told that the connection closes; closed upon, it would be lost.
 const GRACE: Duration = Duration::ZERO;
-const FIRST_GRACE: Duration = Duration::from_secs(1);
 
 /// What came of waiting for a head.
 pub(super) enum Read {
@@ -87,9 +86,9 @@ impl Connection {
                     Poll::Ready(Ok(_)) => continue,
                     Poll::Pending => {}
                 }
-                if !begun && !is_ending && drain::is_draining() {
+                if !is_ending && drain::is_draining() {
                     is_ending = true;
-                    self.deadline.arm(if is_first { FIRST_GRACE } else { GRACE });
+                    self.deadline.arm(if is_first || begun { drain::FIRST_REQUEST } else { GRACE });
                 }
                 return self.deadline.poll(cx).map(|()| match begun {
                     true => Read::Refused(Reason::HeaderTimeout),

@@ -50,7 +50,7 @@ impl Families {
             request_seconds: histograms(
                 r,
                 "request_seconds",
-                "From the first byte of a request to the last byte of its answer.",
+                "From the complete head of a request to the last byte of its answer.",
                 "route",
             )?,
             waiting_seconds: histograms(

@@ -114,6 +114,12 @@ impl Lease {
         taken
     }
 
+    pub(super) fn give_back_disk(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.disk);
+        self.disk -= bytes;
+        self.budget.disk.give(bytes);
+    }
+
     pub(super) fn give_disk(&mut self) {
         self.budget.disk.give(self.disk);
         self.disk = 0;

@@ -17,7 +17,7 @@ use super::budget::Budget;
 use crate::error::{Error, Reason};
 
 /// The most that is read at once.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 64 << 10;
 
 /// Makes a file without a name in `folder`.
 async fn create(folder: PathBuf) -> io::Result<Arc<File>> {

@@ -4,7 +4,7 @@
 //! run in one thread. Bytes are there for the reader the moment they are written. What it does not take goes first to
 //! memory, then to a file; when both are full the writer waits.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use super::budget::{Budget, Lease};
 use super::file::{self, PieceReader, SpoolFile};
 use crate::error::{Error, Reason};
 use crate::http::Source;
+use crate::observe::throttle::Throttle;
 
 /// A piece that is copied beside its neighbours when the reader is behind, and how many bytes lie side by side at most.
 const SMALL: usize = 4 << 10;
@@ -40,7 +41,10 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         writer: None,
         lease: Lease::new(Arc::clone(budget)),
     }));
-    (Writer { shared: Rc::clone(&shared), share }, Reader { shared, pieces: PieceReader::default(), length })
+    (
+        Writer { shared: Rc::clone(&shared), share, has_disk: Cell::new(true) },
+        Reader { shared, pieces: PieceReader::default(), length },
+    )
 }
 
 /// Bytes in the order of their age: `queue`, `tail`, then the file from `start` to `end`.
@@ -69,6 +73,8 @@ pub struct Gone;
 pub struct Writer {
     shared: Rc<RefCell<Shared>>,
     share: Share,
+    /// Whether the file can be written, as far as we know.
+    has_disk: Cell<bool>,
 }
 
 /// The end that the client's connection reads.
@@ -120,7 +126,7 @@ impl Writer {
     /// Hands bytes to the reader. Waits only when memory and disk are full.
     ///
     /// # Errors
-    /// [`Gone`]. A file that cannot be written ends the pipe with that error, which the reader gets.
+    /// [`Gone`].
     pub async fn push(&self, data: Bytes) -> Result<(), Gone> {
         loop {
             match self.room(data.len() as u64)? {
@@ -128,7 +134,10 @@ impl Writer {
                     self.shared.borrow_mut().keep(data);
                     return Ok(());
                 }
-                Room::Disk => return self.spill(data).await,
+                Room::Disk => match self.spill(data.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => self.give_up_disk(data.len() as u64, &error),
+                },
                 Room::None => self.changed().await,
             }
         }
@@ -148,31 +157,37 @@ impl Writer {
                 return Ok(Room::Memory);
             }
         }
-        let fits = shared.end + length <= self.share.disk;
+        let fits = self.has_disk.get() && shared.end + length <= self.share.disk;
         Ok(if fits && shared.lease.take_disk(length) { Room::Disk } else { Room::None })
     }
 
-    async fn spill(&self, data: Bytes) -> Result<(), Gone> {
+    async fn spill(&self, data: Bytes) -> Result<(), Error> {
         let (place, offset) = {
             let shared = self.shared.borrow();
             (shared.file.place(shared.lease.budget()), shared.end)
         };
         let length = data.len() as u64;
-        let written = file::write(place, data, offset).await;
+        let (file, _) = file::write(place, data, offset).await?;
         let mut shared = self.shared.borrow_mut();
-        match written {
-            Ok((file, _)) => {
-                shared.file.keep(file);
-                shared.end += length;
-                wake(&mut shared.reader);
-                Ok(())
-            }
-            Err(error) => {
-                shared.result = Some(Err(error));
-                shared.ended = true;
-                wake(&mut shared.reader);
-                Err(Gone)
-            }
+        shared.file.keep(file);
+        shared.end += length;
+        wake(&mut shared.reader);
+        Ok(())
+    }
+
+    /// The file cannot be written: what is in it is good, the rest goes at the reader's speed.
+    fn give_up_disk(&self, length: u64, error: &Error) {
+        thread_local! {
+            static THROTTLE: Throttle = Throttle::default();
+        }
+        self.shared.borrow_mut().lease.give_back_disk(length);
+        self.has_disk.set(false);
+        if let Some(left_out) = THROTTLE.with(Throttle::pass) {
+            tracing::warn!(
+                left_out,
+                reason = error.reason.as_str(),
+                "a response is not read ahead any further: {error}"
+            );
         }
     }
 
@@ -345,6 +360,17 @@ mod tests {
         let (writer, reader) = pipe(None, Share { memory: 1000, disk: 1000 }, &budget);
         let ((), all) = tokio::join!(write_all(writer, 20), read_all(reader));
         assert_eq!(all.len(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_slows_the_body_and_does_not_cut_it() {
+        let nowhere = config::Spool { dir: "/nonexistent".into(), memory: 100_000, disk: 100_000 };
+        let budget = Budget::new(&nowhere);
+        let (writer, reader) = pipe(None, Share { memory: 20, disk: 10_000 }, &budget);
+        let ((), all) = tokio::join!(write_all(writer, 50), read_all(reader));
+        let expected: Vec<u8> = (0..50).flat_map(|number| piece(number).to_vec()).collect();
+        assert_eq!(all, expected);
+        assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
     }
 
     #[tokio::test]
