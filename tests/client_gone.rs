@@ -47,19 +47,6 @@ fn send_and_leave(gateway: &Gateway, way: Leaves, path: &str, until: impl Fn()) 
     }
 }
 
-/// A worker that answers each request once the latch is open.
-fn slow_worker() -> (Worker, Latch) {
-    let done = Latch::default();
-    let wait = done.clone();
-    let worker = Worker::unix(move |visit| {
-        while visit.request().is_some() {
-            wait.wait();
-            visit.send(OK);
-        }
-    });
-    (worker, done)
-}
-
 fn before(worker: &Worker) -> Gateway {
     Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()))
 }
@@ -149,7 +136,7 @@ fn an_upload_over_http2_that_is_not_as_long_as_it_said_never_reaches_a_worker() 
 #[test]
 fn a_worker_whose_client_has_gone_keeps_its_slot_until_it_is_done() {
     for way in WAYS {
-        let (worker, done) = slow_worker();
+        let (worker, done) = Worker::held(OK);
         let gateway = before(&worker);
         send_and_leave(&gateway, way, "/gone", || {
             worker.wait_requests(1);
@@ -184,7 +171,7 @@ fn a_worker_that_never_ends_gives_its_slot_back_after_abandon() {
 #[test]
 fn a_client_that_leaves_while_it_waits_gives_its_place_up_at_once() {
     for way in WAYS {
-        let (worker, done) = slow_worker();
+        let (worker, done) = Worker::held(OK);
         let gateway = before(&worker);
         let mut working = gateway.client();
         working.send(get("/working"));
@@ -279,7 +266,7 @@ fn an_event_stream_ends_at_once_when_its_client_leaves() {
 #[test]
 fn a_client_that_says_it_will_send_no_more_has_left() {
     // Its end of the connection is all that a client that leaves shows, too.
-    let (worker, done) = slow_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway = before(&worker);
     let mut client = gateway.client();
     client.send(get("/gone"));
@@ -292,7 +279,7 @@ fn a_client_that_says_it_will_send_no_more_has_left() {
 
 #[test]
 fn a_client_that_pipelines_while_its_request_is_worked_on_has_not_left() {
-    let (worker, done) = slow_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway = before(&worker);
     let mut client = gateway.client();
     client.send(get("/first"));

@@ -3,23 +3,9 @@
 use crate::support::client::get;
 use crate::support::gateway::Signal;
 use crate::support::h2::request;
-use crate::support::worker::Transport;
-use crate::support::{Gateway, Latch, Worker, look_until};
+use crate::support::{Gateway, Worker, look_until};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-
-/// A worker that answers when it is let.
-fn waiting_worker() -> (Worker, Latch) {
-    let latch = Latch::default();
-    let let_go = latch.clone();
-    let worker = Worker::start(Transport::Unix, move |visit| {
-        while visit.request().is_some() {
-            latch.wait();
-            visit.send(ANSWER);
-        }
-    });
-    (worker, let_go)
-}
 
 fn gateway(worker: &Worker, shutdown: &str) -> Gateway {
     Gateway::start(&format!(
@@ -31,7 +17,7 @@ fn gateway(worker: &Worker, shutdown: &str) -> Gateway {
 
 #[test]
 fn exchanges_in_flight_end_and_idle_connections_close() {
-    let (worker, let_go) = waiting_worker();
+    let (worker, let_go) = Worker::held(ANSWER);
     let gateway = gateway(&worker, "timeout: 15s");
     let mut idle = gateway.client();
     assert_eq!(idle.get("/up").status, 200);
@@ -55,7 +41,7 @@ fn exchanges_in_flight_end_and_idle_connections_close() {
 
 #[test]
 fn connections_without_a_request_neither_lose_one_nor_hold_up_the_end() {
-    let (worker, let_go) = waiting_worker();
+    let (worker, let_go) = Worker::held(ANSWER);
     let_go.open();
     let gateway = gateway(&worker, "timeout: 15s");
     let (mut silent, mut begun, mut late) = (gateway.client(), gateway.client(), gateway.client());
@@ -76,7 +62,7 @@ fn connections_without_a_request_neither_lose_one_nor_hold_up_the_end() {
 
 #[test]
 fn what_does_not_end_in_time_is_cut_and_told() {
-    let (worker, _let_go) = waiting_worker();
+    let (worker, _let_go) = Worker::held(ANSWER);
     let gateway = gateway(&worker, "timeout: 300ms");
     let mut busy = gateway.client();
     busy.send(get("/work"));
@@ -88,7 +74,7 @@ fn what_does_not_end_in_time_is_cut_and_told() {
 
 #[test]
 fn before_the_drain_ready_says_no_and_requests_are_served() {
-    let (worker, _let_go) = waiting_worker();
+    let (worker, _let_go) = Worker::held(ANSWER);
     let gateway = gateway(&worker, "delay: 10s");
     assert_eq!(gateway.admin_get("/ready").status, 200);
     gateway.signal(Signal::TERM);

@@ -162,19 +162,6 @@ fn a_worker_that_stops_within_the_body_is_cut_off() {
     gateway.wait_idle();
 }
 
-/// One worker, which answers a request when the latch opens.
-fn one_busy_worker() -> (Worker, Latch) {
-    let done = Latch::default();
-    let wait = done.clone();
-    let worker = Worker::unix(move |visit| {
-        while visit.request().is_some() {
-            wait.wait();
-            visit.send(OK);
-        }
-    });
-    (worker, done)
-}
-
 /// All counters of failures, whatever their labels.
 fn all_failures(gateway: &Gateway) -> f64 {
     let metrics = gateway.admin_get("/metrics");
@@ -184,7 +171,7 @@ fn all_failures(gateway: &Gateway) -> f64 {
 
 #[test]
 fn a_full_waiting_room_answers_503_at_once() {
-    let (worker, done) = one_busy_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway =
         Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, waiting_room: {{ limit: 1 }}", worker.endpoint()));
     let (mut working, mut waiting) = (gateway.client(), gateway.client());
@@ -208,7 +195,7 @@ fn a_full_waiting_room_answers_503_at_once() {
 
 #[test]
 fn a_request_that_waits_too_long_gets_503() {
-    let (worker, done) = one_busy_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway = Gateway::before(&format!(
         "endpoints: [\"{}\"], workers: 1, waiting_room: {{ timeout: 500ms }}",
         worker.endpoint()
@@ -230,7 +217,7 @@ fn a_request_that_waits_too_long_gets_503() {
 
 #[test]
 fn waiting_requests_are_served_in_their_order() {
-    let (worker, done) = one_busy_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()));
     let mut clients = Vec::new();
     for place in 0..5 {
@@ -250,7 +237,7 @@ fn waiting_requests_are_served_in_their_order() {
 
 #[test]
 fn no_more_requests_reach_the_workers_than_there_are() {
-    let (worker, done) = one_busy_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway = Gateway::start(&format!(
         "runtime: {{ threads: 2 }}\n{}",
         crate::support::gateway::before(&format!("endpoints: [\"{}\"], workers: 3", worker.endpoint()))

@@ -2,22 +2,9 @@
 
 use crate::support::client::get;
 use crate::support::gateway::Signal;
-use crate::support::{Gateway, Latch, Worker, look_until};
+use crate::support::{Gateway, Worker, look_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-
-/// A worker that answers each request once the latch is open.
-fn slow_worker() -> (Worker, Latch) {
-    let done = Latch::default();
-    let wait = done.clone();
-    let worker = Worker::unix(move |visit| {
-        while visit.request().is_some() {
-            wait.wait();
-            visit.send(OK);
-        }
-    });
-    (worker, done)
-}
 
 fn says(gateway: &Gateway, what: &str) {
     gateway.log_event(what, |event| event["message"].as_str().is_some_and(|message| message.starts_with(what)));
@@ -25,7 +12,7 @@ fn says(gateway: &Gateway, what: &str) {
 
 #[test]
 fn a_reload_lets_exchanges_end_and_workers_stay_taken() {
-    let (worker, done) = slow_worker();
+    let (worker, done) = Worker::held(OK);
     let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 2", worker.endpoint()));
     let mut busy = gateway.client();
     busy.send(get("/before"));

@@ -137,6 +137,19 @@ impl Worker {
         })
     }
 
+    /// On a unix socket: answers every request with these bytes once the latch is open.
+    pub(crate) fn held(answer: impl AsRef<[u8]> + Send + Sync + 'static) -> (Self, Latch) {
+        let latch = Latch::default();
+        let wait = latch.clone();
+        let worker = Self::unix(move |visit| {
+            while visit.request().is_some() {
+                wait.wait();
+                visit.send(&answer);
+            }
+        });
+        (worker, latch)
+    }
+
     /// `http://127.0.0.1:1234` or `unix:/path`.
     pub(crate) fn endpoint(&self) -> String {
         self.address.endpoint()
