@@ -7,6 +7,7 @@ mod host;
 mod path;
 mod request_id;
 mod service;
+pub mod text;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

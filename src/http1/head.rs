@@ -31,28 +31,36 @@ pub enum Framing {
     Close,
 }
 
-/// The most that a head is copied with its counter into one allocation.
-const SMALL: usize = 1024;
+/// Heads up to these sizes are copied with their counter into one allocation.
+const SMALL: usize = 256;
+const MEDIUM: usize = 1024;
 
-struct SmallHead {
-    bytes: [u8; SMALL],
+struct Head<const SIZE: usize> {
+    bytes: [u8; SIZE],
     length: usize,
 }
 
-impl AsRef<[u8]> for SmallHead {
+impl<const SIZE: usize> AsRef<[u8]> for Head<SIZE> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
+fn owned<const SIZE: usize>(head: &[u8]) -> Bytes {
+    let mut owned = Head { bytes: [0; SIZE], length: head.len() };
+    owned.bytes[..head.len()].copy_from_slice(head);
+    Bytes::from_owner(owned)
+}
+
 /// A head of its own, which field values then share.
 pub(crate) fn copy(head: &[u8]) -> Bytes {
-    if head.len() > SMALL {
-        return Bytes::copy_from_slice(head);
+    if head.len() <= SMALL {
+        owned::<SMALL>(head)
+    } else if head.len() <= MEDIUM {
+        owned::<MEDIUM>(head)
+    } else {
+        Bytes::copy_from_slice(head)
     }
-    let mut small = SmallHead { bytes: [0; SMALL], length: head.len() };
-    small.bytes[..head.len()].copy_from_slice(head);
-    Bytes::from_owner(small)
 }
 
 /// A part of `whole`, shared with it.

@@ -1,13 +1,13 @@
 //! Writing heads: every byte from the parsed form, none copied from the other side's wire.
 
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 
 use crate::http::fields;
+use crate::http::text::{append_decimal, append_hex};
 
 /// How the body of a response is delimited on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,13 +76,15 @@ pub(super) fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 /// A Content-Length field line.
 pub(super) fn append_length(out: &mut Vec<u8>, length: u64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "content-length: {length}\r\n");
+    out.extend_from_slice(b"content-length: ");
+    append_decimal(out, length);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The line that begins a chunk.
 pub(super) fn append_chunk_size(out: &mut Vec<u8>, size: usize) {
-    let _ = write!(out, "{size:x}\r\n");
+    append_hex(out, size as u64);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The time as RFC 9110, 5.6.7 wants it, formatted once a second.

@@ -92,7 +92,7 @@ fn write_line(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish) {
         object.text("request_id", id.as_str());
     }
     match exchange.client.get() {
-        Some(client) => object.plain("client", client),
+        Some(client) => object.address("client", client),
         None => object.text("client", "unix"),
     };
     object.text("listener", exchange.connection.listener.as_ref());

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::http::text::{append_address, append_decimal, append_padded};
+
 /// An object under construction. [`Object::end`] closes it; dropping it leaves it open.
 #[derive(Debug)]
 #[must_use = "an object that is not ended is not JSON"]
@@ -27,11 +29,12 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// A string member whose text needs no escape, written in place: addresses, not what a client says.
-    pub fn plain(&mut self, key: &str, value: impl std::fmt::Display) -> &mut Self {
-        use std::io::Write as _;
-        // Writing to a Vec cannot fail.
-        let _ = write!(self.key(key), "\"{value}\"");
+    /// An address.
+    pub fn address(&mut self, key: &str, value: std::net::IpAddr) -> &mut Self {
+        let out = self.key(key);
+        out.push(b'"');
+        append_address(out, value);
+        out.push(b'"');
         self
     }
 
@@ -143,23 +146,21 @@ fn non_ascii(out: &mut Vec<u8>, run: &[u8]) {
 
 /// Appends a whole number.
 pub fn integer(out: &mut Vec<u8>, value: u64) {
-    let mut digits = [0; 20]; // u64::MAX has 20
-    let start = write_digits(&mut digits, value);
-    out.extend_from_slice(&digits[start..]);
+    append_decimal(out, value);
 }
 
 /// Appends a duration as milliseconds with three decimals: `12.345`.
 pub fn millis(out: &mut Vec<u8>, value: Duration) {
     integer(out, value.as_secs().saturating_mul(1000).saturating_add(u64::from(value.subsec_millis())));
     out.push(b'.');
-    padded(out, u64::from(value.subsec_micros() % 1000), 3);
+    append_padded(out, u64::from(value.subsec_micros() % 1000), 3);
 }
 
 /// Appends a duration as seconds with six decimals: `0.012345`.
 pub fn seconds(out: &mut Vec<u8>, value: Duration) {
     integer(out, value.as_secs());
     out.push(b'.');
-    padded(out, u64::from(value.subsec_micros()), 6);
+    append_padded(out, u64::from(value.subsec_micros()), 6);
 }
 
 /// Appends a moment as `2026-11-22T21:03:00.123Z`, without quotes.
@@ -176,7 +177,7 @@ pub fn timestamp(out: &mut Vec<u8>, unix_millis: u64) {
         (of_day % 60, 2, b'.'),
         (unix_millis % 1000, 3, b'Z'),
     ] {
-        padded(out, value, width);
+        append_padded(out, value, width);
         out.push(after);
     }
 }
@@ -192,25 +193,6 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day = of_year - (153 * from_march + 2) / 5 + 1;
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
-fn padded(out: &mut Vec<u8>, value: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let start = write_digits(&mut digits, value).min(digits.len() - width);
-    out.extend_from_slice(&digits[start..]);
-}
-
-/// Writes the digits at the end of the buffer; returns where they start.
-fn write_digits(digits: &mut [u8; 20], mut value: u64) -> usize {
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            return start;
-        }
-    }
 }
 
 #[cfg(test)]
