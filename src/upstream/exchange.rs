@@ -76,7 +76,7 @@ impl Client {
         let permit = match self.upstream.gate.enter().await {
             Ok(permit) => permit,
             Err(error) => {
-                exchange.time(|timings| timings.wait = exchange.started.elapsed() - timings.receive);
+                exchange.time(|timings| timings.wait = exchange.started.elapsed().saturating_sub(timings.receive));
                 self.count(&error, &exchange);
                 return Err(error);
             }
