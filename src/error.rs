@@ -90,6 +90,8 @@ reasons! {
 
     /// The waiting room has no place left.
     QueueFull = "queue_full", Edge;
+    /// As many workers as `streaming.max` allows are pinned by streams.
+    StreamsFull = "streams_full", Edge;
     /// No worker came free within `waiting_room.timeout`.
     QueueTimeout = "queue_timeout", Edge;
     /// The spool's memory and disk budgets are used up.
@@ -111,10 +113,16 @@ reasons! {
     BacklogFull = "backlog_full", Upstream;
     /// No connection within `timeouts.connect`.
     ConnectTimeout = "connect_timeout", Upstream;
+    /// The endpoint's certificate or its TLS was not accepted.
+    TlsFailed = "tls_failed", Upstream;
+    /// Health checks or the operator have taken every endpoint out.
+    NoEndpoint = "no_endpoint", Upstream;
     /// The endpoint's name does not resolve.
     NameNotResolved = "name_not_resolved", Upstream;
     /// Another error of connect: no route to the host, no descriptors left.
     ConnectFailed = "connect_failed", Upstream;
+    /// The request's head does not fit into the uwsgi packet, or into `uwsgi.buffer_size`.
+    VarsTooLarge = "vars_too_large", Client;
     /// The worker reset the connection before the first byte of its answer.
     ResetBeforeHead = "reset_before_head", Upstream;
     /// The worker closed the connection before the first byte of its answer.

@@ -66,47 +66,83 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Where a worker listens.
+/// Where a worker listens, and what is spoken there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum EndpointAddress {
-    /// `http://host:port`; the host is an address, or a name that is looked up when a connection is opened.
+pub struct EndpointAddress {
+    /// What is spoken.
+    pub protocol: EndpointProtocol,
+    /// Where.
+    pub place: Place,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointProtocol {
+    /// `http://` and `unix:`: HTTP/1.1.
+    Http,
+    /// `https://`: HTTP/1.1 over TLS.
+    Https,
+    /// `uwsgi://` and `uwsgi+unix:`.
+    Uwsgi,
+    /// `h2c://`: HTTP/2 without TLS, by prior knowledge.
+    H2c,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The host is an address, or a name that is looked up.
     Tcp {
         /// A name or an address literal without brackets.
         host: String,
-        /// 1 to 65535. Default 80.
+        /// 1 to 65535.
         port: u16,
     },
-    /// `unix:/path`, absolute.
+    /// A unix socket, absolute.
     Unix(PathBuf),
 }
 
 impl EndpointAddress {
-    /// Reads `unix:/path` or `http://host[:port]`.
+    /// Reads `unix:/path`, `uwsgi+unix:/path`, `http://host[:80]`, `https://host[:443]`, `h2c://host[:80]` or
+    /// `uwsgi://host:port`.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what an endpoint looks like.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const FORMS: &str = "write unix:/run/gunicorn.sock or http://10.0.0.5:8000";
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err(format!("the path after `unix:` is empty: {FORMS}"));
+        const FORMS: &str = "write unix:/run/gunicorn.sock, http://10.0.0.5:8000, https://api.internal, \
+                             uwsgi+unix:/run/uwsgi.sock, uwsgi://10.0.0.6:3031 or h2c://10.0.0.7:8000";
+        for (scheme, protocol) in [("unix:", EndpointProtocol::Http), ("uwsgi+unix:", EndpointProtocol::Uwsgi)] {
+            match text.strip_prefix(scheme) {
+                Some("") => return Err(format!("the path after `{scheme}` is empty: {FORMS}")),
+                Some(path) => return Ok(Self { protocol, place: Place::Unix(PathBuf::from(path)) }),
+                None => {}
             }
-            return Ok(Self::Unix(PathBuf::from(path)));
         }
-        let Some(authority) = text.strip_prefix("http://") else {
+        let scheme = Self::TCP_SCHEMES.iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme.0)?)));
+        let Some(((_, protocol, default_port), authority)) = scheme else {
             return Err(format!("`{text}` is not an endpoint: {FORMS}"));
         };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         if authority.contains(['/', '?', '#', '@']) {
             return Err(format!("`{text}` has more than a host and a port: {FORMS}"));
         }
-        let (host, port) = split_port(authority).ok_or_else(|| format!("`{authority}` has no valid port: {FORMS}"))?;
+        let no_port = || format!("`{authority}` has no valid port: {FORMS}");
+        let (host, port) = split_port(authority).ok_or_else(no_port)?;
         let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
         if host.is_empty() || !host.bytes().all(is_part) {
             return Err(format!("`{text}` has no valid host: {FORMS}"));
         }
-        Ok(Self::Tcp { host: host.to_owned(), port })
+        let port = port.or(*default_port).ok_or_else(no_port)?;
+        Ok(Self { protocol: *protocol, place: Place::Tcp { host: host.to_owned(), port } })
     }
+
+    /// Schemes over TCP, with the port of each where it has one.
+    const TCP_SCHEMES: [(&'static str, EndpointProtocol, Option<u16>); 4] = [
+        ("http://", EndpointProtocol::Http, Some(80)),
+        ("https://", EndpointProtocol::Https, Some(443)),
+        ("h2c://", EndpointProtocol::H2c, Some(80)),
+        ("uwsgi://", EndpointProtocol::Uwsgi, None),
+    ];
 }
 
 /// Decimal digits and nothing else: the standard parser takes a plus sign as well.
@@ -114,8 +150,8 @@ fn parse_port(text: &str) -> Option<u16> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// `host`, `host:port`, `[v6]`, `[v6]:port` → host without brackets, port (80 when absent).
-fn split_port(authority: &str) -> Option<(&str, u16)> {
+/// `host`, `host:port`, `[v6]`, `[v6]:port` → host without brackets, port where there is one.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
@@ -127,17 +163,25 @@ fn split_port(authority: &str) -> Option<(&str, u16)> {
         }
     };
     match port {
-        None => Some((host, 80)),
-        Some(port) => parse_port(port).filter(|port| *port != 0).map(|port| (host, port)),
+        None => Some((host, None)),
+        Some(port) => parse_port(port).filter(|port| *port != 0).map(|port| (host, Some(port))),
     }
 }
 
 impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        let scheme = match (self.protocol, &self.place) {
+            (EndpointProtocol::Uwsgi, Place::Unix(_)) => "uwsgi+unix:",
+            (_, Place::Unix(_)) => "unix:",
+            (EndpointProtocol::Http, _) => "http://",
+            (EndpointProtocol::Https, _) => "https://",
+            (EndpointProtocol::H2c, _) => "h2c://",
+            (EndpointProtocol::Uwsgi, _) => "uwsgi://",
+        };
+        match &self.place {
+            Place::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}[{host}]:{port}"),
+            Place::Tcp { host, port } => write!(f, "{scheme}{host}:{port}"),
+            Place::Unix(path) => write!(f, "{scheme}{}", path.display()),
         }
     }
 }
@@ -163,12 +207,26 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_unix_or_http() {
-        let tcp = |host: &str, port| Ok(EndpointAddress::Tcp { host: host.into(), port });
-        assert_eq!(EndpointAddress::parse("http://10.0.0.5:8000"), tcp("10.0.0.5", 8000));
-        assert_eq!(EndpointAddress::parse("http://app/"), tcp("app", 80));
-        assert_eq!(EndpointAddress::parse("http://[::1]:81"), tcp("::1", 81));
-        assert_eq!(EndpointAddress::parse("unix:/a.sock"), Ok(EndpointAddress::Unix("/a.sock".into())));
+    fn an_endpoint_says_what_is_spoken_and_where() {
+        use EndpointProtocol::{H2c, Http, Https, Uwsgi};
+        let tcp = |protocol, host: &str, port| {
+            Ok(EndpointAddress { protocol, place: Place::Tcp { host: host.into(), port } })
+        };
+        let unix = |protocol, path: &str| Ok(EndpointAddress { protocol, place: Place::Unix(path.into()) });
+        for (text, address) in [
+            ("http://10.0.0.5:8000", tcp(Http, "10.0.0.5", 8000)),
+            ("http://app/", tcp(Http, "app", 80)),
+            ("http://[::1]:81", tcp(Http, "::1", 81)),
+            ("https://api.internal", tcp(Https, "api.internal", 443)),
+            ("h2c://app:8000", tcp(H2c, "app", 8000)),
+            ("uwsgi://app:3031", tcp(Uwsgi, "app", 3031)),
+            ("unix:/a.sock", unix(Http, "/a.sock")),
+            ("uwsgi+unix:/a.sock", unix(Uwsgi, "/a.sock")),
+        ] {
+            let parsed = EndpointAddress::parse(text);
+            assert_eq!(parsed, address, "{text}");
+            assert_eq!(EndpointAddress::parse(&address.clone().unwrap().to_string()), address, "{text}");
+        }
         for text in [
             "10.0.0.5:8000",
             "http://",
@@ -178,6 +236,9 @@ mod tests {
             "unix:",
             "http://::1:80",
             "http://a:+80",
+            "uwsgi://app",
+            "uwsgi+unix:",
+            "ftp://a",
             "http://a,b",
             "http://é",
         ] {

@@ -18,16 +18,21 @@ mod report;
 mod schema;
 mod semantics;
 mod syntax;
+mod upstream;
 mod values;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-pub use address::{Bind, EndpointAddress};
+pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
 pub use load::{Loaded, load, load_str};
 pub use report::{Report, Warning};
+pub use upstream::{
+    Authority, Balance, ClientAddress, Ejection, Endpoint, HashBy, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
+    Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
+};
 
 /// A whole configuration file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,96 +163,6 @@ impl Default for Spool {
     }
 }
 
-/// One `upstreams` entry: a named group of endpoints that run the same app.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Upstream {
-    /// The key under `upstreams`.
-    pub name: String,
-    /// At least one.
-    pub endpoints: Vec<EndpointAddress>,
-    /// Exchanges in flight over the whole upstream.
-    pub workers: Workers,
-    /// The queue in front of the workers.
-    pub waiting_room: WaitingRoom,
-    /// How long a slot stays taken by a worker whose client has gone. Default 60 s.
-    pub abandon: Duration,
-    /// Idle connections to the workers.
-    pub keepalive: KeepAlive,
-    /// Deadlines of an exchange with a worker.
-    pub timeouts: Timeouts,
-    /// Further attempts after the first where that is safe. Default 2.
-    pub retry_attempts: u32,
-}
-
-/// `upstreams.*.workers`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
-    /// Not written: 4, said at start and when the first request waits for it.
-    Unset,
-    /// Processes times threads.
-    Count(u32),
-    /// No gate.
-    Unlimited,
-}
-
-impl Workers {
-    /// What an unset `workers` means.
-    pub const DEFAULT: u32 = 4;
-
-    /// The number of slots; `None` when unlimited.
-    #[must_use]
-    pub fn slots(self) -> Option<u32> {
-        match self {
-            Self::Unset => Some(Self::DEFAULT),
-            Self::Count(n) => Some(n),
-            Self::Unlimited => None,
-        }
-    }
-}
-
-/// `upstreams.*.waiting_room`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WaitingRoom {
-    /// Requests that may wait. Default max(100, 10 x workers).
-    pub limit: usize,
-    /// How long one may wait. Default 30 s.
-    pub timeout: Duration,
-}
-
-/// `upstreams.*.keepalive`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KeepAlive {
-    /// An idle connection older than this is closed, not reused; zero: one connection per exchange. Default 1 s,
-    /// below gunicorn's 2 s.
-    pub idle: Duration,
-    /// Idle connections kept per endpoint and thread. Default 64.
-    pub max: usize,
-}
-
-impl Default for KeepAlive {
-    fn default() -> Self {
-        Self { idle: Duration::from_secs(1), max: 64 }
-    }
-}
-
-/// `upstreams.*.timeouts`: between reads, never a total.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Timeouts {
-    /// To an accepted connection. Default 5 s.
-    pub connect: Duration,
-    /// From the complete request to the response head. Default 65 s: longer than gunicorn's 30 s, so that its log
-    /// tells the story first.
-    pub head: Duration,
-    /// Between two reads of a response body, and between two writes of a request. Default 60 s.
-    pub idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(5), head: Duration::from_secs(65), idle: Duration::from_secs(60) }
-    }
-}
-
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
@@ -279,6 +194,10 @@ pub struct Route {
     pub action: Action,
     /// Bytes of a request body; `limits.body` when not written.
     pub body_limit: u64,
+    /// Its place in the waiting room: higher goes first. -100 to 100, default 0.
+    pub priority: i32,
+    /// The prefix under which the app lives (SCRIPT_NAME), without a slash at the end.
+    pub mount: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
 }
@@ -333,8 +252,10 @@ impl Default for Buffer {
 /// `admin`: metrics, probes and control.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
-    /// A loopback address or a unix socket.
+    /// A loopback address or a unix socket; any address with a token.
     pub bind: Bind,
+    /// What `Authorization: Bearer` must hold; `None`: everybody who can connect may ask and control.
+    pub token: Option<String>,
 }
 
 /// `logging`.

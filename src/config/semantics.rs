@@ -131,7 +131,8 @@ fn host_text(host: &HostPattern) -> String {
 fn one_endpoint_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
     let mut seen: HashMap<&EndpointAddress, (usize, &Span)> = HashMap::new();
     for (owner, upstream) in draft.upstreams.iter().enumerate() {
-        for (address, span) in &upstream.endpoints {
+        for (endpoint, span) in &upstream.endpoints {
+            let address = &endpoint.address;
             match seen.get(address) {
                 None => {
                     seen.insert(address, (owner, span));

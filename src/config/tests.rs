@@ -118,8 +118,12 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.abandon, default.abandon);
     assert_eq!(shown.keepalive, default.keepalive);
     assert_eq!(shown.timeouts, default.timeouts);
-    assert_eq!(shown.retry_attempts, default.retry_attempts);
+    assert_eq!(shown.retry, default.retry);
     assert_eq!(reference.sites[0].routes[3].buffer, default_buffer(&minimal));
+}
+
+fn plain(protocol: EndpointProtocol, place: Place) -> Endpoint {
+    Endpoint { address: EndpointAddress { protocol, place }, weight: 1, workers: None, backup: false }
 }
 
 fn default_buffer(config: &Config) -> Buffer {
@@ -167,13 +171,25 @@ fn the_smallest_file_has_every_default() {
             spool: Spool::default(),
             upstreams: vec![Upstream {
                 name: "app".into(),
-                endpoints: vec![EndpointAddress::Unix("/run/app.sock".into())],
+                endpoints: vec![plain(EndpointProtocol::Http, Place::Unix("/run/app.sock".into()))],
                 workers: Workers::Count(4),
-                waiting_room: WaitingRoom { limit: 100, timeout: Duration::from_secs(30) },
+                streaming_max: 3,
+                waiting_room: WaitingRoom { limit: 100, timeout: Duration::from_secs(30), is_fair: true },
                 abandon: Duration::from_secs(60),
                 keepalive: KeepAlive::default(),
                 timeouts: Timeouts::default(),
-                retry_attempts: 2,
+                balance: Balance::LeastBusy,
+                slow_start: Duration::ZERO,
+                hold: Duration::from_secs(30),
+                retry: Retry { attempts: 2, expect: false },
+                health: None,
+                ejection: Ejection::default(),
+                client_address: ClientAddress::Headers,
+                uwsgi: Uwsgi { buffer_size: 4096, modifier1: 0 },
+                tls: UpstreamTls::default(),
+                host: None,
+                prefix: None,
+                resolve: Resolve::Ttl,
             }],
             sites: vec![Site {
                 name: "any".into(),
@@ -183,6 +199,8 @@ fn the_smallest_file_has_every_default() {
                     path: PathPattern::Prefix("/".into()),
                     action: Action::Proxy(0),
                     body_limit: 100 << 20,
+                    priority: 0,
+                    mount: None,
                     buffer: Buffer::default(),
                 }],
             }],
@@ -255,10 +273,10 @@ runtime: { threads: 2 }
     assert_eq!(config.spool, Spool { dir: base.join("../spool"), memory: 1 << 20, disk: 0 });
 
     let [app, other] = &config.upstreams[..] else { panic!() };
-    let tcp = EndpointAddress::Tcp { host: "app".into(), port: 8000 };
-    assert_eq!(app.endpoints, [EndpointAddress::Unix(base.join("app.sock")), tcp]);
-    assert_eq!((app.workers, app.abandon, app.retry_attempts), (Workers::Count(30), Duration::ZERO, 0));
-    assert_eq!(app.waiting_room, WaitingRoom { limit: 300, timeout: Duration::from_secs(5) });
+    let tcp = plain(EndpointProtocol::Http, Place::Tcp { host: "app".into(), port: 8000 });
+    assert_eq!(app.endpoints, [plain(EndpointProtocol::Http, Place::Unix(base.join("app.sock"))), tcp]);
+    assert_eq!((app.workers, app.abandon, app.retry.attempts), (Workers::Count(30), Duration::ZERO, 0));
+    assert_eq!(app.waiting_room, WaitingRoom { limit: 300, timeout: Duration::from_secs(5), is_fair: true });
     assert_eq!(app.keepalive, KeepAlive { idle: Duration::ZERO, max: 1 });
     let [connect, head, idle] = [1, 2, 3].map(Duration::from_secs);
     assert_eq!(app.timeouts, Timeouts { connect, head, idle });
@@ -276,7 +294,7 @@ runtime: { threads: 2 }
     assert_eq!((cafe.action.clone(), cafe.body_limit), (Action::Proxy(1), 1024));
     assert_eq!(cafe.buffer, Buffer { response: false, memory: 1024, disk: 2048 });
 
-    assert_eq!(config.admin, Some(Admin { bind: Bind::Tcp("127.0.0.1:9180".parse().unwrap()) }));
+    assert_eq!(config.admin, Some(Admin { bind: Bind::Tcp("127.0.0.1:9180".parse().unwrap()), token: None }));
     let access = Some(AccessTarget::File(base.join("access.log")));
     assert_eq!(config.logging, Logging { level: Level::Debug, format: LogFormat::Json, access });
     assert_eq!(config.runtime.threads, Some(2));

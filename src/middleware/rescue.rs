@@ -78,7 +78,7 @@ fn row(reason: Reason) -> Row {
         R::BadMethod => (S::NOT_IMPLEMENTED, MALFORMED, "This method is not supported."),
         R::UnsupportedVersion => (S::HTTP_VERSION_NOT_SUPPORTED, MALFORMED, "This version of HTTP is not supported."),
         R::UriTooLong => (S::URI_TOO_LONG, MALFORMED, "The address is too long."),
-        R::HeadersTooLarge | R::TooManyHeaders => (
+        R::HeadersTooLarge | R::TooManyHeaders | R::VarsTooLarge => (
             S::REQUEST_HEADER_FIELDS_TOO_LARGE,
             MALFORMED,
             "The request's header fields are too large. Deleting this site's cookies may help.",
@@ -97,7 +97,7 @@ fn row(reason: Reason) -> Row {
             MALFORMED,
             "The connection was lost before the request had arrived.",
         ),
-        R::QueueFull | R::QueueTimeout => {
+        R::QueueFull | R::QueueTimeout | R::StreamsFull => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
         }
         R::SpoolFull => (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment."),
@@ -107,9 +107,10 @@ fn row(reason: Reason) -> Row {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
         }
         R::ConnectRefused => (S::BAD_GATEWAY, "connection_refused", "The site is not running at the moment."),
-        R::SocketMissing | R::SocketPermission | R::ConnectFailed => {
+        R::SocketMissing | R::SocketPermission | R::ConnectFailed | R::NoEndpoint => {
             (S::BAD_GATEWAY, "destination_unavailable", "The site is not running at the moment.")
         }
+        R::TlsFailed => (S::BAD_GATEWAY, "tls_certificate_error", "The site is not running at the moment."),
         R::NameNotResolved => (S::BAD_GATEWAY, "dns_error", "The site is not running at the moment."),
         R::ConnectTimeout => (S::GATEWAY_TIMEOUT, "connection_timeout", "The site did not answer in time."),
         R::ResetBeforeHead | R::EofBeforeHead => {

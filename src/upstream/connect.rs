@@ -8,16 +8,16 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Type};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::EndpointAddress;
+use crate::config::{EndpointAddress, Place};
 use crate::error::{Error, Reason, Retry};
 use crate::runtime::{Deadline, Socket};
 
 /// Connects within `timeout`. Nothing has been sent, so that every failure may be retried.
 pub(super) async fn connect(address: &EndpointAddress, timeout: Duration) -> Result<Socket, Error> {
     let connected = async {
-        match address {
-            EndpointAddress::Unix(path) => unix(path).map(Socket::Unix).map_err(|error| failure(error, true)),
-            EndpointAddress::Tcp { host, port } => tcp(host, *port).await,
+        match &address.place {
+            Place::Unix(path) => unix(path).map(Socket::Unix).map_err(|error| failure(error, true)),
+            Place::Tcp { host, port } => tcp(host, *port).await,
         }
     };
     let result = match Deadline::new().bound(timeout, connected).await {

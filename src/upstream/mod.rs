@@ -54,7 +54,7 @@ impl Upstream {
         let endpoints = config
             .endpoints
             .iter()
-            .map(|address| Endpoint { name: address.to_string().into(), address: address.clone() })
+            .map(|endpoint| Endpoint { name: endpoint.address.to_string().into(), address: endpoint.address.clone() })
             .collect();
         Self {
             name: config.name.as_str().into(),
@@ -64,7 +64,7 @@ impl Upstream {
             keepalive: config.keepalive.clone(),
             connect_timeout: config.timeouts.connect,
             patience: Patience { head: config.timeouts.head, idle: config.timeouts.idle },
-            retry_attempts: config.retry_attempts,
+            retry_attempts: config.retry.attempts,
             metrics,
         }
     }

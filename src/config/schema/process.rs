@@ -125,7 +125,7 @@ pub(super) fn admin(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Admin, Sp
             .help(format!("write 127.0.0.1:{port} or unix:/run/hostler/admin.sock"));
         return None;
     }
-    Some((Admin { bind }, node.span.clone()))
+    Some((Admin { bind, token: None }, node.span.clone()))
 }
 
 pub(super) fn logging(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Logging {

@@ -71,7 +71,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     };
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| buffer(decoder, node));
     let (name, path, entry) = path?;
-    let route = Route { name, path, action: action?, body_limit, buffer };
+    let route = Route { name, path, action: action?, body_limit, priority: 0, mount: None, buffer };
     Some(RouteDraft { route, span: entry.value.span.clone() })
 }
 

@@ -7,7 +7,10 @@ use super::process::{DAY, HOUR, timeout};
 use crate::config::decode::{Decoder, Fields, Section, seconds};
 use crate::config::node::{Entry, Node, Span, Value};
 use crate::config::report::quoted;
-use crate::config::{EndpointAddress, KeepAlive, Timeouts, Upstream, WaitingRoom, Workers};
+use crate::config::{
+    Balance, ClientAddress, Ejection, Endpoint, EndpointAddress, KeepAlive, Place, Resolve, Retry, Timeouts, Upstream,
+    UpstreamTls, Uwsgi, WaitingRoom, Workers,
+};
 
 /// An upstream and its places.
 pub(in crate::config) struct UpstreamDraft {
@@ -17,15 +20,15 @@ pub(in crate::config) struct UpstreamDraft {
     /// The place of the name.
     pub(in crate::config) span: Span,
     /// One for each endpoint.
-    pub(in crate::config) endpoints: Vec<(EndpointAddress, Span)>,
+    pub(in crate::config) endpoints: Vec<(Endpoint, Span)>,
 }
 
 impl UpstreamDraft {
     /// The unix sockets among the endpoints.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (PathBuf, Span)> {
-        self.endpoints.iter().filter_map(|(address, span)| match address {
-            EndpointAddress::Unix(path) => Some((path.clone(), span.clone())),
-            EndpointAddress::Tcp { .. } => None,
+        self.endpoints.iter().filter_map(|(endpoint, span)| match &endpoint.address.place {
+            Place::Unix(path) => Some((path.clone(), span.clone())),
+            Place::Tcp { .. } => None,
         })
     }
 }
@@ -111,22 +114,29 @@ fn named(decoder: &mut Decoder<'_>, entry: &Entry) -> UpstreamDraft {
 
 const ENDPOINTS_HELP: &str = "write where the workers listen: endpoints: [\"unix:/run/gunicorn.sock\"]";
 
-fn upstream(
-    decoder: &mut Decoder<'_>,
-    fields: &Fields<'_>,
-    name: &str,
-    endpoints: &[(EndpointAddress, Span)],
-) -> Upstream {
+fn upstream(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &str, endpoints: &[(Endpoint, Span)]) -> Upstream {
     let workers = fields.get("workers").and_then(|node| workers(decoder, node)).unwrap_or(Workers::Unset);
     Upstream {
         name: name.to_owned(),
-        endpoints: endpoints.iter().map(|(address, _)| address.clone()).collect(),
+        endpoints: endpoints.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
         workers,
         waiting_room: waiting_room(decoder, fields.get("waiting_room"), workers),
         abandon: fields.duration(decoder, "abandon", seconds(0, DAY), std::time::Duration::from_secs(60)),
         keepalive: keepalive(decoder, fields.get("keepalive")),
         timeouts: timeouts(decoder, fields.get("timeouts")),
-        retry_attempts: retry(decoder, fields.get("retry")),
+        retry: retry(decoder, fields.get("retry")),
+        streaming_max: workers.slots().unwrap_or(u32::MAX).saturating_sub(1).max(1),
+        balance: Balance::default(),
+        slow_start: std::time::Duration::ZERO,
+        hold: std::time::Duration::from_secs(30),
+        health: None,
+        ejection: Ejection::default(),
+        client_address: ClientAddress::default(),
+        uwsgi: Uwsgi::default(),
+        tls: UpstreamTls::default(),
+        host: None,
+        prefix: None,
+        resolve: Resolve::default(),
     }
 }
 
@@ -151,11 +161,16 @@ fn workers(decoder: &mut Decoder<'_>, node: &Node) -> Option<Workers> {
 /// Waiting requests: ten for each worker, at least 100.
 fn waiting_room(decoder: &mut Decoder<'_>, node: Option<&Node>, workers: Workers) -> WaitingRoom {
     let slots = workers.slots().and_then(|slots| usize::try_from(slots).ok()).unwrap_or(0);
-    let default = WaitingRoom { limit: slots.saturating_mul(10).max(100), timeout: std::time::Duration::from_secs(30) };
+    let default = WaitingRoom {
+        limit: slots.saturating_mul(10).max(100),
+        timeout: std::time::Duration::from_secs(30),
+        is_fair: true,
+    };
     let Some(fields) = node.and_then(|node| decoder.fields(node, &WAITING_ROOM)) else { return default };
     WaitingRoom {
         limit: fields.number(decoder, "limit", 0..=1_000_000, default.limit),
         timeout: fields.duration(decoder, "timeout", timeout(HOUR), default.timeout),
+        is_fair: default.is_fair,
     }
 }
 
@@ -178,13 +193,13 @@ fn timeouts(decoder: &mut Decoder<'_>, node: Option<&Node>) -> Timeouts {
     }
 }
 
-fn retry(decoder: &mut Decoder<'_>, node: Option<&Node>) -> u32 {
-    const DEFAULT: u32 = 2;
-    let Some(fields) = node.and_then(|node| decoder.fields(node, &RETRY)) else { return DEFAULT };
-    fields.number(decoder, "attempts", 0..=10, DEFAULT)
+fn retry(decoder: &mut Decoder<'_>, node: Option<&Node>) -> Retry {
+    let default = Retry::default();
+    let Some(fields) = node.and_then(|node| decoder.fields(node, &RETRY)) else { return default };
+    Retry { attempts: fields.number(decoder, "attempts", 0..=10, default.attempts), expect: default.expect }
 }
 
-fn endpoints(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &Span) -> Vec<(EndpointAddress, Span)> {
+fn endpoints(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &Span) -> Vec<(Endpoint, Span)> {
     let Some(node) = fields.get("endpoints") else {
         if !fields.means("endpoints") {
             decoder.error(name, "this upstream has no `endpoints`").help(ENDPOINTS_HELP);
@@ -196,7 +211,7 @@ fn endpoints(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &Span) -> Vec
 }
 
 /// `unix:/path`, `http://…`, or a mapping with `address`.
-fn endpoint(decoder: &mut Decoder<'_>, node: &Node) -> Option<(EndpointAddress, Span)> {
+fn endpoint(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Endpoint, Span)> {
     let node = match &node.value {
         Value::Map(_) => {
             decoder.fields(node, &ENDPOINT)?.required(decoder, "address", "write address: http://10.0.0.5:8000")?
@@ -213,11 +228,11 @@ fn endpoint(decoder: &mut Decoder<'_>, node: &Node) -> Option<(EndpointAddress, 
         }
     }
     let parsed = EndpointAddress::parse(&text).map_err(|sentence| with_scheme(&text, sentence));
-    let address = match decoder.fault(&node.span, parsed)? {
-        EndpointAddress::Unix(path) => EndpointAddress::Unix(socket_path(decoder, "address", &node.span, path)?),
-        tcp => tcp,
-    };
-    Some((address, node.span.clone()))
+    let mut address = decoder.fault(&node.span, parsed)?;
+    if let Place::Unix(path) = address.place {
+        address.place = Place::Unix(socket_path(decoder, "address", &node.span, path)?);
+    }
+    Some((Endpoint { address, weight: 1, workers: None, backup: false }, node.span.clone()))
 }
 
 /// `10.0.0.5:8000`, `/run/gunicorn.sock`: what is missing is the scheme.
