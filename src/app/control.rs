@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Current;
 use super::gateway::{Gateway, StartError};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Loaded, Report};
@@ -132,6 +133,7 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
     let mut gateway = Gateway::start(config, || {})?;
     let ready = Arc::new(AtomicBool::new(true));
     open_door(operator, &gateway, &ready);
+    tokio::task::spawn_local(sample(gateway.current()));
     tracing::info!("ready");
     loop {
         match signals.next().await {
@@ -152,6 +154,16 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
         _ = signals.interrupt.recv() => tracing::warn!("stopped at once, as asked: what was in flight is cut"),
     }
     Ok(())
+}
+
+/// Takes note of what is asked of the workers, for ever.
+async fn sample(current: Arc<Current>) {
+    let mut every = tokio::time::interval(std::time::Duration::from_secs(5));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.sample());
+    }
 }
 
 async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
