@@ -131,8 +131,8 @@ pub(super) fn admin(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Admin, Sp
     Some((Admin { bind, token }, node.span.clone()))
 }
 
-/// What `Authorization: Bearer` can carry (RFC 6750, 2.1). Empty, as an unset variable leaves it: none. The token itself
-/// is in no message.
+/// What `Authorization: Bearer` can carry (RFC 6750, 2.1). Empty, as an unset variable leaves it: none. No message
+/// repeats it.
 fn token(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
     const LEAST: usize = 16;
     const HELP: &str = "make one with: openssl rand -hex 32";

@@ -2,7 +2,7 @@
 
 use crate::config::decode::Decoder;
 use crate::config::node::Span;
-use crate::config::report::{Finding, quoted};
+use crate::config::report::{Finding, counted, quoted};
 use crate::config::schema::{EndpointDraft, UpstreamDraft, is_server_name};
 use crate::config::{ClientAddress, EndpointProtocol, Place, Upstream, Workers};
 
@@ -88,7 +88,7 @@ fn streams_beyond_workers(decoder: &mut Decoder<'_>, draft: &UpstreamDraft, upst
     let (Some(at), Some(slots)) = (&draft.places.streaming_max, upstream.workers.slots()) else { return };
     let max = upstream.streaming_max;
     if max > slots {
-        let message = format!("`streaming.max` is {max}, but {} has {slots} workers", quoted(&draft.name));
+        let message = format!("`streaming.max` is {max}, but {} has {}", quoted(&draft.name), said(slots));
         also_workers(decoder.warning(at, message), draft.places.workers.as_ref())
             .help("write fewer than there are workers, so that streams leave some for ordinary pages");
     }
@@ -99,12 +99,16 @@ fn endpoints_beyond_workers(decoder: &mut Decoder<'_>, draft: &UpstreamDraft, up
     for endpoint in &draft.endpoints {
         let (Some(at), Some(workers)) = (&endpoint.workers, endpoint.endpoint.workers) else { continue };
         if workers > slots {
-            let message = format!("this endpoint has {workers} workers, but {} only {slots}", quoted(&draft.name));
+            let message = format!("this endpoint has {}, but {} only {slots}", said(workers), quoted(&draft.name));
             also_workers(decoder.warning(at, message), draft.places.workers.as_ref()).help(
                 "both hold, so the endpoint is never full: `workers` of an upstream counts all its endpoints together",
             );
         }
     }
+}
+
+fn said(workers: u32) -> String {
+    counted(usize::try_from(workers).unwrap_or(usize::MAX), "worker")
 }
 
 fn also_workers<'f>(finding: &'f mut Finding, at: Option<&Span>) -> &'f mut Finding {
