@@ -1,6 +1,6 @@
 //! The operator's listener.
 
-use crate::support::*;
+use crate::support::{Address, Client, Gateway};
 
 #[test]
 fn who_does_not_bring_the_token_learns_nothing() {
