@@ -243,7 +243,9 @@ mod tests {
 
     /// The same rule told in the plainest way: a list per priority of lists per client.
     #[derive(Default)]
-    struct Model(Vec<(i32, Vec<(u64, Vec<u32>)>)>);
+    struct Model(Vec<(i32, Lines)>);
+
+    type Lines = Vec<(u64, Vec<u32>)>;
 
     impl Model {
         fn push(&mut self, priority: i32, client: u64, value: u32) {
