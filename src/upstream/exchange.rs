@@ -15,7 +15,7 @@ use super::spool::{Budget, Share, Spooled};
 use super::{Endpoint, Permit, Upstream, connect, forwarded};
 use crate::error::{Error, Reason, Retry};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection, Failed};
+use crate::http1::client::{self, Connection, Failed, Withhold};
 use crate::http1::response::ResponseHead;
 use crate::observe::metrics::{HeaderKind, Metrics};
 use crate::observe::throttle::Throttles;
@@ -46,6 +46,13 @@ pub struct Outgoing {
     pub exchange: Rc<Exchange>,
     /// What its response may take of the spool; `None`: it is passed on without read-ahead.
     pub share: Option<Share>,
+}
+
+impl Outgoing {
+    /// Whether the app may get it twice (RFC 9110, 9.2.2).
+    fn may_run_twice(&self) -> bool {
+        self.method.is_idempotent() || self.headers.contains_key("idempotency-key")
+    }
 }
 
 impl Client {
@@ -126,7 +133,7 @@ impl Client {
         since: Instant,
     ) -> Result<client::Response, Failed> {
         let exchange = &outgoing.exchange;
-        let is_repeatable = outgoing.method.is_idempotent();
+        let is_repeatable = outgoing.may_run_twice();
         let (connection, begun) = match self.pools[endpoint].take(!is_repeatable) {
             Some(connection) => (connection, since),
             None => self.connect(endpoint, exchange).await.map_err(|error| Failed { error, busy: None })?,
@@ -134,7 +141,8 @@ impl Client {
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&self.endpoint(endpoint).name));
         exchange.phase.set(Phase::Working);
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        let withhold = if is_repeatable { Withhold::Nothing } else { connection.withhold(self.upstream.retry_expect) };
+        let response = connection.exchange(head, body, &outgoing.method, withhold, self.upstream.patience).await;
         exchange.time(|timings| timings.head = begun.elapsed());
         response
     }
@@ -233,9 +241,7 @@ impl Client {
             // The worker has it and may still be at it.
             (Retry::IfIdempotent, Reason::HeadTimeout | Reason::IdleTimeout) => false,
             // RFC 9110, 9.2.2.
-            (Retry::IfIdempotent, _) => {
-                outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key")
-            }
+            (Retry::IfIdempotent, _) => outgoing.may_run_twice(),
         }
     }
 

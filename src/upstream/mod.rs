@@ -35,6 +35,8 @@ pub struct Upstream {
     connect_timeout: Duration,
     patience: Patience,
     retry_attempts: u32,
+    /// Whether workers on TCP are asked for a 100 before the body of what must not run twice.
+    retry_expect: bool,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -65,6 +67,7 @@ impl Upstream {
             connect_timeout: config.timeouts.connect,
             patience: Patience { head: config.timeouts.head, idle: config.timeouts.idle },
             retry_attempts: config.retry.attempts,
+            retry_expect: config.retry.expect,
             metrics,
         }
     }

@@ -75,7 +75,7 @@ pub(super) static TIMEOUTS: Section = Section {
     elsewhere: &[("read", "head"), ("proxy_read_timeout", "head"), ("proxy_connect_timeout", "connect")],
 };
 pub(super) static RETRY: Section =
-    Section { name: "upstreams.*.retry", keys: &["attempts"], later: &[], elsewhere: &[] };
+    Section { name: "upstreams.*.retry", keys: &["attempts", "expect"], later: &[], elsewhere: &[] };
 
 /// All upstreams, in the order written. `None`: there is no telling which there are.
 pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<Vec<UpstreamDraft>> {
@@ -196,7 +196,10 @@ fn timeouts(decoder: &mut Decoder<'_>, node: Option<&Node>) -> Timeouts {
 fn retry(decoder: &mut Decoder<'_>, node: Option<&Node>) -> Retry {
     let default = Retry::default();
     let Some(fields) = node.and_then(|node| decoder.fields(node, &RETRY)) else { return default };
-    Retry { attempts: fields.number(decoder, "attempts", 0..=10, default.attempts), expect: default.expect }
+    Retry {
+        attempts: fields.number(decoder, "attempts", 0..=10, default.attempts),
+        expect: fields.boolean(decoder, "expect", default.expect),
+    }
 }
 
 fn endpoints(decoder: &mut Decoder<'_>, fields: &Fields<'_>, name: &Span) -> Vec<(Endpoint, Span)> {
