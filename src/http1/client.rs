@@ -19,7 +19,7 @@ use super::response::{self, ResponseHead};
 use super::{ReadAhead, write};
 use crate::error::{Error, Reason, Retry};
 use crate::http::{Body, Target, fields};
-use crate::runtime::{Deadline, Socket};
+use crate::runtime::{Deadline, Socket, Stream};
 
 /// Bytes of a worker's response head.
 const MAX_HEAD: usize = 64 << 10;
@@ -28,7 +28,7 @@ const MAX_INTERIM: u32 = 32;
 
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
-    io: ReadAhead<Socket>,
+    io: ReadAhead<Stream>,
     deadline: Deadline,
     /// Whether the worker has answered without the whole request, and may wait for the rest.
     owes_request: bool,
@@ -77,15 +77,15 @@ pub struct Failed {
 impl Connection {
     /// A fresh connection.
     #[must_use]
-    pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false, is_unsent: false }
+    pub fn new(stream: Stream) -> Self {
+        Self { io: ReadAhead::new(stream), deadline: Deadline::new(), owes_request: false, is_unsent: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
     ///
     /// The event queue's last word costs nothing, but may be a turn old: `surely` asks the kernel.
     #[must_use]
-    pub fn is_quiet(&self, surely: bool) -> bool {
+    pub fn is_quiet(&mut self, surely: bool) -> bool {
         self.io.unread().is_empty() && self.io.stream.is_quiet(surely)
     }
 
@@ -129,7 +129,7 @@ impl Connection {
             Ok(head) => head,
             // On TCP the end of a request that is not whole is a reset. A unix socket knows none: there it is held.
             Err((error, is_busy)) => {
-                let may_hold = sending.complete || matches!(self.io.stream, Socket::Unix(_));
+                let may_hold = sending.complete || matches!(self.io.stream.socket(), Socket::Unix(_));
                 return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
@@ -174,7 +174,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // gunicorn takes a plain close for the end of the body, and runs the app on what it has.
         if self.is_unsent {
-            self.io.stream.reset_on_close();
+            self.io.stream.socket().reset_on_close();
         }
     }
 }
@@ -193,15 +193,19 @@ struct Sending {
 impl Sending {
     /// Writes what the socket takes: first what is left of `head`. Only the body's own source can fail here: a worker
     /// that has closed its side may still have answered, which reading will tell.
-    fn poll(&mut self, head: &mut &[u8], io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
+    fn poll(&mut self, head: &mut &[u8], io: &mut ReadAhead<Stream>, cx: &mut Context<'_>) -> Result<(), Error> {
         loop {
             let bytes = if head.is_empty() { &self.piece[..] } else { *head };
             if bytes.is_empty() {
                 match self.body.poll_data(cx) {
                     Poll::Ready(Some(piece)) => self.piece = piece?,
                     Poll::Ready(None) => {
+                        // A source is not polled again after its end.
+                        self.body = Body::Empty;
+                        // TLS may have taken more than the socket has.
+                        let Poll::Ready(flushed) = Pin::new(&mut io.stream).poll_flush(cx) else { return Ok(()) };
                         self.done = true;
-                        self.complete = true;
+                        self.complete = flushed.is_ok();
                         return Ok(());
                     }
                     Poll::Pending => return Ok(()),
@@ -248,7 +252,7 @@ struct Reading {
 impl Reading {
     fn poll(
         &mut self,
-        io: &mut ReadAhead<Socket>,
+        io: &mut ReadAhead<Stream>,
         method: &Method,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Error>> {
@@ -281,13 +285,19 @@ impl Reading {
                     })));
                 }
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(self.reset(source))),
+                Err(source) => return Poll::Ready(Err(self.cut(source))),
             }
         }
     }
 
-    fn reset(&self, source: io::Error) -> Error {
-        Error::new(if self.begun { Reason::EofInHead } else { Reason::ResetBeforeHead }).source(source)
+    fn cut(&self, source: io::Error) -> Error {
+        let reason = match (self.begun, source.kind()) {
+            (true, _) => Reason::EofInHead,
+            // The end of a TLS connection without the goodbye that it should have.
+            (false, io::ErrorKind::UnexpectedEof) => Reason::EofBeforeHead,
+            (false, _) => Reason::ResetBeforeHead,
+        };
+        Error::new(reason).source(source)
     }
 }
 

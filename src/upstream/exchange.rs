@@ -12,11 +12,11 @@ use super::detach::Detachable;
 use super::pool::Pool;
 use super::pump::{self, Passage, Rest};
 use super::spool::{Budget, Share, Spooled};
-use super::{Endpoint, Permit, Upstream, connect, forwarded};
+use super::wire::{self, Connection, Failed};
+use super::{Endpoint, Permit, Upstream, forwarded};
 use crate::error::{Error, Reason, Retry};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection, Failed};
-use crate::http1::response::ResponseHead;
+use crate::http1::client;
 use crate::observe::metrics::{HeaderKind, Metrics};
 use crate::observe::throttle::Throttles;
 use crate::runtime::buffers::Buffer;
@@ -124,7 +124,7 @@ impl Client {
         head: &[u8],
         outgoing: &Outgoing,
         since: Instant,
-    ) -> Result<client::Response, Failed> {
+    ) -> Result<wire::Response, Failed> {
         let exchange = &outgoing.exchange;
         let is_repeatable = outgoing.method.is_idempotent();
         let (connection, begun) = match self.pools[endpoint].take(!is_repeatable) {
@@ -134,7 +134,15 @@ impl Client {
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&self.endpoint(endpoint).name));
         exchange.phase.set(Phase::Working);
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        let connector = &self.endpoint(endpoint).connector;
+        let response = if connector.has_preamble() {
+            let mut whole = Buffer::take();
+            connector.preamble(Some(exchange), &mut whole);
+            whole.extend_from_slice(head);
+            connection.exchange(&whole, body, &outgoing.method, self.upstream.patience).await
+        } else {
+            connection.exchange(head, body, &outgoing.method, self.upstream.patience).await
+        };
         exchange.time(|timings| timings.head = begun.elapsed());
         response
     }
@@ -145,10 +153,14 @@ impl Client {
         let begun = Instant::now();
         let endpoint = self.endpoint(endpoint);
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.name));
-        let socket = connect::connect(&endpoint.address, self.upstream.connect_timeout).await;
+        let connector = &endpoint.connector;
+        let connected = match connector.connect(Some(exchange), self.upstream.connect_timeout).await {
+            Ok(stream) => Connection::open(stream, connector.protocol()).await,
+            Err(error) => Err(error),
+        };
         let done = Instant::now();
         exchange.time(|timings| timings.connect += done - begun);
-        socket.map(|socket| (Connection::new(socket), done))
+        connected.map(|connection| (connection, done))
     }
 
     fn endpoint(&self, index: usize) -> &Endpoint {
@@ -181,11 +193,11 @@ impl Client {
         client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
     }
 
-    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Response {
+    fn response(&self, response: wire::Response, rest: Rest, share: Option<Share>) -> Response {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
-        let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
+        let wire::Response { status, headers, body, .. } = response;
         let (passage, share) = match share {
             Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
             _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
@@ -227,7 +239,8 @@ impl Client {
                 | Reason::SocketMissing
                 | Reason::BacklogFull
                 | Reason::ConnectTimeout
-                | Reason::ConnectFailed,
+                | Reason::ConnectFailed
+                | Reason::TlsFailed,
             ) => self.pools.len() > 1,
             (Retry::Unsent, _) => true,
             // The worker has it and may still be at it.
