@@ -10,6 +10,7 @@
 mod support;
 
 mod allocations;
+mod client_address;
 mod client_gone;
 mod django;
 mod drain;
@@ -20,6 +21,8 @@ mod reload;
 mod servers;
 mod slow_clients;
 mod uploads;
+mod upstream_h2c;
+mod upstream_tls;
 mod waiting_room;
 mod wire_forwarding;
 mod wire_http2;

@@ -125,6 +125,7 @@ impl Connection {
             request(head).map_err(|reason| alone(Error::new(reason).detail("the request cannot be said in HTTP/2")))?;
         self.deadline.arm(patience.idle);
         let mut sending = self.begin(request, body).await.map_err(alone)?;
+        self.deadline.arm(if sending.done { patience.head } else { patience.idle });
         let written = self.io.0.written.get();
         let mut interim = 0;
         let result = poll_fn(|cx| {
