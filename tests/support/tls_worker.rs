@@ -172,8 +172,9 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, shared: &Shared, after: A
             After::Next => {}
             After::Rekey => {
                 tls.conn.refresh_traffic_keys().unwrap();
-                // The frame goes with the next bytes that are encrypted: an empty record.
-                tls.conn.complete_io(&mut tls.sock)?;
+                // It is made when the next bytes are given, however few.
+                let _ = tls.conn.writer().write(b"")?;
+                tls.flush()?;
             }
             After::Cut => return Ok(()),
         }
