@@ -150,6 +150,31 @@ fn a_silent_worker_ends_as_504_and_keeps_its_slot_until_it_has_answered() {
 }
 
 #[test]
+fn a_stream_whose_client_has_left_is_reset_and_its_slot_comes_back() {
+    let (sender, told) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let worker = H2Worker::start(move |_, mut respond| {
+        let sender = sender.lock().unwrap().clone();
+        async move {
+            let head = http::Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            send(&mut stream, Bytes::from_static(b"data: 1\n\n"), false).await;
+            let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+            sender.send(reason.map(|reason| reason == Reason::CANCEL).unwrap_or(false)).unwrap();
+            false
+        }
+    });
+    let gateway = before(&worker, ", abandon: 20s");
+    let mut client = gateway.client();
+    client.send(crate::support::client::get("/events"));
+    assert_eq!(client.head().expect("a head").0, 200);
+    assert!(!client.peek(1).is_empty());
+    drop(client);
+    assert!(told.recv_timeout(crate::support::LIMIT).unwrap(), "the stream was reset as cancelled");
+    gateway.wait_idle();
+}
+
+#[test]
 fn gunicorn_is_reached_over_http2() {
     let gunicorn = Plan::new(Kind::Gthread { threads: 2 }, 1, Transport::Tcp)
         .argument("--http-protocols=h2,h1")

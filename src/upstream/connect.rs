@@ -72,6 +72,16 @@ impl Connector {
         Ok(Self { name: endpoint.address.to_string(), protocol, way, tls, preamble })
     }
 
+    /// One for plain HTTP/1.1.
+    #[cfg(test)]
+    pub(super) fn plain(address: &config::EndpointAddress) -> Self {
+        let way = match &address.place {
+            Place::Unix(path) => Way::Unix(path.clone()),
+            Place::Tcp { host, port } => Way::Fixed(without_lookup(host, *port).unwrap_or_default()),
+        };
+        Self { name: address.to_string(), protocol: address.protocol, way, tls: None, preamble: None }
+    }
+
     /// The endpoint as the operator wrote it.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -112,15 +122,31 @@ impl Connector {
     /// Nothing of a request has been sent, so that every failure may be retried. [`Reason::SocketPermission`],
     /// [`Reason::NameNotResolved`] and [`Reason::TlsFailed`] are not worth waiting for.
     pub async fn connect(&self, exchange: Option<&Exchange>, timeout: Duration) -> Result<Stream, Error> {
+        self.open(timeout, async |socket| self.greet(socket, exchange).await).await
+    }
+
+    /// Whether anybody answers within `timeout`: connects and closes, which costs a worker nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], but for what comes after the connection.
+    pub async fn knock(&self, timeout: Duration) -> Result<(), Error> {
+        self.open(timeout, async |_| Ok(())).await
+    }
+
+    /// A socket, and what is done with it, all within `timeout`.
+    async fn open<T>(&self, timeout: Duration, then: impl AsyncFnOnce(Socket) -> Result<T, Error>) -> Result<T, Error> {
         let opened = match &self.way {
-            Way::Unix(path) => unix(path).map(|socket| Stream::Plain(Socket::Unix(socket))),
-            Way::Fixed(addresses) => self.tcp(addresses, 0, exchange, timeout).await,
+            // It connects at once, and nothing is waited for behind it.
+            Way::Unix(path) => match unix(path) {
+                Ok(socket) => then(Socket::Unix(socket)).await,
+                Err(error) => Err(error),
+            },
+            Way::Fixed(addresses) => within(timeout, addresses, 0, then).await,
             Way::Name(name) => {
                 let begun = Instant::now();
                 match name.addresses(timeout).await {
                     Ok((addresses, first)) => {
-                        let left = timeout.saturating_sub(begun.elapsed());
-                        self.tcp(&addresses, first, exchange, left).await
+                        within(timeout.saturating_sub(begun.elapsed()), &addresses, first, then).await
                     }
                     Err(error) => Err(error),
                 }
@@ -131,23 +157,6 @@ impl Connector {
                 if error.detail.is_empty() { self.name.clone() } else { format!("{}: {}", self.name, error.detail) };
             error.retry(Retry::Unsent).detail(detail)
         })
-    }
-
-    async fn tcp(
-        &self,
-        addresses: &[SocketAddr],
-        first: usize,
-        exchange: Option<&Exchange>,
-        timeout: Duration,
-    ) -> Result<Stream, Error> {
-        let connecting = async {
-            let socket = one_of(addresses, first, timeout).await?;
-            self.greet(socket, exchange).await
-        };
-        match Deadline::new().bound(timeout, connecting).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(Reason::ConnectTimeout)),
-        }
     }
 
     /// What stands between the connection and HTTP.
@@ -185,6 +194,19 @@ fn unix(path: &Path) -> Result<UnixStream, Error> {
         UnixStream::from_std(socket.into())
     };
     connect().map_err(|error| failure(error, true))
+}
+
+async fn within<T>(
+    timeout: Duration,
+    addresses: &[SocketAddr],
+    first: usize,
+    then: impl AsyncFnOnce(Socket) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let connecting = async { then(one_of(addresses, first, timeout).await?).await };
+    match Deadline::new().bound(timeout, connecting).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(Reason::ConnectTimeout)),
+    }
 }
 
 /// The first address, counted from `first`, that takes the connection. One that is silent leaves time for the others.

@@ -229,6 +229,34 @@ impl Connection {
     }
 }
 
+/// Leaving a worker in the middle of an answer that may never end by itself.
+impl Connection {
+    /// Resets the stream, says goodbye, and waits until the worker has closed, at most for `limit`.
+    pub(super) async fn abandoned(self, limit: Duration) {
+        let Self { sender, mut driver, io, waiting, .. } = self;
+        // `h2` resets streams that nobody reads any more, and closes a connection that nobody can use any more.
+        drop((sender, waiting));
+        let closed = async {
+            // An error is a connection that has ended.
+            let _ = Pin::new(&mut driver).await;
+            let mut unread = [0; 1 << 10];
+            let mut stream = io.clone();
+            poll_fn(|cx| {
+                loop {
+                    let mut into = ReadBuf::new(&mut unread);
+                    match ready!(Pin::new(&mut stream).poll_read(cx, &mut into)) {
+                        Ok(()) if !into.filled().is_empty() => {}
+                        _ => return Poll::Ready(()),
+                    }
+                }
+            })
+            .await;
+        };
+        // Either way the connection is dropped now.
+        let _ = Deadline::new().bound(limit, closed).await;
+    }
+}
+
 /// The request body on its way out.
 struct Sending {
     stream: SendStream<Bytes>,

@@ -114,6 +114,17 @@ impl Connection {
     }
 }
 
+/// Leaving a worker in the middle of an answer that may never end by itself.
+impl Connection {
+    /// Tells the worker, and waits until it has closed, at most for `limit`.
+    pub(super) async fn abandoned(self, limit: Duration) {
+        match self {
+            Self::Http1(connection) => connection.abandoned(limit).await,
+            Self::H2c(connection) => connection.abandoned(limit).await,
+        }
+    }
+}
+
 impl ResponseBody {
     /// The bytes still to come, where the framing tells.
     pub(super) fn remaining(&self) -> Option<u64> {
