@@ -61,6 +61,15 @@ fn a_certificate_that_proves_nothing_ends_as_tls_failed_and_says_why() {
 }
 
 #[test]
+fn a_certificate_that_has_signed_itself_is_its_own_authority() {
+    let authority = Ca::new();
+    let (config, file) = authority.alone("localhost");
+    let worker = TlsWorker::start(config, After::Next);
+    let gateway = before(&worker.endpoint("localhost"), &format!("ca: \"{}\"", file.display()), "");
+    assert_eq!(gateway.client().get("/").text(), "ok");
+}
+
+#[test]
 fn without_verification_anybody_is_believed() {
     let worker = TlsWorker::start(Ca::new().expired_server("other.example"), After::Next);
     let gateway = before(&worker.endpoint("localhost"), "verify: false", "");

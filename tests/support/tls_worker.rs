@@ -58,12 +58,16 @@ impl Ca {
 
     fn server_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> ServerConfig {
         let (certificate, key) = self.sign(name, change);
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config
+        server(&certificate, &key)
+    }
+
+    /// A certificate for this name that nobody but itself has signed, and its file.
+    pub(crate) fn alone(&self, name: &str) -> (ServerConfig, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let file = self.folder.path().join("alone.crt");
+        std::fs::write(&file, certificate.pem()).unwrap();
+        (server(&certificate, &key), file)
     }
 
     fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
@@ -72,6 +76,15 @@ impl Ca {
         change(&mut params);
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
+}
+
+fn server(certificate: &rcgen::Certificate, key: &KeyPair) -> ServerConfig {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
 }
 
 /// What a handshake told.
