@@ -19,6 +19,7 @@ mod failures;
 mod harness;
 mod life;
 mod reload;
+mod restarts;
 mod servers;
 mod slow_clients;
 mod uploads;

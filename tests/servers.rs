@@ -28,6 +28,8 @@ rows! {
     gunicorn_gthread_over_unix = gunicorn(Kind::Gthread { threads: 2 }, Unix), Traits { remote: "", ..GUNICORN };
     gunicorn_gevent_over_tcp = gunicorn(Kind::Gevent, Tcp), GUNICORN;
     gunicorn_gevent_over_unix = gunicorn(Kind::Gevent, Unix), Traits { remote: "", ..GUNICORN };
+    waitress_over_tcp = Server::waitress(Tcp), WAITRESS;
+    waitress_over_unix = Server::waitress(Unix), WAITRESS;
     uvicorn_over_tcp = Server::uvicorn(Tcp), UVICORN;
     uvicorn_over_unix = Server::uvicorn(Unix), UVICORN;
     mod_wsgi_over_tcp = Server::mod_wsgi(), MOD_WSGI;
@@ -54,6 +56,9 @@ const GUNICORN: Traits = Traits { keeps_alive: true, remote: "127.0.0.1", stream
 
 /// The others tell the app the client, once they are told to believe the gateway.
 const BELIEVING: Traits = Traits { remote: "127.0.0.9", ..GUNICORN };
+
+/// It removes what it has believed.
+const WAITRESS: Traits = Traits { shows_forwarded: false, ..BELIEVING };
 
 /// Django collects a synchronous stream whole under ASGI.
 const UVICORN: Traits = Traits { streams: false, ..BELIEVING };

@@ -7,7 +7,7 @@ use crate::support::journal::most_at_once;
 use crate::support::storm::unserved;
 use crate::support::tool::h2load;
 use crate::support::worker::Transport;
-use crate::support::{Ask, Client, Gateway, Gunicorn, Storm};
+use crate::support::{Ask, Client, Gateway, Gunicorn, Storm, look_until};
 
 const WORKERS: u32 = 4;
 
@@ -194,4 +194,52 @@ fn who_finds_the_waiting_room_full_is_told_when_to_come_again() {
     check_calm(&gateway, &["app"]);
     let times = gunicorn.journal().times_run();
     assert_eq!(times.len(), 6 + 20 - refused.len(), "who was refused reached nobody: {times:?}");
+}
+
+#[test]
+fn a_client_with_one_request_does_not_wait_for_another_with_a_thousand() {
+    let gunicorn = Plan::new(Kind::Sync, WORKERS, Transport::Unix).start();
+    let gateway = Gateway::start(&format!(
+        "upstreams:\n  app: {{ endpoints: [\"{}\"], workers: {WORKERS}, waiting_room: {{ limit: 2000, timeout: 120s }} }}\n\
+         sites:\n  - routes: [{{ path: /, proxy: app }}]\n",
+        gunicorn.endpoint()
+    ));
+    let ask = |source: [u8; 4], id: String| {
+        let mut client = Client::connect_from(source, gateway.address());
+        client.send(Ask::get(id, 100).bytes());
+        client
+    };
+    let _many: Vec<Client> = (0..1000).map(|index| ask([127, 0, 0, 2], format!("many-{index}"))).collect();
+    let _is_full = look_until(|| (gateway.metric("hostler_waiting{upstream=\"app\"}") > 900.0).then_some(())).unwrap();
+    let before = gunicorn.journal().runs().len();
+    let mut one = ask([127, 0, 0, 3], "one".to_owned());
+    assert_eq!(one.response("GET").status, 200);
+    let runs = gunicorn.journal().runs();
+    let place = runs.iter().position(|run| run.id == "one").unwrap();
+    // Three service times of all workers.
+    assert!(place - before <= 3 * WORKERS as usize, "{} others ran meanwhile", place - before);
+}
+
+#[test]
+fn event_streams_leave_a_worker_for_ordinary_pages() {
+    let gunicorn = Plan::new(Kind::Sync, WORKERS, Transport::Unix).start();
+    let gateway = gate(&gunicorn);
+    let mut streams: Vec<Client> = Vec::new();
+    for _ in 1..WORKERS {
+        let mut client = gateway.client();
+        client.send("GET /events?count=2&delay=60 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(client.head().expect("a head").0, 200);
+        // The worker has a minute to go before it makes the second.
+        assert!(client.peek(10).windows(5).any(|five| five == b"id: 1"));
+        streams.push(client);
+    }
+    let mut one_more = gateway.client();
+    one_more.send("GET /events?count=2&delay=60 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let refused = one_more.response("GET");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(gateway.access_of(&refused)["reason"], "streams_full");
+    let pages =
+        Storm::of(gateway.address(), 10, |client, turn| (turn < 3).then(|| Ask::get(format!("{client}-{turn}"), 10)));
+    assert_eq!((pages.len(), unserved(&pages)), (30, Vec::new()));
+    assert_eq!(gateway.metric("hostler_in_flight{upstream=\"app\"}"), 3.0, "the streams go on");
 }
