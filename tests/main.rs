@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod allocations;
+mod client_address;
 mod client_gone;
 mod django;
 mod drain;
@@ -24,6 +25,8 @@ mod retries;
 mod servers;
 mod slow_clients;
 mod uploads;
+mod upstream_h2c;
+mod upstream_tls;
 mod waiting_room;
 mod wire_forwarding;
 mod wire_http2;

@@ -26,7 +26,7 @@ use sending::Sending;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Target, fields};
 use crate::runtime::buffers::Buffer;
-use crate::runtime::{Deadline, Socket};
+use crate::runtime::{Deadline, Socket, Stream};
 
 /// Bytes of a worker's response head.
 const MAX_HEAD: usize = 64 << 10;
@@ -39,7 +39,7 @@ const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
-    io: ReadAhead<Socket>,
+    io: ReadAhead<Stream>,
     deadline: Deadline,
     /// Whether the worker has answered without the whole request, and may wait for the rest.
     owes_request: bool,
@@ -87,6 +87,9 @@ pub struct ResponseBody {
     sending: Sending,
     /// Whether the worker keeps the connection open after this response.
     keep_alive: bool,
+    /// Some servers send the body that an answer to HEAD must not have, a moment later: who got the connection next
+    /// would read it as his answer.
+    may_trail: bool,
 }
 
 /// An exchange that brought no response.
@@ -100,15 +103,15 @@ pub struct Failed {
 impl Connection {
     /// A fresh connection.
     #[must_use]
-    pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false, is_unsent: false }
+    pub fn new(stream: Stream) -> Self {
+        Self { io: ReadAhead::new(stream), deadline: Deadline::new(), owes_request: false, is_unsent: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
     ///
     /// The event queue's last word costs nothing, but may be a turn old: `surely` asks the kernel.
     #[must_use]
-    pub fn is_quiet(&self, surely: bool) -> bool {
+    pub fn is_quiet(&mut self, surely: bool) -> bool {
         self.io.unread().is_empty() && self.io.stream.is_quiet(surely)
     }
 
@@ -116,7 +119,7 @@ impl Connection {
     /// `expect`: whether workers on TCP answer `Expect: 100-continue` before the app runs.
     #[must_use]
     pub fn withhold(&self, expect: bool) -> Withhold {
-        match self.io.stream {
+        match self.io.stream.socket() {
             Socket::Unix(_) => Withhold::UntilRead,
             Socket::Tcp(_) if expect => Withhold::UntilContinue,
             Socket::Tcp(_) => Withhold::Nothing,
@@ -170,7 +173,7 @@ impl Connection {
                 }
                 let error = Error::new(sending.late());
                 // What wakes up to this head after all finds the request whole, as it would without withholding.
-                sending.finish_now(&self.io.stream);
+                sending.finish_now(self.io.stream.socket());
                 return Poll::Ready(Err((error, true)));
             }
         })
@@ -181,7 +184,7 @@ impl Connection {
             Ok(head) => head,
             // On TCP the end of a request that is not whole is a reset. A unix socket knows none: there it is held.
             Err((error, is_busy)) => {
-                let may_hold = sending.complete || matches!(self.io.stream, Socket::Unix(_));
+                let may_hold = sending.complete || matches!(self.io.stream.socket(), Socket::Unix(_));
                 return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
@@ -191,6 +194,7 @@ impl Connection {
         let body = ResponseBody {
             reader: BodyReader::new(response_head.framing),
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
+            may_trail: *method == Method::HEAD,
             connection: self,
             idle: patience.idle,
             sending,
@@ -234,14 +238,14 @@ impl Connection {
         let io = &mut self.io;
         io.consume(io.unread().len());
         // Either way the connection is dropped now.
-        if io.stream.refuse_more() {
-            let _ = deadline.bound(limit, hung_up(&io.stream)).await;
+        if io.stream.socket().refuse_more() {
+            let _ = deadline.bound(limit, hung_up(io.stream.socket())).await;
         } else {
             if !self.is_unsent {
                 let _ = deadline.bound(limit, poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx))).await;
                 let _ = deadline.bound(limit, poll_fn(|cx| io.poll_fill(cx))).await;
             }
-            io.stream.reset_on_close();
+            io.stream.socket().reset_on_close();
         }
     }
 }
@@ -257,7 +261,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // gunicorn takes a plain close for the end of the body, and runs the app on what it has.
         if self.is_unsent {
-            self.io.stream.reset_on_close();
+            self.io.stream.socket().reset_on_close();
         }
     }
 }
@@ -273,7 +277,7 @@ struct Reading {
 impl Reading {
     fn poll(
         &mut self,
-        io: &mut ReadAhead<Socket>,
+        io: &mut ReadAhead<Stream>,
         method: &Method,
         sending: &mut Sending,
         cx: &mut Context<'_>,
@@ -304,9 +308,9 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(sending.ended(self.begun, None, &io.stream))),
+                Ok(0) => return Poll::Ready(Err(sending.ended(self.begun, None, io.stream.socket()))),
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(sending.ended(self.begun, Some(source), &io.stream))),
+                Err(source) => return Poll::Ready(Err(sending.ended(self.begun, Some(source), io.stream.socket()))),
             }
         }
     }
@@ -383,7 +387,11 @@ impl ResponseBody {
             self.connection.owes_request = !self.sending.complete;
             return End::Closing(self.connection);
         }
-        if self.connection.io.unread().is_empty() { End::Reusable(self.connection) } else { End::Useless }
+        if self.connection.io.unread().is_empty() && !self.may_trail {
+            End::Reusable(self.connection)
+        } else {
+            End::Useless
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
 use super::unread::unread;
 
@@ -116,7 +116,7 @@ impl Socket {
     }
 }
 
-/// A client's connection, with or without TLS.
+/// A connection with or without TLS, either end of it.
 #[derive(Debug)]
 pub enum Stream {
     /// Bytes as they are.
@@ -133,6 +133,26 @@ impl Stream {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// [`Socket::is_quiet`] for what is above TLS. Records that are there and are no bytes of the other side's (tickets,
+    /// a change of keys) are read, and do not count. A byte that is read here is lost: who is told that it is not quiet
+    /// gives the connection up.
+    #[must_use]
+    pub fn is_quiet(&mut self, surely: bool) -> bool {
+        let Self::Tls(stream) = self else { return self.socket().is_quiet(surely) };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // The event queue may not know yet of what the kernel has: then reading changes nothing.
+        for _ in 0..2 {
+            if stream.get_ref().0.is_quiet(surely) {
+                return true;
+            }
+            let mut byte = [0];
+            if Pin::new(&mut *stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready() {
+                return false;
+            }
+        }
+        false
     }
 }
 

@@ -20,7 +20,7 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
             Some(path) => Self::Unix(path.into()),
-            None => Self::Tcp(text.trim_start_matches("http://").parse().expect(text)),
+            None => Self::Tcp(text.trim_start_matches("http://").trim_start_matches("https://").parse().expect(text)),
         }
     }
 

@@ -10,12 +10,14 @@ pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod gunicorn;
 pub(crate) mod h2;
+pub(crate) mod h2_worker;
 pub(crate) mod journal;
 pub(crate) mod lines;
 pub(crate) mod message;
 pub(crate) mod server;
 pub(crate) mod shop;
 pub(crate) mod storm;
+pub(crate) mod tls_worker;
 pub(crate) mod tool;
 pub(crate) mod worker;
 

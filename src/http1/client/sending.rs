@@ -12,7 +12,7 @@ use super::verdict::{self, End, Proof, Sent};
 use super::{CONTINUE, Patience, ReadAhead, Withhold};
 use crate::error::{Error, Reason};
 use crate::http::Body;
-use crate::runtime::Socket;
+use crate::runtime::{Socket, Stream};
 
 /// The request on its way out.
 pub(super) struct Sending {
@@ -54,20 +54,27 @@ impl Sending {
     pub(super) fn poll(
         &mut self,
         head: &mut &[u8],
-        io: &mut ReadAhead<Socket>,
+        io: &mut ReadAhead<Stream>,
         cx: &mut Context<'_>,
     ) -> Result<(), Error> {
         loop {
             let bytes = if head.is_empty() { &self.piece[..] } else { *head };
             if bytes.is_empty() {
-                if self.withhold != Withhold::Nothing && self.poll_withheld(&io.stream, cx).is_pending() {
+                if self.withhold != Withhold::Nothing && self.poll_withheld(io.stream.socket(), cx).is_pending() {
+                    // TLS may have taken more than the socket has. What goes wrong is told again by the next write.
+                    let _ = Pin::new(&mut io.stream).poll_flush(cx);
                     return Ok(());
                 }
                 match self.body.poll_data(cx) {
                     Poll::Ready(Some(piece)) => self.piece = piece?,
                     Poll::Ready(None) => {
+                        // A source is not polled again after its end.
+                        self.body = Body::Empty;
+                        // TLS may have taken more than the socket has.
+                        let Poll::Ready(flushed) = Pin::new(&mut io.stream).poll_flush(cx) else { return Ok(()) };
                         self.done = true;
-                        self.complete = true;
+                        self.complete = flushed.is_ok();
+                        self.failure = flushed.err();
                         return Ok(());
                     }
                     Poll::Pending => return Ok(()),
@@ -177,6 +184,8 @@ impl Sending {
         let failure = failure.or_else(|| self.failure.take());
         let end = match &failure {
             Some(error) if error.kind() == io::ErrorKind::ConnectionReset => End::Reset,
+            // The end of a TLS connection without the goodbye that it should have.
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => End::Closed,
             Some(_) if !read_fine => End::Failed,
             _ => End::Closed,
         };
