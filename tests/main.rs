@@ -9,6 +9,7 @@
 #[allow(dead_code, unused_imports, reason = "one harness for all modules; each uses its part")]
 mod support;
 
+mod admin;
 mod allocations;
 mod client_gone;
 mod django;
@@ -18,9 +19,12 @@ mod harness;
 mod hostile_workers;
 mod life;
 mod reload;
+mod restarts;
 mod retries;
+mod servers;
 mod slow_clients;
 mod uploads;
+mod waiting_room;
 mod wire_forwarding;
 mod wire_http2;
 mod wire_requests;

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod upstreams;
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -44,6 +46,7 @@ fn folder_with_certificates() -> TempDir {
         ("other.key", other.serialize_pem()),
         ("encrypted.key", encrypted),
         ("notes.txt", "no PEM here\n".into()),
+        ("not_der.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
@@ -119,7 +122,16 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(shown.keepalive, default.keepalive);
     assert_eq!(shown.timeouts, default.timeouts);
     assert_eq!(shown.retry, default.retry);
-    assert_eq!(reference.sites[0].routes[3].buffer, default_buffer(&minimal));
+    assert_eq!((&shown.balance, shown.slow_start), (&default.balance, default.slow_start));
+    assert_eq!((shown.hold, &shown.ejection), (default.hold, &default.ejection));
+    assert_eq!((shown.client_address, shown.resolve), (default.client_address, default.resolve));
+    let probes = upstreams::with_upstream("workers: 4, health: { path: /healthz }").health;
+    assert_eq!(shown.health, probes);
+    assert_eq!(reference.upstreams[1].uwsgi, default.uwsgi);
+    assert_eq!(reference.upstreams[2].tls, default.tls);
+    let endpoint = &shown.endpoints[1];
+    assert_eq!((endpoint.weight, endpoint.backup), (1, false));
+    assert_eq!(reference.sites[0].routes[5].buffer, default_buffer(&minimal));
 }
 
 fn plain(protocol: EndpointProtocol, place: Place) -> Endpoint {
@@ -301,6 +313,15 @@ runtime: { threads: 2 }
 }
 
 #[test]
+fn an_empty_token_is_none_and_does_not_open_the_door() {
+    let token = |text: &str| try_minimal(text).map(|config| config.admin.unwrap().token);
+    let unset = "token: \"${HOSTLER_ADMIN_TOKEN:-}\"";
+    assert_eq!(token(&format!("admin: {{ bind: 127.0.0.1:9180, {unset} }}")).unwrap(), None);
+    let report = token(&format!("admin: {{ bind: 9180, {unset} }}")).unwrap_err();
+    assert_eq!(report.errors().collect::<Vec<_>>(), ["`admin` needs a `token` to listen on `9180`"]);
+}
+
+#[test]
 fn a_section_without_keys_has_its_defaults() {
     let config = minimal("limits:\nshutdown: {}\nspool:\nlogging:\nruntime:\n");
     assert_eq!(config, minimal(""));
@@ -437,6 +458,8 @@ const PIECES: &[&str] = &[
     "*.x",
     "30s",
     "1GiB",
+    "200-399",
+    "header:x",
     "\u{feff}",
     "\u{2028}",
     "😀",

@@ -22,6 +22,7 @@ pub struct Proxy {
     share: Share,
     /// `buffer.response`.
     read_ahead: bool,
+    priority: i32,
 }
 
 impl Proxy {
@@ -35,6 +36,7 @@ impl Proxy {
             body_limit: route.body_limit,
             share: Share { memory: buffer.memory, disk: buffer.disk },
             read_ahead: buffer.response,
+            priority: route.priority,
         }
     }
 }
@@ -52,6 +54,9 @@ impl Service for Proxy {
         let body = match body {
             crate::http::Body::Empty => None,
             body => {
+                if let Some(refusal) = self.client.refusal(&exchange, self.priority) {
+                    return Err(refusal);
+                }
                 let begun = Instant::now();
                 let received = spool::receive(body, self.body_limit, self.share, &self.budget).await;
                 exchange.time(|timings| timings.receive = begun.elapsed());
@@ -60,6 +65,7 @@ impl Service for Proxy {
         };
         exchange.bytes_in.set(body.as_ref().map_or(0, |body| body.length()));
         let share = self.read_ahead.then_some(self.share);
-        self.client.send(Outgoing { method, target, headers, body, exchange, share }).await
+        let priority = self.priority;
+        self.client.send(Outgoing { method, target, headers, body, exchange, share, priority }).await
     }
 }
