@@ -4,7 +4,6 @@
 //! and received. Both directions are polled together: a worker may answer before it has read the whole request.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,8 +25,23 @@ const MAX_HEAD: usize = 64 << 10;
 /// Interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 32;
 
+/// Reads a complete head; an error is the reason and the rule that was broken.
+pub type ReadHead = fn(&Bytes, &Method) -> Result<ResponseHead, (Reason, Reason)>;
+
+/// What differs between the protocols whose answers read like HTTP/1.1.
+pub struct Dialect {
+    /// What it takes for a head.
+    pub read_head: ReadHead,
+    /// For the operator: what may be behind an end without an answer. May be empty.
+    pub silence: &'static str,
+}
+
+/// HTTP/1.1 itself.
+pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "" };
+
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
+    dialect: &'static Dialect,
     io: ReadAhead<Socket>,
     deadline: Deadline,
     /// Whether the worker has answered without the whole request, and may wait for the rest.
@@ -75,10 +89,11 @@ pub struct Failed {
 }
 
 impl Connection {
-    /// A fresh connection.
+    /// A fresh connection, on which this is spoken.
     #[must_use]
-    pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false, is_unsent: false }
+    pub fn new(socket: Socket, dialect: &'static Dialect) -> Self {
+        let io = ReadAhead::new(socket);
+        Self { dialect, io, deadline: Deadline::new(), owes_request: false, is_unsent: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
@@ -102,7 +117,7 @@ impl Connection {
     ) -> Result<Response, Failed> {
         let mut head = head;
         let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
-        let mut reading = Reading { scanned: 0, interim: 0, begun: false };
+        let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
         self.is_unsent = true;
         let result = poll_fn(|cx| {
@@ -150,7 +165,7 @@ impl Connection {
     /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
     /// and still waits for the rest of the request hears first that there is none.
     pub async fn closed(mut self, limit: Duration) {
-        let Self { io, deadline, owes_request, is_unsent } = &mut self;
+        let Self { io, deadline, owes_request, is_unsent, .. } = &mut self;
         let closed = poll_fn(|cx| {
             if *owes_request {
                 // An error is a connection that has ended, which reading tells as well.
@@ -239,6 +254,7 @@ impl Sending {
 
 /// The response head on its way in.
 struct Reading {
+    dialect: &'static Dialect,
     scanned: usize,
     interim: u32,
     /// A byte of the response has come.
@@ -257,7 +273,7 @@ impl Reading {
                 let bytes = head::copy(&io.unread()[..length]);
                 io.consume(length);
                 self.scanned = 0;
-                let head = response::parse(&bytes, method).map_err(|(reason, rule)| {
+                let head = (self.dialect.read_head)(&bytes, method).map_err(|(reason, rule)| {
                     Error::new(reason).detail(format!("its head breaks the rule `{rule}`"))
                 })?;
                 if !head.status.is_informational() {
@@ -273,21 +289,15 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => {
-                    return Poll::Ready(Err(Error::new(if self.begun {
-                        Reason::EofInHead
-                    } else {
-                        Reason::EofBeforeHead
-                    })));
-                }
+                Ok(0) => return Poll::Ready(Err(self.ended(Reason::EofBeforeHead))),
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(self.reset(source))),
+                Err(source) => return Poll::Ready(Err(self.ended(Reason::ResetBeforeHead).source(source))),
             }
         }
     }
 
-    fn reset(&self, source: io::Error) -> Error {
-        Error::new(if self.begun { Reason::EofInHead } else { Reason::ResetBeforeHead }).source(source)
+    fn ended(&self, before_head: Reason) -> Error {
+        if self.begun { Error::new(Reason::EofInHead) } else { Error::new(before_head).detail(self.dialect.silence) }
     }
 }
 
@@ -376,22 +386,37 @@ fn failure(cut: Cut) -> Error {
     }
 }
 
+/// A request, as far as its head goes.
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub target: &'a Target,
+    /// The client's fields; what may not pass is dropped while they are written.
+    pub headers: &'a HeaderMap,
+    /// Sent instead of the client's Host.
+    pub host: Option<&'a [u8]>,
+    /// Content-Length, where the method has one.
+    pub length: Option<u64>,
+}
+
 /// Writes a request head: the client's fields but those that `fields::request_field` drops, then `own`, then the length.
 ///
 /// `dropped` is told of every field that was forged or has an underscore.
 pub fn write_head(
     out: &mut Vec<u8>,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-    length: Option<u64>,
+    request: &Request<'_>,
     own: impl FnOnce(&mut Vec<u8>),
     mut dropped: impl FnMut(fields::Dropped),
 ) {
-    out.extend_from_slice(method.as_str().as_bytes());
+    let headers = request.headers;
+    out.extend_from_slice(request.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target.as_str().as_bytes());
+    out.extend_from_slice(request.target.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    if let Some(host) = request.host {
+        write::field(out, &header::HOST, host);
+    }
     let named =
         if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
     let mut cookies = 0;
@@ -399,7 +424,7 @@ pub fn write_head(
         match fields::request_field(name) {
             Some(fields::Dropped::Hop) => {}
             Some(why) => dropped(why),
-            None if named.contains(name) => {}
+            None if named.contains(name) || (*name == header::HOST && request.host.is_some()) => {}
             None if *name == header::COOKIE => cookies += 1,
             None => write::field(out, name, value.as_bytes()),
         }
@@ -408,7 +433,7 @@ pub fn write_head(
         write_cookies(out, headers);
     }
     own(out);
-    if let Some(length) = length {
+    if let Some(length) = request.length {
         write::append_length(out, length);
     }
     out.extend_from_slice(b"\r\n");

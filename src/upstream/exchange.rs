@@ -12,12 +12,12 @@ use super::detach::Detachable;
 use super::pool::Pool;
 use super::pump::{self, Passage, Rest};
 use super::spool::{Budget, Share, Spooled};
-use super::{Endpoint, Permit, Upstream, connect, forwarded};
+use super::{Endpoint, Permit, Upstream, connect, head};
 use crate::error::{Error, Reason, Retry};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
 use crate::http1::client::{self, Connection, Failed};
 use crate::http1::response::ResponseHead;
-use crate::observe::metrics::{HeaderKind, Metrics};
+use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttles;
 use crate::runtime::buffers::Buffer;
 
@@ -40,6 +40,8 @@ pub struct Outgoing {
     pub target: Target,
     /// The client's fields; what may not pass is dropped while they are written.
     pub headers: HeaderMap,
+    /// The prefix under which the app lives, without a slash at the end.
+    pub mount: Option<Rc<str>>,
     /// The whole body.
     pub body: Option<Rc<Spooled>>,
     /// Whose it is.
@@ -88,10 +90,16 @@ impl Client {
     /// With a slot: one attempt, and more where that is safe.
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
-        self.write_head(&mut head, &outgoing);
+        let mut written = None;
         let mut attempt = 0;
         loop {
             let endpoint = self.next_endpoint();
+            let protocol = self.endpoint(endpoint).address.protocol;
+            if written.replace(protocol) != Some(protocol) {
+                head.clear();
+                head::write(&mut head, protocol, &outgoing, &self.upstream, &self.metrics)
+                    .inspect_err(|error| self.failed(error, endpoint, &outgoing.exchange))?;
+            }
             let Failed { error, busy } = match self.attempt(endpoint, &head, &outgoing, permit.since()).await {
                 Ok(response) => {
                     let Outgoing { exchange, share, headers, .. } = outgoing;
@@ -148,7 +156,7 @@ impl Client {
         let socket = connect::connect(&endpoint.address, self.upstream.connect_timeout).await;
         let done = Instant::now();
         exchange.time(|timings| timings.connect += done - begun);
-        socket.map(|socket| (Connection::new(socket), done))
+        socket.map(|socket| (Connection::new(socket, endpoint.dialect()), done))
     }
 
     fn endpoint(&self, index: usize) -> &Endpoint {
@@ -159,26 +167,6 @@ impl Client {
         let turn = self.turn.get();
         self.turn.set((turn + 1) % self.pools.len());
         turn
-    }
-
-    fn write_head(&self, out: &mut Vec<u8>, outgoing: &Outgoing) {
-        let has_content = !matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        let length = match &outgoing.body {
-            Some(body) => Some(body.length()),
-            None => has_content.then_some(0),
-        };
-        let own = |out: &mut Vec<u8>| {
-            forwarded::append(out, &outgoing.exchange);
-            if self.upstream.keepalive.idle.is_zero() {
-                out.extend_from_slice(b"connection: close\r\n");
-            }
-        };
-        let dropped = |why| {
-            if let Some(kind) = header_kind(why) {
-                self.metrics.header_dropped(kind);
-            }
-        };
-        client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
     }
 
     fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Response {
@@ -242,17 +230,6 @@ impl Client {
     /// Keeps a connection whose exchange has ended well.
     pub(super) fn keep(&self, endpoint: usize, connection: Connection) {
         self.pools[endpoint].put(connection);
-    }
-}
-
-/// How a removed field is counted. What every connection has of its own is not.
-fn header_kind(dropped: fields::Dropped) -> Option<HeaderKind> {
-    match dropped {
-        fields::Dropped::Hop => None,
-        fields::Dropped::Forwarded => Some(HeaderKind::Forwarded),
-        fields::Dropped::Internal => Some(HeaderKind::Internal),
-        fields::Dropped::Identity => Some(HeaderKind::Identity),
-        fields::Dropped::Underscore => Some(HeaderKind::Underscore),
     }
 }
 

@@ -8,6 +8,7 @@ mod detach;
 mod exchange;
 mod forwarded;
 mod gate;
+mod head;
 mod pool;
 mod pump;
 pub mod spool;
@@ -19,9 +20,10 @@ pub use exchange::{Client, Outgoing};
 pub use gate::{Gate, Permit};
 
 use crate::config;
-use crate::config::EndpointAddress;
-use crate::http1::client::Patience;
+use crate::config::{EndpointAddress, EndpointProtocol};
+use crate::http1::client::{self, Dialect, Patience};
 use crate::observe::metrics::UpstreamMetrics;
+use crate::uwsgi;
 
 /// A named group of endpoints, compiled. What must be one for the process is behind an `Arc` that a reload carries over.
 pub struct Upstream {
@@ -35,6 +37,9 @@ pub struct Upstream {
     connect_timeout: Duration,
     patience: Patience,
     retry_attempts: u32,
+    host: Option<Box<str>>,
+    prefix: Option<Box<str>>,
+    uwsgi: config::Uwsgi,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -43,6 +48,13 @@ pub struct Upstream {
 struct Endpoint {
     name: Arc<str>,
     address: EndpointAddress,
+}
+
+impl Endpoint {
+    /// How it answers.
+    fn dialect(&self) -> &'static Dialect {
+        if self.address.protocol == EndpointProtocol::Uwsgi { &uwsgi::DIALECT } else { &client::HTTP1 }
+    }
 }
 
 impl Upstream {
@@ -65,6 +77,9 @@ impl Upstream {
             connect_timeout: config.timeouts.connect,
             patience: Patience { head: config.timeouts.head, idle: config.timeouts.idle },
             retry_attempts: config.retry.attempts,
+            host: config.host.as_deref().map(Box::from),
+            prefix: config.prefix.as_deref().map(Box::from),
+            uwsgi: config.uwsgi.clone(),
             metrics,
         }
     }

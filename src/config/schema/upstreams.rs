@@ -219,7 +219,7 @@ fn endpoint(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Endpoint, Span)> 
         _ => node,
     };
     let text = decoder.scalar("address", node, "an address")?;
-    for scheme in ["https:", "uwsgi:", "uwsgi+unix:", "h2c:"] {
+    for scheme in ["https:", "h2c:"] {
         if text.starts_with(scheme) {
             decoder
                 .error(&node.span, format!("`{scheme}` endpoints are not available in this version"))
