@@ -19,6 +19,7 @@ mod life;
 mod reload;
 mod slow_clients;
 mod uploads;
+mod uwsgi;
 mod wire_forwarding;
 mod wire_http2;
 mod wire_requests;

@@ -11,6 +11,7 @@ pub(crate) mod h2;
 pub(crate) mod lines;
 pub(crate) mod message;
 pub(crate) mod tool;
+pub(crate) mod uwsgi;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub(crate) use gateway::Gateway;
 pub(crate) use gunicorn::Gunicorn;
 pub(crate) use h2::H2;
 pub(crate) use message::Response;
+pub(crate) use uwsgi::Uwsgi;
 pub(crate) use worker::{Latch, Visit, Worker};
 
 /// The longest that any single wait of a test takes before it fails.
