@@ -175,6 +175,36 @@ fn an_answer_of_unknown_length_ends_with_the_workers_connection() {
 }
 
 #[test]
+fn an_answer_to_a_body_that_the_app_has_not_read_is_whole() {
+    each(|server, _, gateway| {
+        for length in [10, 1 << 20] {
+            // uWSGI closes on the unread body, and the kernel makes a reset of that.
+            let mut client = gateway.client();
+            client.send(post("/unframed", &"b".repeat(length)));
+            let over_h2 = gateway.h2().send(request("POST", "/unframed", &[]), &vec![b'b'; length]);
+            for response in [client.response("POST"), over_h2] {
+                assert!(response.text() == "as long as it takes" && response.cut.is_none(), "{server:?}: {response:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_reset_without_a_body_to_leave_unread_is_a_cut() {
+    let worker = Worker::tcp(|visit| {
+        visit.packet();
+        visit.send("HTTP/1.1 200 OK\r\n\r\npart");
+        visit.reset();
+    });
+    let gateway = before(&worker.uwsgi_endpoint());
+    for response in both(&gateway, "GET", "/", &[]) {
+        assert!(response.status == 200 && response.cut.is_some(), "{response:?}");
+        assert_eq!(gateway.access_of(&response)["reason"], "eof_in_body");
+    }
+    gateway.wait_idle();
+}
+
+#[test]
 fn a_cut_answer_is_cut_for_the_client_too() {
     each(|server, _, gateway| {
         for response in both(gateway, "GET", "/cut", &[]) {

@@ -4,6 +4,7 @@
 //! and received. Both directions are polled together: a worker may answer before it has read the whole request.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -34,10 +35,12 @@ pub struct Dialect {
     pub read_head: ReadHead,
     /// For the operator: what may be behind an end without an answer. May be empty.
     pub silence: &'static str,
+    /// Whether the worker closes without having read the request's body when the app has not: what comes then is a reset.
+    pub may_leave_body: bool,
 }
 
 /// HTTP/1.1 itself.
-pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "" };
+pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", may_leave_body: false };
 
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
@@ -78,6 +81,9 @@ pub struct ResponseBody {
     sending: Sending,
     /// Whether the worker keeps the connection open after this response.
     keep_alive: bool,
+    /// Where only the connection's end tells the body's: once more than this has been sent, a reset tells it as well as a
+    /// close, because the worker may have left some of the request's body unread.
+    reset_ends_after: Option<u64>,
 }
 
 /// An exchange that brought no response.
@@ -115,6 +121,7 @@ impl Connection {
         method: &Method,
         patience: Patience,
     ) -> Result<Response, Failed> {
+        let head_length = head.len() as u64;
         let mut head = head;
         let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
         let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
@@ -150,8 +157,10 @@ impl Connection {
         };
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
+        let is_end_unknown = response_head.framing == Framing::Close;
         let body = ResponseBody {
             reader: BodyReader::new(response_head.framing),
+            reset_ends_after: (self.dialect.may_leave_body && is_end_unknown).then_some(head_length),
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
             connection: self,
             idle: patience.idle,
@@ -328,7 +337,8 @@ impl ResponseBody {
     /// # Errors
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection: Connection { io, deadline, is_unsent, .. }, reader, idle, sending, .. } = self;
+        let Self { connection, reader, idle, sending, reset_ends_after, .. } = self;
+        let Connection { io, deadline, is_unsent, .. } = connection;
         let data = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
@@ -336,6 +346,10 @@ impl ResponseBody {
                 *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
+                if is_reset(&data) && reset_ends_after.is_some_and(|head| sending.sent > head) {
+                    *reader = BodyReader::new(Framing::None);
+                    return Poll::Ready(Ok(None));
+                }
                 return Poll::Ready(data.map_err(failure));
             }
             if !deadline.is_armed() || sending.sent > before {
@@ -376,6 +390,10 @@ pub enum End {
     Closing(Connection),
     /// To be closed at once: the body was cut, or bytes came that belong to nothing.
     Useless,
+}
+
+fn is_reset(data: &Result<Option<Bytes>, Cut>) -> bool {
+    matches!(data, Err(Cut::Failed(error)) if error.kind() == ErrorKind::ConnectionReset)
 }
 
 fn failure(cut: Cut) -> Error {
