@@ -175,10 +175,12 @@ fn an_answer_of_unknown_length_ends_with_the_workers_connection() {
 }
 
 #[test]
-fn an_answer_to_a_body_that_the_app_has_not_read_is_whole() {
-    each(|server, _, gateway| {
-        for length in [10, 1 << 20] {
-            // uWSGI closes on the unread body, and the kernel makes a reset of that.
+fn an_answer_to_a_body_that_the_app_has_not_read_is_whole_over_a_unix_socket() {
+    for server in [Server::Uwsgi, Server::Gunicorn] {
+        let app = Uwsgi::start(server, Transport::Unix);
+        let gateway = before(&app.endpoint());
+        for length in [10, 60_000, 1 << 20] {
+            // What has not been read when the worker closes, the kernel tells by a reset.
             let mut client = gateway.client();
             client.send(post("/unframed", &"b".repeat(length)));
             let over_h2 = gateway.h2().send(request("POST", "/unframed", &[]), &vec![b'b'; length]);
@@ -186,7 +188,25 @@ fn an_answer_to_a_body_that_the_app_has_not_read_is_whole() {
                 assert!(response.text() == "as long as it takes" && response.cut.is_none(), "{server:?}: {response:?}");
             }
         }
+        gateway.wait_idle();
+    }
+}
+
+#[test]
+fn a_reset_over_tcp_is_a_cut_and_the_log_says_what_helps() {
+    let worker = Worker::tcp(|visit| {
+        visit.packet();
+        visit.send("HTTP/1.1 200 OK\r\n\r\nall but the last wo");
+        visit.reset();
     });
+    let gateway = before(&worker.uwsgi_endpoint());
+    let mut client = gateway.client();
+    client.send(post("/", &"b".repeat(60_000)));
+    let response = client.response("POST");
+    assert!(response.status == 200 && response.cut.is_some(), "{response:?}");
+    let event = gateway.log_event("eof_in_body", |event| event["reason"] == "eof_in_body");
+    assert!(event["message"].as_str().unwrap().contains("post-buffering"), "{event}");
+    gateway.wait_idle();
 }
 
 #[test]

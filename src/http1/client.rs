@@ -35,12 +35,13 @@ pub struct Dialect {
     pub read_head: ReadHead,
     /// For the operator: what may be behind an end without an answer. May be empty.
     pub silence: &'static str,
-    /// Whether the worker closes without having read the request's body when the app has not: what comes then is a reset.
-    pub may_leave_body: bool,
+    /// When the worker closes without having read the request's body, if the app has not, so that a reset comes instead of
+    /// an end: what the operator can do about it.
+    pub unread_body: Option<&'static str>,
 }
 
 /// HTTP/1.1 itself.
-pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", may_leave_body: false };
+pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", unread_body: None };
 
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
@@ -81,9 +82,10 @@ pub struct ResponseBody {
     sending: Sending,
     /// Whether the worker keeps the connection open after this response.
     keep_alive: bool,
-    /// Where only the connection's end tells the body's: once more than this has been sent, a reset tells it as well as a
-    /// close, because the worker may have left some of the request's body unread.
-    reset_ends_after: Option<u64>,
+    /// Whether its end is told otherwise than by the end of the connection.
+    is_framed: bool,
+    /// Of the request: what has been sent beyond it is of its body.
+    head_length: u64,
 }
 
 /// An exchange that brought no response.
@@ -157,10 +159,10 @@ impl Connection {
         };
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
-        let is_end_unknown = response_head.framing == Framing::Close;
         let body = ResponseBody {
             reader: BodyReader::new(response_head.framing),
-            reset_ends_after: (self.dialect.may_leave_body && is_end_unknown).then_some(head_length),
+            is_framed: response_head.framing != Framing::Close,
+            head_length,
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
             connection: self,
             idle: patience.idle,
@@ -337,8 +339,8 @@ impl ResponseBody {
     /// # Errors
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection, reader, idle, sending, reset_ends_after, .. } = self;
-        let Connection { io, deadline, is_unsent, .. } = connection;
+        let Self { connection, reader, idle, sending, is_framed, head_length, .. } = self;
+        let Connection { io, deadline, is_unsent, dialect, .. } = connection;
         let data = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
@@ -346,11 +348,13 @@ impl ResponseBody {
                 *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
-                if is_reset(&data) && reset_ends_after.is_some_and(|head| sending.sent > head) {
+                let advice = dialect.unread_body.filter(|_| is_reset(&data) && sending.sent > *head_length);
+                // A unix socket has delivered all that was written before. TCP may have dropped the last of it.
+                if advice.is_some() && !*is_framed && matches!(io.stream, Socket::Unix(_)) {
                     *reader = BodyReader::new(Framing::None);
                     return Poll::Ready(Ok(None));
                 }
-                return Poll::Ready(data.map_err(failure));
+                return Poll::Ready(data.map_err(|cut| failure(cut).detail(advice.unwrap_or_default())));
             }
             if !deadline.is_armed() || sending.sent > before {
                 deadline.arm(*idle);

@@ -20,5 +20,7 @@ pub static DIALECT: Dialect = Dialect {
     silence: "uWSGI answers nothing when the app raised before start_response, when the worker was killed (harakiri, out \
               of memory), or when the request is over a limit of its own (buffer-size, max-vars, limit-post): its log \
               says which",
-    may_leave_body: true,
+    unread_body: Some(
+        "the app may have left the request's body unread, and uWSGI resets the connection then: set `post-buffering` there",
+    ),
 };
