@@ -181,13 +181,15 @@ pub struct Error {
     pub detail: Cow<'static, str>,
     /// The system's error, where there was one.
     pub source: Option<io::Error>,
+    /// Seconds after which a client may try again, where that is known better than by the reason alone.
+    pub retry_after: Option<u32>,
 }
 
 impl Error {
     /// An error that must not be retried.
     #[must_use]
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, retry: Retry::Never, detail: Cow::Borrowed(""), source: None }
+        Self { reason, retry: Retry::Never, detail: Cow::Borrowed(""), source: None, retry_after: None }
     }
 
     /// The same with a retry verdict.
@@ -201,6 +203,13 @@ impl Error {
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = detail.into();
+        self
+    }
+
+    /// The same with the time after which a client may try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 

@@ -48,24 +48,36 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// Compiles. Gates of upstreams that `previous` knows by the same name are taken over, so that no reload ever lets
-    /// more requests through than there are workers.
+    /// Compiles. Waiting rooms of upstreams that `previous` knows by the same name are taken over, so that no reload ever
+    /// lets more requests through than there are workers. Nothing changes before [`Self::put_in_force`].
     #[must_use]
     pub fn compile(config: Config, previous: Option<&Self>, shared: Shared) -> Self {
         let upstreams = config.upstreams.iter().map(|upstream| {
-            let gate =
+            let before =
                 previous.and_then(|previous| previous.upstreams.iter().find(|known| *known.name == *upstream.name));
-            let gate = gate.map(|known| Arc::clone(&known.gate));
-            Arc::new(Upstream::compile(upstream, gate, shared.metrics.upstream(&upstream.name)))
+            Arc::new(Upstream::compile(upstream, before.map(|known| &**known), shared.metrics.upstream(&upstream.name)))
         });
         let upstreams: Vec<_> = upstreams.collect();
-        let is_gone = |known: &&Arc<Upstream>| !upstreams.iter().any(|upstream| upstream.name == known.name);
-        for gone in previous.iter().flat_map(|previous| &previous.upstreams).filter(is_gone) {
-            shared.metrics.upstream(&gone.name).set_workers(None);
-        }
         let labels = labels(&config.sites);
         let routes = labels.iter().map(|label| shared.metrics.route(&label.site, &label.route)).collect();
         Self { config, upstreams, labels, routes, shared }
+    }
+
+    /// Lets the waiting rooms obey it from now on.
+    pub fn put_in_force(&self, previous: Option<&Self>) {
+        for upstream in &self.upstreams {
+            upstream.put_in_force();
+        }
+        let is_gone = |known: &&Arc<Upstream>| !self.upstreams.iter().any(|upstream| upstream.name == known.name);
+        for gone in previous.iter().flat_map(|previous| &previous.upstreams).filter(is_gone) {
+            self.shared.metrics.upstream(&gone.name).set_workers(None);
+        }
+    }
+
+    /// Upstreams in the order written.
+    #[must_use]
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
     }
 
     /// The configuration it was made from.

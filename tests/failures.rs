@@ -30,8 +30,8 @@ fn check_both(gateway: &Gateway, status: u16, reason: &str) -> Vec<Response> {
 }
 
 #[test]
-fn a_missing_socket_is_told_at_once() {
-    let gateway = Gateway::before("endpoints: [\"unix:./nobody.sock\"], workers: 1");
+fn a_missing_socket_is_told_at_once_without_a_hold() {
+    let gateway = Gateway::before("endpoints: [\"unix:./nobody.sock\"], workers: 1, hold: 0s");
     check_both(&gateway, 502, "socket_missing");
     assert_eq!(gateway.failures("app", "socket_missing"), 2.0);
     let event = gateway.log_event("socket_missing", |event| event["reason"] == "socket_missing");
@@ -39,20 +39,20 @@ fn a_missing_socket_is_told_at_once() {
 }
 
 #[test]
-fn a_socket_that_nobody_listens_on_is_told_at_once() {
+fn a_socket_that_nobody_listens_on_is_told_at_once_without_a_hold() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let gateway = Gateway::before(&format!("endpoints: [\"unix:{}\"], workers: 1", path.display()));
+    let gateway = Gateway::before(&format!("endpoints: [\"unix:{}\"], workers: 1, hold: 0s", path.display()));
     check_both(&gateway, 502, "connect_refused");
 }
 
 #[test]
-fn a_closed_port_is_told_at_once() {
+fn a_closed_port_is_told_at_once_without_a_hold() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let gateway = Gateway::before(&format!("endpoints: [\"http://{address}\"], workers: 1"));
+    let gateway = Gateway::before(&format!("endpoints: [\"http://{address}\"], workers: 1, hold: 0s"));
     check_both(&gateway, 502, "connect_refused");
     assert_eq!(gateway.failures("app", "connect_refused"), 2.0);
 }
@@ -72,7 +72,10 @@ fn a_full_backlog_of_a_unix_socket_is_load_and_no_outage() {
     socket2::SockRef::from(&listener).listen(0).unwrap();
     // A backlog of 0 has room for one connection.
     let _taken = Address::Unix(path.clone()).connect().unwrap();
-    let gateway = Gateway::before(&format!("endpoints: [\"unix:{}\"], workers: 2", path.display()));
+    let gateway = Gateway::before(&format!(
+        "endpoints: [\"unix:{}\"], workers: 2, waiting_room: {{ timeout: 300ms }}, hold: 0s",
+        path.display()
+    ));
     let responses = check_both(&gateway, 503, "backlog_full");
     assert!(responses.iter().all(|response| response.header("retry-after").is_some()));
 }
@@ -258,7 +261,7 @@ fn no_more_requests_reach_the_workers_than_there_are() {
 
 #[test]
 fn browsers_get_a_page_and_programs_plain_text() {
-    let gateway = Gateway::before("endpoints: [\"unix:./nobody.sock\"], workers: 1");
+    let gateway = Gateway::before("endpoints: [\"unix:./nobody.sock\"], workers: 1, hold: 0s");
     let browser = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8";
     for (accept, html) in
         [(browser, true), ("Text/HTML", true), ("*/*", false), ("application/json", false), ("", false)]

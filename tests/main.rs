@@ -9,6 +9,7 @@
 #[allow(dead_code, unused_imports, reason = "one harness for all modules; each uses its part")]
 mod support;
 
+mod admin;
 mod allocations;
 mod client_gone;
 mod django;

@@ -9,7 +9,7 @@ use crate::support::client::{End, get, post};
 use crate::support::h2::request;
 use crate::support::uwsgi::Server;
 use crate::support::worker::Transport;
-use crate::support::{Client, Gateway, H2, Response, Uwsgi, Worker};
+use crate::support::{Client, Gateway, Gunicorn, H2, Response, Uwsgi, Worker};
 
 const SERVERS: [(Server, Transport); 4] = [
     (Server::Uwsgi, Transport::Tcp),
@@ -398,7 +398,7 @@ fn an_endpoint_of_each_protocol_gets_its_own_head() {
     let app = Uwsgi::start(Server::Uwsgi, Transport::Unix);
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhttp");
     let gateway = Gateway::before(&format!(
-        "endpoints: [\"unix:./nobody.sock\", \"{}\", \"{}\"], workers: 2",
+        "endpoints: [\"unix:./nobody.sock\", \"{}\", \"{}\"], workers: 2, balance: round_robin",
         app.endpoint(),
         worker.endpoint()
     ));
@@ -418,9 +418,76 @@ fn an_endpoint_of_each_protocol_gets_its_own_head() {
 fn the_settings_in_deploy_serve() {
     let settings = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/uwsgi.ini");
     let app = Uwsgi::with_settings(&settings);
-    let gateway = before(&app.endpoint());
-    for response in both(&gateway, "GET", "/environ?a=b", &[]) {
-        assert_eq!(environ(&response)["QUERY_STRING"], "a=b");
+    // The upstream that they name.
+    let gateway =
+        Gateway::before(&format!("endpoints: [\"{}\"], workers: 4, uwsgi: {{ buffer_size: 32768 }}", app.endpoint()));
+    let cookie = format!("wide={}", "c".repeat(20_000));
+    for response in both(&gateway, "GET", "/environ?a=b", &[("cookie", &cookie)]) {
+        let environ = environ(&response);
+        assert_eq!((&environ["QUERY_STRING"], &environ["HTTP_COOKIE"]), (&"a=b".into(), &cookie.as_str().into()));
+    }
+    gateway.wait_idle();
+}
+
+/// An app under `/api`, at this endpoint.
+fn mounted(endpoint: &str) -> Gateway {
+    Gateway::start(&format!(
+        "upstreams:\n  app: {{ endpoints: [\"{endpoint}\"], workers: 2 }}\n\
+         sites:\n  - routes: [{{ path: /api/, proxy: app, mount: /api }}]\n"
+    ))
+}
+
+#[test]
+fn an_app_under_a_prefix_knows_it_over_either_protocol() {
+    let uwsgi = Uwsgi::start(Server::Uwsgi, Transport::Unix);
+    let gunicorn = Gunicorn::start(1);
+    for endpoint in [uwsgi.endpoint(), gunicorn.endpoint()] {
+        let gateway = mounted(&endpoint);
+        for path in ["/api/environ?a=b", "/%61pi/environ?a=b", "/api%2Fenviron?a=b"] {
+            let mut client = gateway.client();
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            let environ = environ(&client.response("GET"));
+            for (name, value) in [
+                ("SCRIPT_NAME", "/api"),
+                ("PATH_INFO", "/environ"),
+                ("QUERY_STRING", "a=b"),
+                ("HTTP_X_FORWARDED_PREFIX", "/api"),
+            ] {
+                assert_eq!(environ[name], value, "{name} of {path} at {endpoint}: {environ:#}");
+            }
+        }
+        gateway.wait_idle();
+    }
+}
+
+#[test]
+fn host_and_prefix_of_the_upstream_replace_the_clients() {
+    let app = Uwsgi::start(Server::Uwsgi, Transport::Unix);
+    let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let to = |endpoint: &str| {
+        Gateway::before(&format!("endpoints: [\"{endpoint}\"], workers: 2, host: api.internal, prefix: /stage"))
+    };
+    let gateway = to(&app.endpoint());
+    for response in both(&gateway, "GET", "/a%20b?c", &[]) {
+        let environ = environ(&response);
+        for (name, value) in [
+            ("HTTP_HOST", "api.internal"),
+            ("HTTP_X_FORWARDED_HOST", "shop.example"),
+            ("PATH_INFO", "/stage/a b"),
+            ("REQUEST_URI", "/stage/a%20b?c"),
+            ("SCRIPT_NAME", ""),
+        ] {
+            assert_eq!(environ[name], value, "{name} in {environ:#}");
+        }
+    }
+    let gateway = to(&worker.endpoint());
+    both(&gateway, "GET", "/a%20b?c", &[]);
+    for received in worker.requests() {
+        assert_eq!(received.line(), "GET /stage/a%20b?c HTTP/1.1");
+        assert_eq!(
+            (received.all("host"), received.all("x-forwarded-host")),
+            (vec!["api.internal".into()], vec!["shop.example".into()])
+        );
     }
     gateway.wait_idle();
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::config;
 use crate::edge::listener::Listening;
@@ -36,6 +36,8 @@ pub struct Admin {
     pub budget: Arc<Budget>,
     /// Whether new requests are welcome; no longer from the first SIGTERM on.
     pub ready: Arc<AtomicBool>,
+    /// What every request must bring as `Authorization: Bearer` (RFC 6750, 2.1); `None`: nothing.
+    pub token: Option<Arc<str>>,
 }
 
 /// Accepts on the operator's socket for ever.
@@ -90,6 +92,11 @@ impl Service for Admin {
         if let Some(error) = request.refused {
             return Ok(text(StatusCode::BAD_REQUEST, format!("{}\n", error.reason)));
         }
+        if self.token.as_ref().is_some_and(|token| !brings(&request.headers, token)) {
+            let mut response = text(StatusCode::UNAUTHORIZED, "write `Authorization: Bearer` and admin.token\n".into());
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return Ok(response);
+        }
         if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -117,6 +124,16 @@ impl Admin {
     }
 }
 
+/// Whether the one `Authorization` field holds the token. The time it takes does not tell how much of it was right.
+fn brings(headers: &HeaderMap, token: &str) -> bool {
+    const SCHEME: &[u8] = b"bearer ";
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+    let (Some(field), None) = (fields.next(), fields.next()) else { return false };
+    let Some((scheme, brought)) = field.split_at_checked(SCHEME.len()) else { return false };
+    let differences = brought.iter().zip(token.as_bytes()).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
+    scheme.eq_ignore_ascii_case(SCHEME) && brought.len() == token.len() && differences == 0
+}
+
 fn text(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(Body::Full(Bytes::from(text)));
     *response.status_mut() = status;
@@ -135,4 +152,35 @@ pub fn bind(admin: &config::Admin) -> Result<(Listening, String), crate::edge::l
         message: "no socket was opened".into(),
     })?;
     Ok((socket, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        const TOKEN: &str = "0123456789abcdef";
+        let brings = |fields: &[&str]| {
+            let name = || header::AUTHORIZATION;
+            let fields = fields.iter().filter_map(|field| Some((name(), HeaderValue::from_str(field).ok()?)));
+            super::brings(&fields.collect(), TOKEN)
+        };
+        assert!(brings(&["Bearer 0123456789abcdef"]));
+        assert!(brings(&["bearer 0123456789abcdef"]));
+        for fields in [
+            &[][..],
+            &[""],
+            &["Bearer"],
+            &["Bearer "],
+            &["Bearer 0123456789abcde"],
+            &["Bearer 0123456789abcdee"],
+            &["Bearer 0123456789abcdeff"],
+            &["Basic  0123456789abcdef"],
+            &["0123456789abcdef"],
+            &["Bearer 0123456789abcdef", "Bearer 0123456789abcdef"],
+        ] {
+            assert!(!brings(fields), "{fields:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Current;
 use super::gateway::{Gateway, StartError};
 use crate::admin::{self, Admin};
 use crate::config::{self, Config, Loaded, Report};
@@ -127,11 +128,13 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
     // Before anything else: a signal that comes while we start is not lost, and does not kill.
     let mut signals = Signals::listen()?;
     let operator = config.admin.as_ref().map(admin::bind).transpose().map_err(StartError::Bind)?;
+    let token = config.admin.as_ref().and_then(|admin| admin.token.as_deref().map(Arc::from));
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
     let mut gateway = Gateway::start(config, || {})?;
     let ready = Arc::new(AtomicBool::new(true));
-    open_door(operator, &gateway, &ready);
+    open_door(operator, token, &gateway, &ready);
+    tokio::task::spawn_local(sample(gateway.current()));
     tracing::info!("ready");
     loop {
         match signals.next().await {
@@ -154,6 +157,16 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes note of what is asked of the workers, for ever.
+async fn sample(current: Arc<Current>) {
+    let mut every = tokio::time::interval(std::time::Duration::from_secs(5));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.sample());
+    }
+}
+
 async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
     if !shutdown.delay.is_zero() {
         tracing::info!("stopping: /ready says no, and accepting goes on for {:?} (shutdown.delay)", shutdown.delay);
@@ -171,11 +184,20 @@ async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
     }
 }
 
-fn open_door(operator: Option<(Listening, String)>, gateway: &Gateway, ready: &Arc<AtomicBool>) {
+fn open_door(
+    operator: Option<(Listening, String)>,
+    token: Option<Arc<str>>,
+    gateway: &Gateway,
+    ready: &Arc<AtomicBool>,
+) {
     let Some((socket, address)) = operator else { return };
     let shared = gateway.shared();
-    let admin =
-        Admin { metrics: Arc::clone(&shared.metrics), budget: Arc::clone(&shared.budget), ready: Arc::clone(ready) };
+    let admin = Admin {
+        metrics: Arc::clone(&shared.metrics),
+        budget: Arc::clone(&shared.budget),
+        ready: Arc::clone(ready),
+        token,
+    };
     tracing::info!(%address, "the admin listener answers /metrics, /live and /ready");
     tokio::task::spawn_local(admin::listen(socket, admin));
 }

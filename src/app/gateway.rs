@@ -95,6 +95,7 @@ impl Gateway {
             opened.push(open(listener, count)?);
         }
         let blueprint = Blueprint::compile(config, None, shared.clone());
+        blueprint.put_in_force(None);
         let current = Arc::new(Current::new(InForce { blueprint, terms }));
         shared.metrics.config_in_force(current.generation());
         let threads =
@@ -108,6 +109,11 @@ impl Gateway {
     #[must_use]
     pub fn listeners(&self) -> &[Bound] {
         &self.listeners
+    }
+
+    /// The configuration in force, whichever that is at the time.
+    pub(super) fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current)
     }
 
     /// What is one for the process.
@@ -133,6 +139,7 @@ impl Gateway {
         let kept: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let previous = self.current.in_force.load_full();
         let blueprint = Blueprint::compile(config, Some(&previous.blueprint), self.shared.clone());
+        blueprint.put_in_force(Some(&previous.blueprint));
         let generation = self.current.replace(InForce { blueprint, terms });
         self.shared.metrics.config_in_force(generation);
         opened.into_iter().for_each(|(bound, sockets)| self.add(bound, sockets));

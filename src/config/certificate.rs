@@ -49,6 +49,32 @@ pub(super) fn inspect(decoder: &mut Decoder<'_>, pair: &Certificate, cert_at: &S
     }
 }
 
+/// Notes what is wrong with a file of authorities, at the value that names it.
+pub(super) fn inspect_authorities(decoder: &mut Decoder<'_>, path: &Path, at: &Span) {
+    let pem = read(path, "certificates of the authority");
+    let Some(certificates) = decoder.fault(at, pem.and_then(|pem| authorities(path, &pem))) else { return };
+    let (usable, unusable) = rustls::RootCertStore::empty().add_parsable_certificates(certificates);
+    if usable == 0 {
+        decoder
+            .error(at, format!("{} holds no certificate that can be trusted as an authority", path.display()))
+            .help("check it with: openssl x509 -noout -text -in FILE");
+    } else if unusable > 0 {
+        let unusable = super::report::counted(unusable, "certificate");
+        decoder
+            .warning(at, format!("{unusable} of {} cannot be read and will be left out", path.display()))
+            .help("write the file anew, from its source");
+    }
+}
+
+fn authorities(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let certificates = certificates(path, pem)?;
+    if certificates.is_empty() {
+        let help = "name the file with the authority's certificate, `-----BEGIN CERTIFICATE-----`, or write ca: system";
+        return Err(Fault::new(format!("{} holds no certificate in PEM form", path.display()), help));
+    }
+    Ok(certificates)
+}
+
 /// The bytes of a file; in words when there are none.
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, Fault> {
     let cannot = |error: &io::Error| {
@@ -80,11 +106,15 @@ pub(super) fn said_by_system(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let broken = |why: &dyn std::fmt::Display| {
+/// Every certificate of a PEM file.
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|why| {
         Fault::new(format!("{} is broken: {why}", path.display()), "write the file anew, from its source")
-    };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|why| broken(&why))?;
+    })
+}
+
+fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let chain = certificates(path, pem)?;
     if !chain.is_empty() {
         return Ok(chain);
     }

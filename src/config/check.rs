@@ -1,10 +1,14 @@
 //! `hostler check`: the file, and the world around it. What is missing around a file is a warning, because workers may
 //! not be up yet.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::Metadata;
+use std::io;
+use std::net::ToSocketAddrs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::thread;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -79,23 +83,25 @@ impl fmt::Display for Checked {
     }
 }
 
-/// Loads a file and looks at the sockets and folders it names, with the rights of this process.
+/// Loads a file and looks at the sockets and folders it names, with the rights of this process. Looks up the names of
+/// endpoints, which takes as long as the name servers take.
 #[must_use]
 pub fn check(path: &Path) -> Checked {
     let name = path.display().to_string();
     match load(path) {
-        Ok(loaded) => inspect(name, loaded),
+        Ok(loaded) => inspect(name, loaded, &resolves),
         Err(report) => Checked { name, outcome: Err(report), warnings: Vec::new() },
     }
 }
 
 /// The world around a file that can be used.
-fn inspect(name: String, loaded: Loaded) -> Checked {
+fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     let Loaded { config, mut warnings, source, places } = loaded;
     let mut findings = Vec::new();
     for (path, at) in &places.sockets {
         findings.extend(worker_socket(path).err().map(|trouble| trouble.at(Some(at))));
     }
+    findings.extend(unknown_names(&places.names, lookup));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
     if let Some(AccessTarget::File(file)) = &config.logging.access {
         findings.extend(log_file(file).err().map(|trouble| trouble.at(places.access.as_ref())));
@@ -121,6 +127,39 @@ impl Trouble {
         finding.help(self.help);
         finding
     }
+}
+
+/// Whether a name has an address, or why not.
+type Lookup<'a> = &'a (dyn Fn(&str) -> io::Result<bool> + Sync);
+
+fn resolves(name: &str) -> io::Result<bool> {
+    (name, 0).to_socket_addrs().map(|mut addresses| addresses.next().is_some())
+}
+
+/// The names that have no address, each at its first place. Several are looked up at once: a name server that does not
+/// answer takes many seconds for each.
+fn unknown_names(names: &[(String, Span)], lookup: Lookup<'_>) -> Vec<Finding> {
+    const AT_ONCE: usize = 16;
+    let mut seen = HashSet::new();
+    let names: Vec<_> = names.iter().filter(|(name, _)| seen.insert(name)).collect();
+    let look = |(name, at): &(String, Span)| Some(unknown_name(name, lookup(name))?.at(Some(at)));
+    let batches = names.chunks(AT_ONCE).flat_map(|batch| {
+        thread::scope(|scope| {
+            let threads: Vec<_> = batch.iter().map(|name| scope.spawn(|| look(name))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect::<Vec<_>>()
+        })
+    });
+    batches.collect()
+}
+
+fn unknown_name(name: &str, found: io::Result<bool>) -> Option<Trouble> {
+    let why = match found {
+        Ok(true) => return None,
+        Ok(false) => "it has no address".into(),
+        Err(error) => said_by_system(&error),
+    };
+    let help = "check the name, and that this machine can ask for it: getent hosts NAME";
+    Some(Trouble::new(format!("the name {} cannot be looked up: {why}", quoted(name)), help))
 }
 
 /// Whether a worker's socket is there and this process may connect to it.
@@ -295,6 +334,38 @@ mod tests {
         std::fs::write(folder.path().join("app.sock"), "").unwrap();
         let told = messages(&checked(folder.path(), "app.sock"));
         assert!(told.len() == 1 && told[0].ends_with("app.sock` is not a socket"), "{told:?}");
+    }
+
+    #[test]
+    fn a_socket_that_speaks_uwsgi_is_looked_at_as_well() {
+        let folder = complete_folder();
+        let file = folder.path().join("hostler.yaml");
+        let text = "upstreams: { app: { endpoints: ['uwsgi+unix:app.sock'], workers: 4 } }\n\
+                    sites: [{ routes: [{ path: /, proxy: app }] }]\nspool: { dir: ./spool }\n";
+        std::fs::write(&file, text).unwrap();
+        let told = messages(&check(&file));
+        assert!(told.len() == 1 && told[0].contains("app.sock`: No such file"), "{told:?}");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_is_a_warning_at_its_place() {
+        let text = "upstreams:\n  app:\n    workers: 4\n    endpoints: [\"http://known\", \"http://10.0.0.5\",\n      \
+                    \"https://unknown\", \"http://[::1]\",\n      \"uwsgi://empty:3031\", \"h2c://unknown:81\"]\n\
+                    sites: [{ routes: [{ path: /, proxy: app }] }]\n";
+        let loaded = crate::config::load_str(text, "f", Path::new("/"), &|_| None).unwrap();
+        let lookup = |name: &str| match name {
+            "known" => Ok(true),
+            "empty" => Ok(false),
+            "unknown" => Err(io::Error::other("nobody knows")),
+            other => panic!("{other} is no name"),
+        };
+        let Loaded { source, places, .. } = loaded;
+        let warnings = Warning::all(&source, unknown_names(&places.names, &lookup));
+        let told: Vec<_> = warnings.iter().map(|warning| (warning.line(), warning.message())).collect();
+        let unknown = "the name `unknown` cannot be looked up: nobody knows";
+        let empty = "the name `empty` cannot be looked up: it has no address";
+        assert_eq!(told, [(Some(5), unknown), (Some(6), empty)]);
+        assert!(resolves("localhost").unwrap());
     }
 
     #[test]

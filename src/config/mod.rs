@@ -196,7 +196,8 @@ pub struct Route {
     pub body_limit: u64,
     /// Its place in the waiting room: higher goes first. -100 to 100, default 0.
     pub priority: i32,
-    /// The prefix under which the app lives (SCRIPT_NAME), without a slash at the end.
+    /// The prefix under which the app lives (SCRIPT_NAME), without a slash at the end. `path` is within it. It has only
+    /// what a URL and a header can carry as it is.
     pub mount: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,

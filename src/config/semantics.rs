@@ -1,12 +1,14 @@
 //! Checks across sections, once every part has been read: what is fine alone can be wrong together.
 
+mod upstreams;
+
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::decode::Decoder;
 use super::node::Span;
 use super::report::quoted;
-use super::schema::{Draft, Redirect, SiteDraft};
+use super::schema::{Draft, EndpointDraft, Redirect, SiteDraft};
 use super::{Action, Bind, EndpointAddress, HostPattern, PathPattern, Workers};
 
 /// Runs every check. Ports of redirects are put in on the way.
@@ -15,11 +17,13 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     one_listener_per_address(decoder, draft);
     one_site_per_host(decoder, &draft.sites);
     one_endpoint_per_address(decoder, draft);
+    draft.upstreams.iter().for_each(|draft| upstreams::refuse(decoder, draft));
     if !decoder.has_errors() {
         // Hints about a file that has errors would be guesses.
         unreachable_routes(decoder, &draft.sites);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);
+        draft.upstreams.iter().for_each(|draft| upstreams::hint(decoder, draft));
     }
 }
 
@@ -131,7 +135,7 @@ fn host_text(host: &HostPattern) -> String {
 fn one_endpoint_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
     let mut seen: HashMap<&EndpointAddress, (usize, &Span)> = HashMap::new();
     for (owner, upstream) in draft.upstreams.iter().enumerate() {
-        for (endpoint, span) in &upstream.endpoints {
+        for EndpointDraft { endpoint, span, .. } in &upstream.endpoints {
             let address = &endpoint.address;
             match seen.get(address) {
                 None => {

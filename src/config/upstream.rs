@@ -12,9 +12,9 @@ pub struct Upstream {
     pub name: String,
     /// At least one.
     pub endpoints: Vec<Endpoint>,
-    /// Exchanges in flight over the whole upstream.
+    /// Exchanges in flight over the whole upstream. When only the endpoints have numbers, and each has one: their sum.
     pub workers: Workers,
-    /// How many workers may be pinned by responses that are not spooled. Default workers - 1, at least 1.
+    /// How many workers may be pinned by responses that are not spooled; 0: none. Default workers - 1, at least 1.
     pub streaming_max: u32,
     /// The queue in front of the workers.
     pub waiting_room: WaitingRoom,
@@ -28,7 +28,7 @@ pub struct Upstream {
     pub balance: Balance,
     /// How long an endpoint that has come back takes to get its full share. Default 0 s: at once.
     pub slow_start: Duration,
-    /// How long requests wait for an upstream that has stopped answering connect. Default 30 s.
+    /// How long requests wait for an upstream that has stopped answering connect; zero: not at all. Default 30 s.
     pub hold: Duration,
     /// Sending a request again where that is safe.
     pub retry: Retry,
@@ -42,9 +42,9 @@ pub struct Upstream {
     pub uwsgi: Uwsgi,
     /// How `https://` endpoints are verified.
     pub tls: UpstreamTls,
-    /// The Host sent instead of the client's.
+    /// The Host sent instead of the client's: a name or an address, perhaps with a port.
     pub host: Option<String>,
-    /// Put before the path, without a slash at the end.
+    /// Put before the path as it is sent, without a slash at the end.
     pub prefix: Option<String>,
     /// When names are looked up again.
     pub resolve: Resolve,
@@ -108,7 +108,7 @@ pub struct Health {
     pub path: String,
     /// From one probe to the next. Default 5 s.
     pub interval: Duration,
-    /// For a whole probe. Default 2 s.
+    /// For a whole probe; shorter than `interval`. Default 2 s, at most half the interval.
     pub timeout: Duration,
     /// Failed probes in a row that call an endpoint down. Default 3.
     pub fall: u32,
@@ -118,7 +118,7 @@ pub struct Health {
     pub host: Option<String>,
     /// What X-Forwarded-Proto says: `https` or `http`. Default `https` when a listener has TLS, else `http`.
     pub scheme: Option<Scheme>,
-    /// Ranges of good statuses, both ends included. Default 200 to 399.
+    /// Ranges of good statuses, both ends included; in order, none touching another. Default 200 to 399.
     pub expect: Vec<(u16, u16)>,
 }
 
@@ -164,7 +164,7 @@ pub enum ClientAddress {
 pub struct Uwsgi {
     /// uWSGI's `buffer-size`: bytes of the vars it takes. Default 4096.
     pub buffer_size: u16,
-    /// The first byte of the packet. Default 0, a WSGI request.
+    /// The first byte of the packet. Always 0, a WSGI request: others are other languages, or commands to uWSGI.
     pub modifier1: u8,
 }
 

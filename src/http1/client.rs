@@ -196,6 +196,36 @@ impl Connection {
     }
 }
 
+/// Leaving a worker in the middle of an answer that may never end by itself.
+impl Connection {
+    /// Makes the worker's next write fail, and waits until it has closed, at most for `limit`.
+    ///
+    /// On TCP the worker hears of it at once, if it listens; else its next write is answered with a reset, after which
+    /// there is no telling when it closes.
+    pub async fn abandoned(mut self, limit: Duration) {
+        let deadline = Deadline::new();
+        let io = &mut self.io;
+        io.consume(io.unread().len());
+        // Either way the connection is dropped now.
+        if io.stream.refuse_more() {
+            let _ = deadline.bound(limit, hung_up(&io.stream)).await;
+        } else {
+            if !self.is_unsent {
+                let _ = deadline.bound(limit, poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx))).await;
+                let _ = deadline.bound(limit, poll_fn(|cx| io.poll_fill(cx))).await;
+            }
+            io.stream.reset_on_close();
+        }
+    }
+}
+
+/// Resolves when the other end of a unix socket has closed. No event tells, once nothing is to be read any more.
+async fn hung_up(socket: &Socket) {
+    while !socket.is_hung_up() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         // gunicorn takes a plain close for the end of the body, and runs the app on what it has.

@@ -23,6 +23,7 @@ pub struct Proxy {
     share: Share,
     /// `buffer.response`.
     read_ahead: bool,
+    priority: i32,
 }
 
 impl Proxy {
@@ -37,6 +38,7 @@ impl Proxy {
             body_limit: route.body_limit,
             share: Share { memory: buffer.memory, disk: buffer.disk },
             read_ahead: buffer.response,
+            priority: route.priority,
         }
     }
 }
@@ -54,6 +56,9 @@ impl Service for Proxy {
         let body = match body {
             crate::http::Body::Empty => None,
             body => {
+                if let Some(refusal) = self.client.refusal(&exchange, self.priority) {
+                    return Err(refusal);
+                }
                 let begun = Instant::now();
                 let received = spool::receive(body, self.body_limit, self.share, &self.budget).await;
                 exchange.time(|timings| timings.receive = begun.elapsed());
@@ -62,7 +67,7 @@ impl Service for Proxy {
         };
         exchange.bytes_in.set(body.as_ref().map_or(0, |body| body.length()));
         let share = self.read_ahead.then_some(self.share);
-        let mount = self.mount.clone();
-        self.client.send(Outgoing { method, target, headers, mount, body, exchange, share }).await
+        let (mount, priority) = (self.mount.clone(), self.priority);
+        self.client.send(Outgoing { method, target, headers, mount, body, exchange, share, priority }).await
     }
 }

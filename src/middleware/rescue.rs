@@ -125,13 +125,22 @@ fn row(reason: Reason) -> Row {
     }
 }
 
-/// Seconds after which a client may try again, where that is of use.
-fn retry_after(reason: Reason) -> Option<&'static str> {
-    matches!(
-        reason,
-        Reason::QueueFull | Reason::QueueTimeout | Reason::SpoolFull | Reason::ShuttingDown | Reason::BacklogFull
-    )
-    .then_some("5")
+/// Seconds after which a client may try again, where that is of use: what the error knows, else a guess.
+fn retry_after(error: &Error) -> Option<u32> {
+    const GUESS: u32 = 5;
+    let is_passing = matches!(
+        error.reason,
+        Reason::QueueFull
+            | Reason::QueueTimeout
+            | Reason::StreamsFull
+            | Reason::SpoolFull
+            | Reason::ShuttingDown
+            | Reason::BacklogFull
+            | Reason::ConnectRefused
+            | Reason::SocketMissing
+            | Reason::NoEndpoint
+    );
+    error.retry_after.or(is_passing.then_some(GUESS))
 }
 
 fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
@@ -153,8 +162,8 @@ fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
     if let Ok(value) = HeaderValue::from_str(&format!("hostler; error={kind}; details=\"{reason}\"")) {
         headers.insert("proxy-status", value);
     }
-    if let Some(seconds) = retry_after(reason) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+    if let Some(seconds) = retry_after(error) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

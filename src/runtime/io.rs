@@ -28,6 +28,28 @@ impl Socket {
         }
     }
 
+    /// Makes every further write of the other end fail, where the system can do that: on unix sockets. Whether it could.
+    #[must_use]
+    pub fn refuse_more(&self) -> bool {
+        match self {
+            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Read).is_ok(),
+            Self::Tcp(_) => false,
+        }
+    }
+
+    /// Whether the other end has closed, although this one takes no more bytes.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut descriptor = match self {
+            Self::Tcp(stream) => [PollFd::new(stream, PollFlags::empty())],
+            Self::Unix(stream) => [PollFd::new(stream, PollFlags::empty())],
+        };
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A system that does not answer must not be asked for ever.
+        poll(&mut descriptor, Some(&at_once)).is_err() || descriptor[0].revents().contains(PollFlags::HUP)
+    }
+
     /// Whether nothing is there to be read, the other end's close included. The event queue's last word costs no
     /// system call, but may be a turn old; with `surely`, or when it says that something may be there, the kernel is
     /// asked.

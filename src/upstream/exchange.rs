@@ -1,35 +1,49 @@
-//! One request of ours to one of the workers, from the gate to the response head.
+//! One request of ours to one of the workers, from the waiting room to the response head.
 
-use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::Method;
 use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use super::balance::{self, Wish};
 use super::detach::Detachable;
+use super::endpoint::Endpoint;
 use super::pool::Pool;
 use super::pump::{self, Passage, Rest};
+use super::repeat::{self, Next};
+use super::room::Seek;
 use super::spool::{Budget, Share, Spooled};
-use super::{Endpoint, Permit, Upstream, connect, head};
-use crate::error::{Error, Reason, Retry};
+use super::{Permit, Upstream, connect, head};
+use crate::config::HashBy;
+use crate::error::Error;
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
 use crate::http1::client::{self, Connection, Failed};
 use crate::http1::response::ResponseHead;
 use crate::observe::metrics::Metrics;
-use crate::observe::throttle::Throttles;
+use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
+
+/// The first pause of a request that met a full backlog; each is twice as long as the one before.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
+/// The longest.
+const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(100);
+
+/// A 500 that came sooner is not gunicorn's worker timeout, whose unit is the second.
+const SHORTEST_WORKER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A thread's way to an upstream: the shared part, and connections of its own.
 pub struct Client {
     upstream: Arc<Upstream>,
+    /// One for each endpoint.
     pools: Vec<Pool>,
-    /// Where the next exchange begins to look: endpoints take turns.
-    turn: Cell<usize>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
     throttles: Throttles,
+    worker_timeouts: Throttle,
 }
 
 /// A request that is wholly here.
@@ -48,14 +62,23 @@ pub struct Outgoing {
     pub exchange: Rc<Exchange>,
     /// What its response may take of the spool; `None`: it is passed on without read-ahead.
     pub share: Option<Share>,
+    /// Its place in the waiting room: higher goes first.
+    pub priority: i32,
+}
+
+/// An attempt that brought no answer.
+struct Attempt {
+    failed: Failed,
+    /// Whether it was made on a connection that had served before.
+    is_reused: bool,
 }
 
 impl Client {
     /// A client without connections.
     #[must_use]
     pub fn new(upstream: Arc<Upstream>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
-        let pools = upstream.endpoints.iter().map(|_| Pool::new(&upstream.keepalive)).collect();
-        Self { upstream, pools, turn: Cell::new(0), budget, metrics, throttles: Throttles::default() }
+        let pools = upstream.endpoints().iter().map(|_| Pool::new(&upstream.config.keepalive)).collect();
+        Self { upstream, pools, budget, metrics, throttles: Throttles::default(), worker_timeouts: Throttle::default() }
     }
 
     pub(super) fn upstream(&self) -> &Upstream {
@@ -67,6 +90,15 @@ impl Client {
         self.pools.iter().for_each(Pool::sweep);
     }
 
+    /// Why a request would not even be let wait, known before its body is received. `None`: it would.
+    #[must_use]
+    pub fn refusal(&self, exchange: &Exchange, priority: i32) -> Option<Error> {
+        let seek = Seek { priority, client: self.turn(exchange), wish: Wish::default() };
+        let error = self.upstream.room.refusal(seek)?;
+        self.count(&error, exchange);
+        Some(error)
+    }
+
     /// Waits for a worker and brings its answer. When the caller goes away meanwhile, the place in the waiting room is
     /// given up at once, but a worker that has the request keeps its slot until it is done.
     ///
@@ -75,7 +107,7 @@ impl Client {
     pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
         let exchange = Rc::clone(&outgoing.exchange);
         exchange.phase.set(Phase::Waiting);
-        let permit = match self.upstream.gate.enter().await {
+        let permit = match self.upstream.room.enter(&self.upstream.balance, self.seek(&outgoing)).await {
             Ok(permit) => permit,
             Err(error) => {
                 exchange.time(|timings| timings.wait = exchange.started.elapsed().saturating_sub(timings.receive));
@@ -84,104 +116,207 @@ impl Client {
             }
         };
         exchange.time(|timings| timings.wait = permit.waited());
-        Detachable::new(Rc::clone(self).dispatch(outgoing, permit), exchange, self.upstream.abandon).await
+        Detachable::new(Rc::clone(self).dispatch(outgoing, permit), exchange, self.upstream.abandon()).await
     }
 
     /// With a slot: one attempt, and more where that is safe.
-    async fn dispatch(self: Rc<Self>, outgoing: Outgoing, permit: Permit) -> Result<Response, Error> {
+    async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
         let mut written = None;
-        let mut attempt = 0;
+        let is_idempotent = outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key");
+        let (mut attempts, mut begun) = (0, permit.since());
+        let mut backlog_pause = BACKLOG_PAUSE;
         loop {
-            let endpoint = self.next_endpoint();
-            let protocol = self.endpoint(endpoint).address.protocol;
+            let endpoint = Arc::clone(permit.endpoint());
+            let protocol = endpoint.address.protocol;
             if written.replace(protocol) != Some(protocol) {
                 head.clear();
                 head::write(&mut head, protocol, &outgoing, &self.upstream, &self.metrics)
-                    .inspect_err(|error| self.failed(error, endpoint, &outgoing.exchange))?;
+                    .inspect_err(|error| self.failed(error, &endpoint, &outgoing.exchange))?;
             }
-            let Failed { error, busy } = match self.attempt(endpoint, &head, &outgoing, permit.since()).await {
+            let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, begun).await;
+            let Attempt { failed: Failed { error, busy }, is_reused } = match attempt {
                 Ok(response) => {
                     let Outgoing { exchange, share, headers, .. } = outgoing;
                     fields::give_map(headers);
-                    let rest = Rest { client: Rc::clone(&self), endpoint, exchange, permit };
-                    return Ok(self.response(response, rest, share));
+                    let rest = Rest { client: Rc::clone(&self), exchange, permit };
+                    return self.response(response, rest, share);
                 }
-                Err(failed) => failed,
+                Err(attempt) => attempt,
             };
-            self.failed(&error, endpoint, &outgoing.exchange);
             if let Some(connection) = busy {
-                pump::hold(connection, self.upstream.abandon, permit);
+                self.failed(&error, &endpoint, &outgoing.exchange);
+                pump::hold(connection, self.upstream.abandon(), permit);
                 return Err(error);
             }
-            let is_last = attempt == self.upstream.retry_attempts || outgoing.exchange.is_finished();
-            if is_last || !self.may_repeat(&error, &outgoing) {
+            let exchange = &outgoing.exchange;
+            let next = if exchange.is_finished() { Next::Fail } else { repeat::next(&error, is_idempotent) };
+            match next {
+                Next::Hold => {
+                    self.upstream.metrics.retry(error.reason);
+                    self.upstream.room.silent(&endpoint, error.reason);
+                    permit = self.rejoin(permit, exchange).await?;
+                    begun = Instant::now();
+                    continue;
+                }
+                Next::Backlog if permit.move_on(&self.upstream.balance) => continue,
+                Next::Backlog if permit.arrived().elapsed() < self.upstream.config.waiting_room.timeout => {
+                    tokio::time::sleep(backlog_pause).await;
+                    backlog_pause = (backlog_pause * 2).min(LONGEST_BACKLOG_PAUSE);
+                    continue;
+                }
+                _ => {}
+            }
+            self.failed(&error, &endpoint, exchange);
+            self.judge(&endpoint, &error);
+            let is_over = attempts == self.upstream.retry().attempts || matches!(next, Next::Fail | Next::Backlog);
+            // A connection that had grown stale says nothing about its endpoint, but much about its like.
+            let is_elsewhere = !is_reused && permit.move_on(&self.upstream.balance);
+            if is_over || (next == Next::Elsewhere && !is_elsewhere) {
                 return Err(error);
             }
-            // What made one idle connection stale has made the others stale as well.
-            self.pools[endpoint].clear();
-            attempt += 1;
+            if let Some(pool) = self.pool(&endpoint) {
+                pool.clear();
+            }
+            attempts += 1;
+            begun = Instant::now();
             self.upstream.metrics.retry(error.reason);
-            outgoing.exchange.retries.set(attempt);
+            exchange.retries.set(attempts);
         }
+    }
+
+    /// Back to the waiting room, until somebody answers.
+    async fn rejoin(&self, permit: Permit, exchange: &Exchange) -> Result<Permit, Error> {
+        exchange.phase.set(Phase::Waiting);
+        let arrived = permit.arrived();
+        let permit = permit.rejoin().await;
+        exchange.time(|timings| timings.wait = arrived.elapsed());
+        permit.inspect_err(|error| self.count(error, exchange))
     }
 
     async fn attempt(
         &self,
-        endpoint: usize,
+        endpoint: &Endpoint,
         head: &[u8],
         outgoing: &Outgoing,
-        since: Instant,
-    ) -> Result<client::Response, Failed> {
+        permit: &mut Permit,
+        begun: Instant,
+    ) -> Result<client::Response, Attempt> {
         let exchange = &outgoing.exchange;
         let is_repeatable = outgoing.method.is_idempotent();
-        let (connection, begun) = match self.pools[endpoint].take(!is_repeatable) {
-            Some(connection) => (connection, since),
-            None => self.connect(endpoint, exchange).await.map_err(|error| Failed { error, busy: None })?,
+        let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
+        let is_reused = kept.is_some();
+        let (connection, begun) = match kept {
+            Some(connection) => (connection, begun),
+            None => self
+                .connect(endpoint, exchange)
+                .await
+                .map_err(|error| Attempt { failed: Failed { error, busy: None }, is_reused })?,
         };
-        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&self.endpoint(endpoint).name));
+        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
         exchange.phase.set(Phase::Working);
+        permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
         let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
         exchange.time(|timings| timings.head = begun.elapsed());
-        response
+        response.map_err(|failed| Attempt { failed, is_reused })
     }
 
     /// A fresh connection, and when it was there.
-    async fn connect(&self, endpoint: usize, exchange: &Exchange) -> Result<(Connection, Instant), Error> {
+    async fn connect(&self, endpoint: &Endpoint, exchange: &Exchange) -> Result<(Connection, Instant), Error> {
         exchange.phase.set(Phase::Connecting);
         let begun = Instant::now();
-        let endpoint = self.endpoint(endpoint);
-        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.name));
-        let socket = connect::connect(&endpoint.address, self.upstream.connect_timeout).await;
+        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
+        let socket = connect::connect(&endpoint.address, self.upstream.config.timeouts.connect).await;
         let done = Instant::now();
         exchange.time(|timings| timings.connect += done - begun);
         socket.map(|socket| (Connection::new(socket, endpoint.dialect()), done))
     }
 
-    fn endpoint(&self, index: usize) -> &Endpoint {
-        &self.upstream.endpoints[index]
+    /// The connections of this thread to an endpoint; `None`: it is one of another configuration.
+    fn pool(&self, endpoint: &Endpoint) -> Option<&Pool> {
+        let at = self.upstream.endpoints().iter().position(|known| known.id == endpoint.id)?;
+        self.pools.get(at)
     }
 
-    fn next_endpoint(&self) -> usize {
-        let turn = self.turn.get();
-        self.turn.set((turn + 1) % self.pools.len());
-        turn
+    fn seek(&self, outgoing: &Outgoing) -> Seek {
+        let key = self.upstream.balance.hash_by().and_then(|by| key(by, outgoing));
+        Seek { priority: outgoing.priority, client: self.turn(&outgoing.exchange), wish: Wish { key, avoid: None } }
     }
 
-    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Response {
+    /// Whose turn a request takes: an IPv4 address or an IPv6 /64, as people have them.
+    fn turn(&self, exchange: &Exchange) -> u64 {
+        const IPV4: u64 = 0xFFFF_FFFF << 32; // in the range of multicast, from which nobody speaks
+        if !self.upstream.config.waiting_room.is_fair {
+            return 0;
+        }
+        match exchange.client.get() {
+            Some(IpAddr::V4(address)) => IPV4 | u64::from(address.to_bits()),
+            // The upper half.
+            Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
+            None => 0,
+        }
+    }
+
+    /// A failure may be one too many for its endpoint, unless that is the last one.
+    fn judge(&self, endpoint: &Endpoint, error: &Error) {
+        let ejection = self.upstream.ejection();
+        let is_over = ejection.failures > 0 && endpoint.state.failed(ejection.failures, ejection.window);
+        if !is_over || self.upstream.balance.is_last(endpoint) {
+            return;
+        }
+        endpoint.state.eject(ejection.duration);
+        tracing::warn!(
+            upstream = %self.upstream.name,
+            endpoint = endpoint.name(),
+            reason = error.reason.as_str(),
+            "{} failures within {:?}: the endpoint is left out for {:?} (ejection)",
+            ejection.failures,
+            ejection.window,
+            ejection.duration
+        );
+        self.upstream.room.changed(None);
+    }
+
+    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
         let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            self.explain_500(&headers, &rest);
+        }
         let (passage, share) = match share {
             Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
             _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
         };
-        let mut response = Response::new(pump::body(body, rest, passage, share, &self.budget));
+        let mut response = Response::new(pump::body(body, rest, passage, share, &self.budget)?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        response
+        Ok(response)
+    }
+
+    /// gunicorn answers for a worker that it stops after its `timeout` with a page of its own, which says nothing of that.
+    fn explain_500(&self, headers: &HeaderMap, rest: &Rest) {
+        let took = rest.exchange.timings.get().head;
+        // Unlike an app's answer it goes past the code that adds these two.
+        let is_own = !headers.contains_key(header::DATE) && !headers.contains_key(header::SERVER);
+        if !is_own || took < SHORTEST_WORKER_TIMEOUT || !fields::has_token(headers, &header::CONNECTION, "close") {
+            return;
+        }
+        let Some(left_out) = self.worker_timeouts.pass() else { return };
+        let status = self.upstream.room.status();
+        tracing::warn!(
+            upstream = %self.upstream.name,
+            endpoint = rest.permit.endpoint().name(),
+            request_id = rest.exchange.id.get().as_ref().map_or("", |id| id.as_str()),
+            left_out,
+            in_flight = status.in_flight,
+            waiting = status.waiting,
+            workers_hint = status.needed.map(|needed| needed.workers_hint),
+            "a 500 of the app's server itself after {took:.1?}: gunicorn sends this when a request runs into its `timeout` (30 s unless set). \
+             Make the view faster, raise gunicorn's timeout, or move the work to a task",
+        );
     }
 
     /// Counts a failure under the upstream's name.
@@ -191,12 +326,12 @@ impl Client {
     }
 
     /// Counts and tells a failure of the exchange with a worker.
-    pub(super) fn failed(&self, error: &Error, endpoint: usize, exchange: &Exchange) {
+    pub(super) fn failed(&self, error: &Error, endpoint: &Endpoint, exchange: &Exchange) {
         self.count(error, exchange);
         let Some(left_out) = self.throttles.pass(error.reason) else { return };
         tracing::warn!(
             upstream = %self.upstream.name,
-            endpoint = %self.endpoint(endpoint).name,
+            endpoint = endpoint.name(),
             request_id = exchange.id.get().as_ref().map_or("", |id| id.as_str()),
             reason = error.reason.as_str(),
             left_out,
@@ -204,32 +339,28 @@ impl Client {
         );
     }
 
-    /// Whether the request may be sent again after this failure.
-    fn may_repeat(&self, error: &Error, outgoing: &Outgoing) -> bool {
-        match (error.retry, error.reason) {
-            (Retry::Never, _) | (_, Reason::SocketPermission | Reason::NameNotResolved) => false,
-            // At once, and at the same closed door, another try would meet the same.
-            (
-                Retry::Unsent,
-                Reason::ConnectRefused
-                | Reason::SocketMissing
-                | Reason::BacklogFull
-                | Reason::ConnectTimeout
-                | Reason::ConnectFailed,
-            ) => self.pools.len() > 1,
-            (Retry::Unsent, _) => true,
-            // The worker has it and may still be at it.
-            (Retry::IfIdempotent, Reason::HeadTimeout | Reason::IdleTimeout) => false,
-            // RFC 9110, 9.2.2.
-            (Retry::IfIdempotent, _) => {
-                outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key")
-            }
+    /// Keeps a connection whose exchange has ended well.
+    pub(super) fn keep(&self, endpoint: &Endpoint, connection: Connection) {
+        if let Some(pool) = self.pool(endpoint) {
+            pool.put(connection);
         }
     }
+}
 
-    /// Keeps a connection whose exchange has ended well.
-    pub(super) fn keep(&self, endpoint: usize, connection: Connection) {
-        self.pools[endpoint].put(connection);
+/// What `balance: { hash: … }` tells requests apart by.
+fn key(by: &HashBy, outgoing: &Outgoing) -> Option<u64> {
+    match by {
+        HashBy::Client => outgoing.exchange.client.get().map(|address| balance::digest(&address)),
+        HashBy::Header(name) => outgoing.headers.get(name).map(|value| balance::digest(&value.as_bytes())),
+        HashBy::Cookie(name) => {
+            let pairs = outgoing
+                .headers
+                .get_all(header::COOKIE)
+                .into_iter()
+                .flat_map(|value| value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii));
+            let value = pairs.into_iter().find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+            Some(balance::digest(&value))
+        }
     }
 }
 

@@ -36,8 +36,8 @@ pub(super) fn write(
     metrics: &Metrics,
 ) -> Result<(), Error> {
     let Outgoing { method, headers, exchange, .. } = outgoing;
-    let place = Place::of(outgoing, upstream.prefix.as_deref())?;
-    let host = upstream.host.as_deref().map(str::as_bytes);
+    let place = Place::of(outgoing, upstream.config.prefix.as_deref())?;
+    let host = upstream.config.host.as_deref().map(str::as_bytes);
     // HTTP/1.0 without Host: HTTP/1.1, which we speak to the worker, needs one, and so do apps.
     let host = host.or_else(|| exchange.host.is_none().then_some(&b"localhost"[..]));
     let length = length(outgoing);
@@ -50,7 +50,7 @@ pub(super) fn write(
         let Place { target, script, mount } = &place;
         let request = vars::Request { method, target, script: *script, headers, host, length, exchange };
         let own = |vars: &mut vars::Vars<'_>| forwarded::append(vars, exchange, *mount);
-        return vars::write(out, &upstream.uwsgi, &request, own, dropped);
+        return vars::write(out, &upstream.config.uwsgi, &request, own, dropped);
     }
     let place = place.spelled();
     let own = |out: &mut Vec<u8>| {
@@ -58,7 +58,7 @@ pub(super) fn write(
             out.line("SCRIPT_NAME", |out| out.extend_from_slice(script.as_bytes()));
         }
         forwarded::append(out, exchange, place.mount);
-        if upstream.keepalive.idle.is_zero() {
+        if upstream.config.keepalive.idle.is_zero() {
             out.extend_from_slice(b"connection: close\r\n");
         }
     };
@@ -174,6 +174,7 @@ mod tests {
             body: None,
             exchange: Rc::new(exchange),
             share: None,
+            priority: 0,
         }
     }
 

@@ -1,86 +1,126 @@
 //! Bytes out: from a request that is wholly here to the worker's answer.
 //!
-//! gate (a slot for the worker) → connect or [`pool`] → [`crate::http1::client`] → [`spool`] → back up the stack.
-//! [`Upstream`] is the part that all threads share; [`Client`] is a thread's own, with its pool of connections.
+//! [`room`] (a slot of the upstream and of an endpoint, which [`balance`] chooses) → connect or [`pool`] →
+//! [`crate::http1::client`] → [`spool`] → back up the stack. Beside that way, [`watch`] looks after endpoints that do not
+//! answer. [`Upstream`] is the part that all threads share; [`Client`] is a thread's own, with its pools of connections.
 
+mod balance;
 mod connect;
+mod demand;
 mod detach;
+mod endpoint;
 mod exchange;
 mod forwarded;
-mod gate;
 mod head;
 mod pool;
 mod pump;
+mod repeat;
+mod room;
 pub mod spool;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use demand::Needed;
+pub use endpoint::{Condition, Endpoint};
 pub use exchange::{Client, Outgoing};
-pub use gate::{Gate, Permit};
+use room::Permit;
+pub use room::{Room, RoomStatus};
 
-use crate::config;
-use crate::config::{EndpointAddress, EndpointProtocol};
-use crate::http1::client::{self, Dialect, Patience};
+use self::balance::Balance;
+use self::endpoint::Mark;
+use self::room::Rules;
+use crate::config::{self, Ejection, Retry};
+use crate::http1::client::Patience;
 use crate::observe::metrics::UpstreamMetrics;
-use crate::uwsgi;
 
 /// A named group of endpoints, compiled. What must be one for the process is behind an `Arc` that a reload carries over.
 pub struct Upstream {
     /// The key under `upstreams`.
     pub name: Arc<str>,
     /// One slot per worker.
-    pub gate: Arc<Gate>,
-    endpoints: Vec<Endpoint>,
-    abandon: Duration,
-    keepalive: config::KeepAlive,
-    connect_timeout: Duration,
+    pub room: Arc<Room>,
+    balance: Arc<Balance>,
+    config: config::Upstream,
     patience: Patience,
-    retry_attempts: u32,
-    host: Option<Box<str>>,
-    prefix: Option<Box<str>>,
-    uwsgi: config::Uwsgi,
     metrics: Arc<UpstreamMetrics>,
 }
 
-/// Where a worker listens.
-#[derive(Debug)]
-struct Endpoint {
-    name: Arc<str>,
-    address: EndpointAddress,
-}
-
-impl Endpoint {
-    /// How it answers.
-    fn dialect(&self) -> &'static Dialect {
-        if self.address.protocol == EndpointProtocol::Uwsgi { &uwsgi::DIALECT } else { &client::HTTP1 }
-    }
-}
-
 impl Upstream {
-    /// Compiles one `upstreams` entry. `gate` is that of the same name before the reload, if there was one.
+    /// Compiles one `upstreams` entry. `previous` is that of the same name before a reload, if there was one: its waiting
+    /// room goes on, and so does what is known of endpoints by the same address. Nothing changes before
+    /// [`Self::put_in_force`].
     #[must_use]
-    pub fn compile(config: &config::Upstream, gate: Option<Arc<Gate>>, metrics: Arc<UpstreamMetrics>) -> Self {
-        let gate = gate.unwrap_or_else(|| Arc::new(Gate::new(&config.name, Arc::clone(&metrics))));
-        gate.configure(config.workers, &config.waiting_room);
-        let endpoints = config
-            .endpoints
-            .iter()
-            .map(|endpoint| Endpoint { name: endpoint.address.to_string().into(), address: endpoint.address.clone() })
-            .collect();
+    pub fn compile(config: &config::Upstream, previous: Option<&Self>, metrics: Arc<UpstreamMetrics>) -> Self {
+        let room = previous.map(|previous| Arc::clone(&previous.room));
+        let room = room.unwrap_or_else(|| Arc::new(Room::new(&config.name, Arc::clone(&metrics))));
+        let known = previous.map_or(&[][..], |previous| &previous.balance.endpoints);
+        let endpoint = |config: &config::Endpoint| {
+            let before = known.iter().find(|known| known.address == config.address);
+            Arc::new(Endpoint::compile(config, before.map(|known| Arc::clone(&known.state))))
+        };
+        let endpoints = config.endpoints.iter().map(endpoint).collect();
         Self {
             name: config.name.as_str().into(),
-            gate,
-            endpoints,
-            abandon: config.abandon,
-            keepalive: config.keepalive.clone(),
-            connect_timeout: config.timeouts.connect,
+            room,
+            balance: Arc::new(Balance::new(endpoints, &config.balance, config.slow_start)),
             patience: Patience { head: config.timeouts.head, idle: config.timeouts.idle },
-            retry_attempts: config.retry.attempts,
-            host: config.host.as_deref().map(Box::from),
-            prefix: config.prefix.as_deref().map(Box::from),
-            uwsgi: config.uwsgi.clone(),
+            config: config.clone(),
             metrics,
         }
+    }
+
+    /// Lets the waiting room obey this configuration from now on.
+    pub fn put_in_force(&self) {
+        let rules = Rules {
+            balance: Arc::clone(&self.balance),
+            limit: self.config.waiting_room.limit,
+            timeout: self.config.waiting_room.timeout,
+            hold: self.config.hold,
+            connect_timeout: self.config.timeouts.connect,
+        };
+        self.room.configure(self.config.workers, self.config.streaming_max, rules);
+    }
+
+    /// The endpoints, in the order written.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.balance.endpoints
+    }
+
+    /// The operator's hand: nobody is let through to the workers until [`Self::resume`]. Whether that changed anything.
+    pub fn pause(&self) -> bool {
+        self.room.pause(true)
+    }
+
+    /// Lets requests through again, to drained endpoints as well. Whether that changed anything.
+    pub fn resume(&self) -> bool {
+        let drained = self.balance.endpoints.iter().filter(|endpoint| endpoint.state.set(Mark::Drained, false)).count();
+        self.room.pause(false) || drained > 0
+    }
+
+    /// Sends no further exchange to an endpoint, or goes on doing so. Whether that changed anything.
+    pub fn drain(&self, endpoint: &Endpoint, on: bool) -> bool {
+        let changed = endpoint.state.set(Mark::Drained, on);
+        self.room.changed(None);
+        changed
+    }
+
+    /// Takes note of how much is asked of the workers: to be called every few seconds.
+    pub fn sample(&self) {
+        self.room.sample();
+    }
+
+    fn retry(&self) -> &Retry {
+        &self.config.retry
+    }
+
+    fn ejection(&self) -> &Ejection {
+        &self.config.ejection
+    }
+
+    fn abandon(&self) -> Duration {
+        self.config.abandon
     }
 }

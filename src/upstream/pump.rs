@@ -12,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Permit;
 use super::exchange::Client;
+use super::room::{Permit, StreamPermit};
 use super::spool::{self, Budget, Share};
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange};
@@ -22,6 +22,11 @@ use crate::runtime::Deadline;
 
 /// Memory of a response that is passed on as it comes, without read-ahead.
 const STREAM: Share = Share { memory: 64 << 10, disk: 0 };
+
+/// A spool that has taken nothing for so long is full, and its client slow.
+const STALLED: Duration = Duration::from_secs(1);
+/// How much longer such a client has when no further worker may be pinned.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
 
 /// How a response is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,65 +40,119 @@ pub(super) enum Passage {
 /// Everything that ends with the exchange.
 pub(super) struct Rest {
     pub(super) client: Rc<Client>,
-    pub(super) endpoint: usize,
     pub(super) exchange: Rc<Exchange>,
     pub(super) permit: Permit,
 }
 
 /// The body for the layers above. Takes over the connection and the slot.
+///
+/// # Errors
+/// [`Reason::StreamsFull`]: the body would pin a worker, and enough are pinned already.
 pub(super) fn body(
     mut body: ResponseBody,
     rest: Rest,
     passage: Passage,
     share: Share,
     budget: &std::sync::Arc<Budget>,
-) -> Body {
+) -> Result<Body, Error> {
     if let Some(here) = body.take_here() {
         end(body, rest);
-        return if here.is_empty() { Body::Empty } else { Body::Full(here) };
+        return Ok(if here.is_empty() { Body::Empty } else { Body::Full(here) });
+    }
+    let mut pin = None;
+    if passage == Passage::Stream {
+        pin = rest.permit.pin();
+        if pin.is_none() {
+            let error = streams_full(&rest);
+            rest.client.failed(&error, rest.permit.endpoint(), &rest.exchange);
+            leave(body.into_busy(), rest);
+            return Err(error);
+        }
     }
     let share = if passage == Passage::Stream { STREAM } else { share };
     let (writer, reader) = spool::pipe(body.remaining(), share, budget);
-    tokio::task::spawn_local(pump(body, writer, rest, passage));
-    Body::Stream(Box::new(reader))
+    tokio::task::spawn_local(pump(body, writer, rest, pin));
+    Ok(Body::Stream(Box::new(reader)))
 }
 
-async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, passage: Passage) {
+async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Option<StreamPermit>) {
     let begun = Instant::now();
-    let result = match copy(&mut body, &writer).await {
+    let is_stream = pin.is_some();
+    let result = match copy(&mut body, &writer, &rest, is_stream).await {
         Ok(result) => result,
         Err(spool::Gone) => {
             drop(writer);
-            // A stream may never end by itself: closing makes the worker's next write fail.
-            if passage == Passage::ReadAhead {
-                drain(body, rest).await;
+            // A stream may never end by itself: the worker's next write is to fail.
+            if is_stream {
+                leave(body.into_busy(), rest)
+            } else {
+                drain(body, rest).await
             }
             return;
         }
     };
     rest.exchange.time(|timings| timings.body = begun.elapsed());
     if let Err(error) = &result {
-        rest.client.failed(error, rest.endpoint, &rest.exchange);
+        rest.client.failed(error, rest.permit.endpoint(), &rest.exchange);
     }
     let reason = result.as_ref().err().map(|error| error.reason);
     writer.end(result);
     match reason {
         None => end(body, rest),
         // It may be asleep in the middle of its answer: its slot is not free.
-        Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.client.upstream().abandon, rest.permit),
+        Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.client.upstream().abandon(), rest.permit),
+        Some(Reason::StreamsFull) => leave(body.into_busy(), rest),
         Some(_) => {}
     }
 }
 
 /// From the worker to the pipe, to the end of the body.
-async fn copy(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<(), Error>, spool::Gone> {
+async fn copy(
+    body: &mut ResponseBody,
+    writer: &spool::Writer,
+    rest: &Rest,
+    is_stream: bool,
+) -> Result<Result<(), Error>, spool::Gone> {
+    let stall = Deadline::new();
     loop {
-        match next(body, writer).await? {
-            Ok(Some(data)) => writer.push(data).await?,
+        let data = match next(body, writer).await? {
+            Ok(Some(data)) => data,
             Ok(None) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
+        };
+        let pushed = if is_stream { writer.push(data).await.map(Ok) } else { push(writer, data, rest, &stall).await };
+        if let Err(error) = pushed? {
+            return Ok(Err(error));
         }
     }
+}
+
+/// Into the spool. When that is full and the client slow, the worker is pinned: at most as many as streams may be.
+async fn push(
+    writer: &spool::Writer,
+    data: Bytes,
+    rest: &Rest,
+    stall: &Deadline,
+) -> Result<Result<(), Error>, spool::Gone> {
+    let mut push = pin!(writer.push(data));
+    if let Ok(pushed) = stall.bound(STALLED, push.as_mut()).await {
+        return pushed.map(Ok);
+    }
+    let Some(_pin) = rest.permit.pin() else {
+        return match stall.bound(LAST_CHANCE, push).await {
+            Ok(pushed) => pushed.map(Ok),
+            Err(_) => Ok(Err(streams_full(rest))),
+        };
+    };
+    push.await.map(Ok)
+}
+
+fn streams_full(rest: &Rest) -> Error {
+    let upstream = rest.client.upstream();
+    Error::new(Reason::StreamsFull).detail(format!(
+        "{} workers are pinned by streams already (upstreams.{}.streaming.max)",
+        upstream.config.streaming_max, upstream.name
+    ))
 }
 
 /// The next piece. While nothing comes, the reader is watched.
@@ -109,7 +168,7 @@ async fn next(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<
 /// The client has gone; the worker still writes. It is let finish, within bounds, so that its slot is not given to
 /// another request while it is busy.
 async fn drain(mut body: ResponseBody, rest: Rest) {
-    let abandon = rest.client.upstream().abandon;
+    let abandon = rest.client.upstream().abandon();
     let drained = async {
         while let Ok(Some(_)) = body.data().await {}
         body
@@ -122,9 +181,9 @@ async fn drain(mut body: ResponseBody, rest: Rest) {
 /// After the last byte of the body: the connection goes back to the pool, or the slot waits until the worker has closed.
 fn end(body: ResponseBody, rest: Rest) {
     match body.into_end() {
-        End::Reusable(connection) => rest.client.keep(rest.endpoint, connection),
+        End::Reusable(connection) => rest.client.keep(rest.permit.endpoint(), connection),
         // It runs the app's `close()` after its last byte, and takes no other request before that.
-        End::Closing(connection) => hold(connection, rest.client.upstream().abandon, rest.permit),
+        End::Closing(connection) => hold(connection, rest.client.upstream().abandon(), rest.permit),
         End::Useless => {}
     }
 }
@@ -134,5 +193,15 @@ pub(super) fn hold(connection: Connection, limit: Duration, permit: Permit) {
     tokio::task::spawn_local(async move {
         connection.closed(limit).await;
         drop(permit);
+    });
+}
+
+/// The client of a stream has left, or may not have it: the worker is told by the failure of its next write, and keeps
+/// its slot until it is done.
+fn leave(connection: Connection, rest: Rest) {
+    let abandon = rest.client.upstream().abandon();
+    tokio::task::spawn_local(async move {
+        connection.abandoned(abandon).await;
+        drop(rest.permit);
     });
 }

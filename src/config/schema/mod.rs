@@ -18,7 +18,7 @@ use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool};
 use listeners::ListenerDraft;
 pub(super) use listeners::Redirect;
 pub(super) use sites::SiteDraft;
-pub(super) use upstreams::UpstreamDraft;
+pub(super) use upstreams::{EndpointDraft, UpstreamDraft, is_server_name};
 
 /// The whole file, section by section.
 pub(super) struct Draft {
@@ -41,6 +41,8 @@ pub(super) struct Draft {
 pub(super) struct Places {
     /// Unix endpoints.
     pub(super) sockets: Vec<(PathBuf, Span)>,
+    /// Endpoints by name.
+    pub(super) names: Vec<(String, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
     /// `logging.access.to`, when it is a file.
@@ -64,7 +66,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 23] = [
+static SECTIONS: [&Section; 29] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -79,10 +81,16 @@ static SECTIONS: [&Section; 23] = [
     &process::RUNTIME,
     &upstreams::UPSTREAM,
     &upstreams::ENDPOINT,
+    &upstreams::STREAMING,
     &upstreams::WAITING_ROOM,
+    &upstreams::BALANCE,
     &upstreams::KEEPALIVE,
     &upstreams::TIMEOUTS,
     &upstreams::RETRY,
+    &upstreams::HEALTH,
+    &upstreams::EJECTION,
+    &upstreams::UWSGI,
+    &upstreams::TLS,
     &sites::SITE,
     &routes::ROUTE,
     &routes::REDIRECT,
@@ -104,6 +112,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         None => Vec::new(),
     };
     places.sockets.extend(upstreams.iter().flat_map(UpstreamDraft::sockets));
+    places.names.extend(upstreams.iter().flat_map(UpstreamDraft::names));
     let errors = decoder.error_count();
     let listeners = listeners::decode(decoder, file.get("listeners"));
     Some(Draft {

@@ -34,9 +34,9 @@ pub(super) static SPOOL: Section =
     Section { name: "spool", keys: &["dir", "memory", "disk"], later: &[], elsewhere: &[("path", "dir")] };
 pub(super) static ADMIN: Section = Section {
     name: "admin",
-    keys: &["bind"],
-    later: &["token"],
-    elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind")],
+    keys: &["bind", "token"],
+    later: &[],
+    elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind"), ("secret", "token"), ("password", "token")],
 };
 pub(super) static LOGGING: Section = Section {
     name: "logging",
@@ -110,22 +110,48 @@ pub(super) fn spool(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places)
 
 pub(super) fn admin(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Admin, Span)> {
     let fields = decoder.fields(node, &ADMIN)?;
+    let errors = decoder.error_count();
+    let token = fields.get("token").and_then(|node| token(decoder, node));
+    let is_without_token = token.is_none() && decoder.error_count() == errors && !fields.means("token");
     let node = fields.required(decoder, "bind", "write bind: 127.0.0.1:9180, or bind: unix:/run/hostler/admin.sock")?;
     let (text, bind) = bind(decoder, node)?;
-    if !bind.is_local() {
+    if !bind.is_local() && is_without_token {
         let port = match &bind {
             crate::config::Bind::Any(port) => *port,
             crate::config::Bind::Tcp(address) => address.port(),
             crate::config::Bind::Unix(_) => 0,
         };
         decoder
-            .error(&node.span, format!("`admin` cannot listen on {}", quoted(&text)))
-            .label("other machines could reach it")
-            .help("this version has no token to protect it with, and whoever reaches it controls Hostler")
-            .help(format!("write 127.0.0.1:{port} or unix:/run/hostler/admin.sock"));
+            .error(&node.span, format!("`admin` needs a `token` to listen on {}", quoted(&text)))
+            .label("other machines can reach it")
+            .help("whoever reaches it controls Hostler: write token: \"${HOSTLER_ADMIN_TOKEN}\" and set that variable")
+            .help(format!("or let only this machine in: 127.0.0.1:{port} or unix:/run/hostler/admin.sock"));
         return None;
     }
-    Some((Admin { bind, token: None }, node.span.clone()))
+    Some((Admin { bind, token }, node.span.clone()))
+}
+
+/// What `Authorization: Bearer` can carry (RFC 6750, 2.1). Empty, as an unset variable leaves it: none. No message
+/// repeats it.
+fn token(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
+    const LEAST: usize = 16;
+    const HELP: &str = "make one with: openssl rand -hex 32";
+    let text = decoder.scalar("token", node, "a text")?;
+    if text.is_empty() {
+        return None;
+    }
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b)) {
+        decoder
+            .error(&node.span, "`token` holds a character that a token cannot have")
+            .help("it can have letters, digits and any of - . _ ~ + / =")
+            .help(HELP);
+        return None;
+    }
+    if text.len() < LEAST {
+        decoder.error(&node.span, format!("`token` is shorter than {LEAST} characters")).help(HELP);
+        return None;
+    }
+    Some(text)
 }
 
 pub(super) fn logging(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Logging {

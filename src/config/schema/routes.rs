@@ -11,7 +11,7 @@ use crate::config::{Action, Buffer, PathPattern, Route};
 
 pub(super) static ROUTE: Section = Section {
     name: "routes[]",
-    keys: &["path", "path_exact", "proxy", "redirect", "respond", "body_limit", "buffer"],
+    keys: &["path", "path_exact", "proxy", "redirect", "respond", "mount", "priority", "body_limit", "buffer"],
     later: &[
         "path_regex",
         "when",
@@ -20,9 +20,7 @@ pub(super) static ROUTE: Section = Section {
         "websocket",
         "grip",
         "task",
-        "mount",
         "strip_prefix",
-        "priority",
         "cache",
         "compress",
         "rate_limit",
@@ -39,6 +37,7 @@ pub(super) static ROUTE: Section = Section {
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
         ("return", "respond"),
+        ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
         ("proxy_buffering", "buffer"),
     ],
@@ -70,8 +69,18 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         None => given.body_limit,
     };
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| buffer(decoder, node));
+    let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
+    let mount = fields.get("mount").and_then(|node| mount(decoder, node, path.as_ref()));
     let (name, path, entry) = path?;
-    let route = Route { name, path, action: action?, body_limit, priority: 0, mount: None, buffer };
+    let action = action?;
+    for key in ["mount", "priority"] {
+        if let (Some(entry), false) = (fields.entry(key), matches!(action, Action::Proxy(_))) {
+            decoder
+                .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
+                .help("take it out, or give the route `proxy`");
+        }
+    }
+    let route = Route { name, path, action, body_limit, priority, mount, buffer };
     Some(RouteDraft { route, span: entry.value.span.clone() })
 }
 
@@ -140,6 +149,64 @@ fn check_path(text: &str) -> Result<(), Fault> {
         return fault("is percent-encoded", "write the characters themselves (/café, not /caf%C3%A9)".into());
     }
     Ok(())
+}
+
+/// -100 to 100.
+fn priority(decoder: &mut Decoder<'_>, node: &Node) -> Option<i32> {
+    const HELP: &str = "`priority` can be -100 to 100; what is higher goes first, and 0 is the default";
+    let text = decoder.scalar("priority", node, "a whole number")?;
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.as_str()),
+    };
+    let number = decoder.fault(
+        &node.span,
+        whole_number(digits).map_err(|_| Fault::new(format!("{} is not a whole number", quoted(&text)), HELP)),
+    )?;
+    let priority = i32::try_from(number).ok().filter(|number| *number <= 100);
+    if priority.is_none() {
+        decoder.error(&node.span, format!("`priority` is out of range: {}", quoted(&text))).help(HELP);
+    }
+    priority.map(|number| sign * number)
+}
+
+/// The prefix that the app lives under, without a slash at its end. The route's path must be within it.
+fn mount(decoder: &mut Decoder<'_>, node: &Node, path: Option<&(String, PathPattern, &Entry)>) -> Option<String> {
+    let text = decoder.scalar("mount", node, "a path")?;
+    decoder.fault(&node.span, check_path(&text).and_then(|()| check_mount(&text)))?;
+    let mount = text.trim_end_matches('/');
+    let (path, _, entry) = path?;
+    if !is_within(path, mount) {
+        decoder
+            .error(&node.span, format!("the path of this route is not within {}", quoted(mount)))
+            .also(&entry.value.span, "the path")
+            .help(format!("write path: {mount}/ if the app lives there; the app sees what follows as its path"));
+        return None;
+    }
+    Some(mount.to_owned())
+}
+
+/// It goes into a header as it is, and apps put it before every link they write.
+fn check_mount(text: &str) -> Result<(), Fault> {
+    let fault = |message: &str, help: &str| Err(Fault::new(format!("the mount {} {message}", quoted(text)), help));
+    if text.trim_end_matches('/').is_empty() {
+        return fault("says nothing", "take it out: an app without `mount` lives at /");
+    }
+    if text.contains("//") {
+        return fault("holds two slashes in a row", "write one: at the start of a link two mean another host");
+    }
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !"/-._~!$&'()*+,;=:@".contains(*c)) {
+        return fault(
+            &format!("holds {}, which a URL cannot have as it is", quoted(&bad.to_string())),
+            "write letters, digits, `-`, `.`, `_` and `~`",
+        );
+    }
+    Ok(())
+}
+
+/// On segment boundaries.
+fn is_within(path: &str, mount: &str) -> bool {
+    path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Exactly one action.
@@ -278,6 +345,19 @@ mod tests {
         }
         for text in ["", "static", "/a?b", "/a#b", "/a/../b", "/.", "/caf%C3%A9", "/a\nb", "~ ^/x", "^/x"] {
             assert!(check_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mount_is_a_plain_prefix_on_segment_boundaries() {
+        for text in ["/api", "/api/", "/a/b-c.d_e~", "/@x"] {
+            assert_eq!(check_mount(text), Ok(()), "{text}");
+        }
+        for text in ["/", "//", "//evil.example", "/a//b", "/café", "/a b", "/a<b", "/100%", "/a^b"] {
+            assert!(check_mount(text).is_err(), "{text}");
+        }
+        for (path, is_inside) in [("/api", true), ("/api/", true), ("/api/x", true), ("/apix", false), ("/", false)] {
+            assert_eq!(is_within(path, "/api"), is_inside, "{path}");
         }
     }
 

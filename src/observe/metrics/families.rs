@@ -16,6 +16,7 @@ pub(super) struct Families {
     pub(super) waiting_seconds: HistogramVec,
     pub(super) waiting: IntGaugeVec,
     pub(super) in_flight: IntGaugeVec,
+    pub(super) streams: IntGaugeVec,
     pub(super) workers: IntGaugeVec,
     pub(super) worker_seconds: HistogramVec,
     pub(super) failures: IntCounterVec,
@@ -61,6 +62,12 @@ impl Families {
             )?,
             waiting: gauges(r, "waiting", "Requests that wait for a worker now.", &["upstream"])?,
             in_flight: gauges(r, "in_flight", "Workers that are busy with an exchange now.", &["upstream"])?,
+            streams: gauges(
+                r,
+                "streams",
+                "Workers that are pinned now by a response at its client's speed.",
+                &["upstream"],
+            )?,
             workers: gauges(
                 r,
                 "workers",

@@ -24,6 +24,10 @@ impl ReasonCounters {
             .get_or_init(|| self.family.with_label_values(&[self.upstream.as_str(), reason.as_str()]))
             .inc();
     }
+
+    pub(super) fn get(&self, reason: Reason) -> u64 {
+        self.counters[reason as usize].get().map_or(0, IntCounter::get)
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub struct UpstreamMetrics {
     pub waiting: IntGauge,
     /// `hostler_in_flight`: workers that are busy now.
     pub in_flight: IntGauge,
+    /// `hostler_streams`: workers that are pinned by a response that is not spooled.
+    pub streams: IntGauge,
     /// `hostler_worker_seconds`: how long exchanges kept a worker busy.
     pub worker_seconds: Histogram,
     /// `hostler_informational_total`: 1xx answers taken from workers.
@@ -30,6 +32,7 @@ impl UpstreamMetrics {
             waiting_seconds: families.waiting_seconds.with_label_values(&[name]),
             waiting: families.waiting.with_label_values(&[name]),
             in_flight: families.in_flight.with_label_values(&[name]),
+            streams: families.streams.with_label_values(&[name]),
             worker_seconds: families.worker_seconds.with_label_values(&[name]),
             informational: families.informational.with_label_values(&[name]),
             name: name.to_owned(),
@@ -52,6 +55,12 @@ impl UpstreamMetrics {
     /// Counts an exchange that failed.
     pub fn failure(&self, reason: Reason) {
         self.failures.inc(reason);
+    }
+
+    /// How many exchanges have failed for this reason so far.
+    #[must_use]
+    pub fn failures_of(&self, reason: Reason) -> u64 {
+        self.failures.get(reason)
     }
 
     /// Counts a request that is sent again because of `reason`.

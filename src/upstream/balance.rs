@@ -1,0 +1,258 @@
+//! `balance`: which endpoint takes the next exchange.
+//!
+//! Backups take part only while no other endpoint is up. An endpoint that is down, or has all its own `workers` busy,
+//! is passed over; under `hash` its keys go to the next in their own order, and come back when it has room again.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use crate::config::{self, HashBy};
+
+/// The endpoints of an upstream, and the rule by which they are chosen.
+pub(super) struct Balance {
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    rule: Rule,
+    slow_start: Duration,
+    /// Where the next choice begins to look.
+    turn: AtomicUsize,
+}
+
+enum Rule {
+    LeastBusy,
+    /// Indexes in the order of turns, each as often as its weight says.
+    RoundRobin(Box<[usize]>),
+    Hash(HashBy),
+}
+
+/// What is known of a request when an endpoint is chosen for it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// What `hash` goes by; `None`: the request has no such thing.
+    pub(super) key: Option<u64>,
+    /// The endpoint that has just failed it: taken only if there is no other.
+    pub(super) avoid: Option<usize>,
+}
+
+impl Balance {
+    pub(super) fn new(endpoints: Vec<Arc<Endpoint>>, rule: &config::Balance, slow_start: Duration) -> Self {
+        let rule = match rule {
+            config::Balance::LeastBusy => Rule::LeastBusy,
+            config::Balance::RoundRobin => Rule::RoundRobin(turns(&endpoints)),
+            config::Balance::Hash(by) => Rule::Hash(by.clone()),
+        };
+        Self { endpoints, rule, slow_start, turn: AtomicUsize::new(0) }
+    }
+
+    /// What the key of a request is made of; `None`: there is no need of one.
+    pub(super) fn hash_by(&self) -> Option<&HashBy> {
+        match &self.rule {
+            Rule::Hash(by) if self.endpoints.len() > 1 => Some(by),
+            _ => None,
+        }
+    }
+
+    /// Whether any endpoint takes exchanges.
+    pub(super) fn is_up(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.state.is_up())
+    }
+
+    /// Whether this endpoint is the only one that takes exchanges.
+    pub(super) fn is_last(&self, endpoint: &Endpoint) -> bool {
+        !self.endpoints.iter().any(|other| other.id != endpoint.id && other.state.is_up())
+    }
+
+    /// Chooses an endpoint and takes a slot of it. `None`: none is up, or all that are have their own workers busy.
+    pub(super) fn acquire(&self, wish: Wish) -> Option<Arc<Endpoint>> {
+        if let [only] = &self.endpoints[..] {
+            return (only.state.is_up() && only.acquire()).then(|| Arc::clone(only));
+        }
+        let is_primary_up = self.endpoints.iter().any(|endpoint| !endpoint.is_backup && endpoint.state.is_up());
+        let may = |endpoint: &Endpoint| {
+            endpoint.is_backup != is_primary_up && endpoint.state.is_up() && wish.avoid != Some(endpoint.id)
+        };
+        let chosen = match (&self.rule, wish.key) {
+            (Rule::RoundRobin(turns), _) => self.in_turn(turns, may),
+            (Rule::Hash(_), Some(key)) => self.by_key(key, may),
+            _ => self.least_busy(may),
+        };
+        match (chosen, wish.avoid) {
+            (None, Some(_)) => self.acquire(Wish { avoid: None, ..wish }),
+            (chosen, _) => chosen.map(Arc::clone),
+        }
+    }
+
+    fn least_busy(&self, may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
+        // Those that are equally busy take turns.
+        let begin = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = self.endpoints.len();
+        let candidates = || (0..count).map(|step| &self.endpoints[(begin.wrapping_add(step)) % count]);
+        // Another thread may take the last slot in between: then the next best is asked.
+        let mut passed_over = Vec::new();
+        loop {
+            let free = |endpoint: &&Arc<Endpoint>| may(endpoint) && !passed_over.contains(&endpoint.id);
+            let best = candidates().filter(free).min_by(|a, b| self.load(a).total_cmp(&self.load(b)))?;
+            if best.acquire() {
+                return Some(best);
+            }
+            passed_over.push(best.id);
+        }
+    }
+
+    /// How busy it would be with one more, for its weight.
+    fn load(&self, endpoint: &Endpoint) -> f64 {
+        let share = f64::from(endpoint.weight) * endpoint.state.warmth(self.slow_start);
+        f64::from(endpoint.state.in_flight() + 1) / share
+    }
+
+    fn in_turn(&self, turns: &[usize], may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
+        let begin = self.turn.fetch_add(1, Ordering::Relaxed);
+        let candidates = (0..turns.len()).map(|step| &self.endpoints[turns[begin.wrapping_add(step) % turns.len()]]);
+        candidates.into_iter().find(|endpoint| may(endpoint) && endpoint.acquire())
+    }
+
+    /// Weighted rendezvous hashing: every key has an order of endpoints of its own, which changes only where an endpoint
+    /// comes or goes.
+    fn by_key(&self, key: u64, may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
+        let mut ranked: Vec<_> = self.endpoints.iter().filter(|endpoint| may(endpoint)).collect();
+        ranked.sort_by(|a, b| rank(key, a).total_cmp(&rank(key, b)));
+        ranked.into_iter().find(|endpoint| endpoint.acquire())
+    }
+}
+
+/// The smaller, the earlier the key is given to this endpoint.
+fn rank(key: u64, endpoint: &Endpoint) -> f64 {
+    let digest = digest(&(key, endpoint.name()));
+    // To a number strictly between 0 and 1, of which a float holds 52 bits.
+    #[allow(clippy::cast_precision_loss)]
+    let unit = ((digest >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
+    -unit.ln() / f64::from(endpoint.weight)
+}
+
+/// The key of a value that requests are told apart by.
+pub(super) fn digest(value: &impl Hash) -> u64 {
+    // The same in all threads and after a restart: no random seed.
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Smooth weighted round robin, spelled out: no endpoint gets its turns in one lump.
+fn turns(endpoints: &[Arc<Endpoint>]) -> Box<[usize]> {
+    let total: i64 = endpoints.iter().map(|endpoint| i64::from(endpoint.weight)).sum();
+    let mut credit = vec![0_i64; endpoints.len()];
+    let next = |_| {
+        for (credit, endpoint) in credit.iter_mut().zip(endpoints) {
+            *credit += i64::from(endpoint.weight);
+        }
+        let best = (0..credit.len()).rev().max_by_key(|at| credit[*at]).unwrap_or(0);
+        credit[best] -= total;
+        best
+    };
+    (0..total).map(next).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::endpoint::{Mark, test_endpoint};
+    use super::*;
+
+    fn balance(rule: config::Balance, endpoints: &[(&str, u32, Option<u32>, bool)]) -> Balance {
+        let endpoint = |(name, weight, workers, backup): &(&str, u32, Option<u32>, bool)| {
+            test_endpoint(name, *weight, *workers, *backup)
+        };
+        Balance::new(endpoints.iter().map(endpoint).collect(), &rule, Duration::ZERO)
+    }
+
+    fn taken(balance: &Balance, count: usize) -> HashMap<String, usize> {
+        let mut taken = HashMap::new();
+        for _ in 0..count {
+            if let Some(endpoint) = balance.acquire(Wish::default()) {
+                *taken.entry(endpoint.name().to_owned()).or_default() += 1;
+            }
+        }
+        taken
+    }
+
+    const A: (&str, u32, Option<u32>, bool) = ("unix:/a", 1, None, false);
+    const B: (&str, u32, Option<u32>, bool) = ("unix:/b", 1, None, false);
+
+    #[test]
+    fn the_least_busy_for_its_weight_is_next() {
+        let balance = balance(config::Balance::LeastBusy, &[A, ("unix:/b", 3, None, false)]);
+        let taken = taken(&balance, 40);
+        assert_eq!((taken["unix:/a"], taken["unix:/b"]), (10, 30));
+    }
+
+    #[test]
+    fn turns_are_spread_by_weight() {
+        let balance = balance(config::Balance::RoundRobin, &[A, ("unix:/b", 2, None, false)]);
+        let names: Vec<_> = (0..6).map(|_| balance.acquire(Wish::default()).unwrap().name().to_owned()).collect();
+        assert_eq!(names, ["unix:/b", "unix:/a", "unix:/b", "unix:/b", "unix:/a", "unix:/b"]);
+    }
+
+    #[test]
+    fn an_endpoint_takes_no_more_than_its_own_workers() {
+        for rule in [config::Balance::LeastBusy, config::Balance::RoundRobin, config::Balance::Hash(HashBy::Client)] {
+            let balance = balance(rule, &[("unix:/a", 5, Some(2), false), ("unix:/b", 1, Some(3), false)]);
+            let taken = taken(&balance, 10);
+            assert_eq!((taken["unix:/a"], taken["unix:/b"]), (2, 3));
+        }
+    }
+
+    #[test]
+    fn backups_wait_until_no_other_is_up() {
+        let balance =
+            balance(config::Balance::LeastBusy, &[("unix:/a", 1, Some(1), false), ("unix:/b", 1, None, true)]);
+        assert_eq!(taken(&balance, 3), HashMap::from([("unix:/a".to_owned(), 1)]), "busy is not down");
+        balance.endpoints[0].state.set(Mark::Silent, true);
+        assert_eq!(taken(&balance, 3), HashMap::from([("unix:/b".to_owned(), 3)]));
+        balance.endpoints[1].state.set(Mark::Unhealthy, true);
+        assert_eq!((balance.is_up(), taken(&balance, 1).len()), (false, 0));
+    }
+
+    #[test]
+    fn the_endpoint_that_failed_is_taken_only_if_there_is_no_other() {
+        let balance = balance(config::Balance::LeastBusy, &[A, B]);
+        let first = balance.endpoints[0].id;
+        let wish = Wish { avoid: Some(first), ..Wish::default() };
+        for _ in 0..3 {
+            assert_eq!(balance.acquire(wish).unwrap().name(), "unix:/b");
+        }
+        balance.endpoints[1].state.set(Mark::Silent, true);
+        assert_eq!(balance.acquire(wish).unwrap().name(), "unix:/a");
+    }
+
+    fn homes(balance: &Balance) -> Vec<String> {
+        let home = |key: u64| {
+            let endpoint = balance.acquire(Wish { key: Some(digest(&key)), ..Wish::default() }).unwrap();
+            endpoint.release();
+            endpoint.name().to_owned()
+        };
+        (0..1000).map(home).collect()
+    }
+
+    #[test]
+    fn a_key_keeps_its_endpoint_while_others_come_and_go() {
+        let rule = || config::Balance::Hash(HashBy::Client);
+        let three = [A, B, ("unix:/c", 1, None, false)];
+        let (before, balance) = (homes(&balance(rule(), &three)), balance(rule(), &three));
+        assert_eq!(homes(&balance), before, "the same after a restart");
+        balance.endpoints[2].state.set(Mark::Silent, true);
+        let moved = homes(&balance).iter().zip(&before).filter(|(now, then)| now != then).count();
+        let of_c = before.iter().filter(|name| *name == "unix:/c").count();
+        assert_eq!(moved, of_c, "only what was at home there moves");
+        assert!((250..420).contains(&of_c), "{of_c}");
+    }
+
+    #[test]
+    fn weights_share_out_the_keys() {
+        let balance = balance(config::Balance::Hash(HashBy::Client), &[A, ("unix:/b", 3, None, false)]);
+        let of_b = homes(&balance).iter().filter(|name| *name == "unix:/b").count();
+        assert!((700..800).contains(&of_b), "{of_b}");
+    }
+}

@@ -1,0 +1,272 @@
+//! One address of an upstream: what is known of it now, and how many exchanges it has.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config;
+use crate::config::{EndpointAddress, EndpointProtocol};
+use crate::http1::client::{self, Dialect};
+use crate::uwsgi;
+
+/// An endpoint as the configuration in force has it.
+pub struct Endpoint {
+    /// Never the same twice in a process: connections are kept under it.
+    pub(super) id: usize,
+    pub(super) address: EndpointAddress,
+    pub(super) weight: u32,
+    pub(super) is_backup: bool,
+    /// Exchanges in flight here, whatever the upstream's number.
+    pub(super) workers: u32,
+    /// What a reload does not change.
+    pub(super) state: Arc<State>,
+}
+
+/// What is known of an address, from the moment it is first named.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The address as the operator wrote it.
+    pub(super) name: Arc<str>,
+    in_flight: AtomicU32,
+    marks: AtomicU8,
+    /// Milliseconds of the process' clock until which it is left out; 0: it is not.
+    ejected_until: AtomicU64,
+    /// Milliseconds of the process' clock since which it takes part again; 0: it has always done.
+    back_since: AtomicU64,
+    failures: Mutex<Failures>,
+}
+
+/// Failures of late.
+#[derive(Debug, Default)]
+struct Failures {
+    since: u64,
+    count: u32,
+}
+
+/// Why an endpoint takes no exchanges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mark {
+    /// It refuses connections, or its socket is missing.
+    Silent = 1,
+    /// Probes fail.
+    Unhealthy = 2,
+    /// The operator has taken it out.
+    Drained = 4,
+}
+
+/// What an operator reads of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It takes exchanges.
+    Up,
+    /// It refuses connections, or its socket is missing.
+    Silent,
+    /// Probes fail.
+    Unhealthy,
+    /// It failed too often and is left out for a while.
+    Ejected,
+    /// The operator has taken it out.
+    Drained,
+}
+
+impl Condition {
+    /// The name in logs and in `/status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Silent => "silent",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+impl Endpoint {
+    /// How it answers.
+    pub(super) fn dialect(&self) -> &'static Dialect {
+        if self.address.protocol == EndpointProtocol::Uwsgi { &uwsgi::DIALECT } else { &client::HTTP1 }
+    }
+
+    /// `state` is that of the same address before a reload, if there was one.
+    pub(super) fn compile(config: &config::Endpoint, state: Option<Arc<State>>) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            address: config.address.clone(),
+            weight: config.weight,
+            is_backup: config.backup,
+            workers: config.workers.unwrap_or(u32::MAX),
+            state: state.unwrap_or_else(|| Arc::new(State::new(&config.address))),
+        }
+    }
+
+    /// The address as the operator wrote it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// Takes one of its slots.
+    pub(super) fn acquire(&self) -> bool {
+        let take = |taken: u32| (taken < self.workers).then_some(taken + 1);
+        self.state.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+    }
+
+    /// Gives a slot back.
+    pub(super) fn release(&self) {
+        self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("name", &self.name()).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn new(address: &EndpointAddress) -> Self {
+        Self {
+            name: address.to_string().into(),
+            in_flight: AtomicU32::new(0),
+            marks: AtomicU8::new(0),
+            ejected_until: AtomicU64::new(0),
+            back_since: AtomicU64::new(0),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Exchanges in flight here.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether it takes exchanges now.
+    pub(super) fn is_up(&self) -> bool {
+        if self.marks.load(Ordering::Acquire) != 0 {
+            return false;
+        }
+        // The clock is read only while there is something to compare it with.
+        match self.ejected_until.load(Ordering::Acquire) {
+            0 => true,
+            until => until <= now(),
+        }
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let marks = self.marks.load(Ordering::Acquire);
+        let has = |mark: Mark| marks & mark as u8 != 0;
+        match () {
+            () if has(Mark::Drained) => Condition::Drained,
+            () if has(Mark::Silent) => Condition::Silent,
+            () if has(Mark::Unhealthy) => Condition::Unhealthy,
+            () if self.is_up() => Condition::Up,
+            () => Condition::Ejected,
+        }
+    }
+
+    pub(super) fn has(&self, mark: Mark) -> bool {
+        self.marks.load(Ordering::Acquire) & mark as u8 != 0
+    }
+
+    /// Sets or takes away a mark. Whether that changed anything.
+    pub(super) fn set(&self, mark: Mark, on: bool) -> bool {
+        let bit = mark as u8;
+        let before =
+            if on { self.marks.fetch_or(bit, Ordering::AcqRel) } else { self.marks.fetch_and(!bit, Ordering::AcqRel) };
+        let changed = (before & bit != 0) != on;
+        if changed && !on {
+            self.back_since.store(now(), Ordering::Release);
+        }
+        changed
+    }
+
+    /// Leaves it out from now on for so long.
+    pub(super) fn eject(&self, duration: Duration) {
+        let until = now().saturating_add(millis(duration));
+        self.ejected_until.store(until, Ordering::Release);
+        self.back_since.store(until, Ordering::Release);
+    }
+
+    /// Counts a failure. Whether there have been `limit` of them within `window`; then it begins anew.
+    pub(super) fn failed(&self, limit: u32, window: Duration) -> bool {
+        let now = now();
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(failures.since) > millis(window) {
+            *failures = Failures { since: now, count: 0 };
+        }
+        failures.count += 1;
+        let is_over = failures.count >= limit;
+        if is_over {
+            *failures = Failures::default();
+        }
+        is_over
+    }
+
+    /// How much of its weight counts while it warms up: 0.1 to 1.
+    pub(super) fn warmth(&self, slow_start: Duration) -> f64 {
+        let since = self.back_since.load(Ordering::Acquire);
+        if since == 0 || slow_start.is_zero() {
+            return 1.0;
+        }
+        let back = Duration::from_millis(now().saturating_sub(since));
+        (back.as_secs_f64() / slow_start.as_secs_f64()).clamp(0.1, 1.0)
+    }
+}
+
+/// Milliseconds since the process first asked, from 1: 0 stands for never.
+fn now() -> u64 {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    1 + millis(BEGIN.elapsed())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(super) fn test_endpoint(name: &str, weight: u32, workers: Option<u32>, backup: bool) -> Arc<Endpoint> {
+    let address = EndpointAddress::parse(name).unwrap();
+    Arc::new(Endpoint::compile(&config::Endpoint { address, weight, workers, backup }, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_own_number_of_workers_holds() {
+        let endpoint = test_endpoint("unix:/a", 1, Some(2), false);
+        assert_eq!([endpoint.acquire(), endpoint.acquire(), endpoint.acquire()], [true, true, false]);
+        endpoint.release();
+        assert!(endpoint.acquire());
+    }
+
+    #[test]
+    fn marks_come_and_go_one_by_one() {
+        let endpoint = test_endpoint("unix:/a", 1, None, false);
+        let state = &endpoint.state;
+        assert_eq!(state.condition(), Condition::Up);
+        assert!(state.set(Mark::Silent, true) && !state.set(Mark::Silent, true));
+        state.set(Mark::Unhealthy, true);
+        state.set(Mark::Silent, false);
+        assert_eq!((state.is_up(), state.condition()), (false, Condition::Unhealthy));
+        state.set(Mark::Unhealthy, false);
+        assert!(state.is_up());
+        state.eject(Duration::from_secs(60));
+        assert_eq!((state.is_up(), state.condition()), (false, Condition::Ejected));
+        state.eject(Duration::ZERO);
+        assert!(state.is_up());
+    }
+
+    #[test]
+    fn failures_count_within_their_window() {
+        let endpoint = test_endpoint("unix:/a", 1, None, false);
+        let window = Duration::from_secs(60);
+        assert_eq!([1, 2, 3, 4].map(|_| endpoint.state.failed(3, window)), [false, false, true, false]);
+    }
+}

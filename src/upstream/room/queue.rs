@@ -1,0 +1,258 @@
+//! Who is next: higher priorities first; within one, clients take turns, and each client's requests keep their order.
+//!
+//! Clients with one request each are served in the order they came. Pure: knows nothing of slots, time or wakers.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+/// Waiting entries of any kind.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    lines: HashMap<(i32, u64), Line<T>>,
+    /// The turn of every line, and whose it is.
+    order: BTreeMap<(Reverse<i32>, u64), u64>,
+    levels: BTreeMap<i32, Level>,
+    len: usize,
+    /// Numbers for entries and turns, which never repeat.
+    next: u64,
+}
+
+/// What one client has waiting at one priority.
+#[derive(Debug)]
+struct Line<T> {
+    turn: u64,
+    entries: BTreeMap<u64, T>,
+}
+
+/// How much waits at one priority.
+#[derive(Debug, Default, Clone, Copy)]
+struct Level {
+    lines: usize,
+    entries: usize,
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    priority: i32,
+    client: u64,
+    entry: u64,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { lines: HashMap::new(), order: BTreeMap::new(), levels: BTreeMap::new(), len: 0, next: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many are served before a request that this client adds now, at least: all of higher priority, its own, and
+    /// one of every other client.
+    pub(super) fn ahead(&self, priority: i32, client: u64) -> usize {
+        let above: usize = self.levels.range(priority.saturating_add(1)..).map(|(_, level)| level.entries).sum();
+        let beside = self.levels.get(&priority).map_or(0, |level| level.lines);
+        match self.lines.get(&(priority, client)) {
+            Some(line) => above + beside - 1 + line.entries.len(),
+            None => above + beside,
+        }
+    }
+
+    /// Adds an entry behind the others of its client.
+    pub(super) fn push(&mut self, priority: i32, client: u64, value: T) -> Ticket {
+        let entry = self.number();
+        let turn = self.next;
+        let line = self.lines.entry((priority, client)).or_insert_with(|| {
+            self.order.insert((Reverse(priority), turn), client);
+            self.levels.entry(priority).or_default().lines += 1;
+            Line { turn, entries: BTreeMap::new() }
+        });
+        line.entries.insert(entry, value);
+        self.levels.entry(priority).or_default().entries += 1;
+        self.next += 1;
+        self.len += 1;
+        Ticket { priority, client, entry }
+    }
+
+    /// Takes the entry that is next. Its client goes to the end of the turns.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let ((Reverse(priority), _), client) = self.order.pop_first()?;
+        let next = self.number();
+        let line = self.lines.get_mut(&(priority, client))?;
+        let (_, value) = line.entries.pop_first()?;
+        let is_last = line.entries.is_empty();
+        if is_last {
+            self.lines.remove(&(priority, client));
+        } else {
+            line.turn = next;
+            self.order.insert((Reverse(priority), next), client);
+        }
+        self.left(priority, is_last);
+        Some(value)
+    }
+
+    /// The entry that is next.
+    pub(super) fn peek(&self) -> Option<&T> {
+        let ((Reverse(priority), _), client) = self.order.first_key_value()?;
+        self.lines.get(&(*priority, *client))?.entries.first_key_value().map(|(_, value)| value)
+    }
+
+    /// Takes an entry out, wherever it stands. `None`: it has been taken already.
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
+        let key = (ticket.priority, ticket.client);
+        let line = self.lines.get_mut(&key)?;
+        let value = line.entries.remove(&ticket.entry)?;
+        let is_last = line.entries.is_empty();
+        if is_last {
+            self.order.remove(&(Reverse(ticket.priority), line.turn));
+            self.lines.remove(&key);
+        }
+        self.left(ticket.priority, is_last);
+        Some(value)
+    }
+
+    /// Keeps the counts after an entry has gone, with its line if it was the last.
+    fn left(&mut self, priority: i32, with_line: bool) {
+        self.len -= 1;
+        if let Some(level) = self.levels.get_mut(&priority) {
+            level.entries -= 1;
+            level.lines -= usize::from(with_line);
+            if level.lines == 0 {
+                self.levels.remove(&priority);
+            }
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn drain(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.pop()).collect()
+    }
+
+    #[test]
+    fn clients_with_one_request_each_are_served_as_they_came() {
+        let mut queue = Queue::default();
+        for (client, name) in [(3, "a"), (1, "b"), (2, "c")] {
+            queue.push(0, client, name);
+        }
+        assert_eq!(drain(&mut queue), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_client_with_many_requests_does_not_keep_another_waiting() {
+        let mut queue = Queue::default();
+        for name in ["a1", "a2", "a3", "a4"] {
+            queue.push(0, 1, name);
+        }
+        queue.push(0, 2, "b");
+        assert_eq!((queue.ahead(0, 1), queue.ahead(0, 2), queue.ahead(0, 3)), (5, 2, 2));
+        assert_eq!(drain(&mut queue), ["a1", "b", "a2", "a3", "a4"]);
+    }
+
+    #[test]
+    fn a_higher_priority_goes_first_whoever_asks() {
+        let mut queue = Queue::default();
+        queue.push(0, 1, "page");
+        queue.push(-10, 1, "task");
+        queue.push(10, 2, "api");
+        assert_eq!((queue.ahead(10, 1), queue.ahead(0, 1), queue.ahead(-10, 5)), (1, 2, 3));
+        assert_eq!(drain(&mut queue), ["api", "page", "task"]);
+    }
+
+    #[test]
+    fn who_leaves_costs_nobody_a_turn() {
+        let mut queue = Queue::default();
+        let gone = [queue.push(0, 1, "a1"), queue.push(0, 1, "a2")];
+        queue.push(0, 1, "a3");
+        queue.push(0, 2, "b");
+        assert_eq!(gone.map(|ticket| queue.remove(ticket)), [Some("a1"), Some("a2")]);
+        assert_eq!(queue.remove(gone[0]), None);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(drain(&mut queue), ["a3", "b"]);
+    }
+
+    /// The same rule told in the plainest way: a list per priority of lists per client.
+    #[derive(Default)]
+    struct Model(Vec<(i32, Vec<(u64, Vec<u32>)>)>);
+
+    impl Model {
+        fn push(&mut self, priority: i32, client: u64, value: u32) {
+            if !self.0.iter().any(|(level, _)| *level == priority) {
+                self.0.push((priority, Vec::new()));
+                self.0.sort_by_key(|(level, _)| Reverse(*level));
+            }
+            let (_, lines) = self.0.iter_mut().find(|(level, _)| *level == priority).unwrap();
+            match lines.iter_mut().find(|(owner, _)| *owner == client) {
+                Some((_, line)) => line.push(value),
+                None => lines.push((client, vec![value])),
+            }
+        }
+
+        fn pop(&mut self) -> Option<u32> {
+            let (_, lines) = self.0.iter_mut().find(|(_, lines)| !lines.is_empty())?;
+            let (client, mut line) = lines.remove(0);
+            let value = line.remove(0);
+            if !line.is_empty() {
+                lines.push((client, line));
+            }
+            Some(value)
+        }
+
+        fn remove(&mut self, value: u32) -> bool {
+            for (_, lines) in &mut self.0 {
+                for (_, line) in lines.iter_mut() {
+                    if let Some(at) = line.iter().position(|entry| *entry == value) {
+                        line.remove(at);
+                        lines.retain(|(_, line)| !line.is_empty());
+                        return true;
+                    }
+                }
+            }
+            false
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_the_plain_rule_does(steps in prop::collection::vec((0..4_u8, -1..2_i32, 0..4_u64, any::<prop::sample::Index>()), 1..200)) {
+            let (mut queue, mut model) = (Queue::default(), Model::default());
+            let mut tickets = Vec::new();
+            for (number, (step, priority, client, which)) in steps.into_iter().enumerate() {
+                let value = u32::try_from(number).unwrap();
+                match step {
+                    0 => {
+                        prop_assert_eq!(queue.peek().copied(), { let mut next = Model(model.0.clone()); next.pop() });
+                        prop_assert_eq!(queue.pop(), model.pop());
+                    }
+                    1 if !tickets.is_empty() => {
+                        let (ticket, value): (Ticket, u32) = tickets[which.index(tickets.len())];
+                        prop_assert_eq!(queue.remove(ticket).is_some(), model.remove(value));
+                    }
+                    _ => {
+                        tickets.push((queue.push(priority, client, value), value));
+                        model.push(priority, client, value);
+                    }
+                }
+                let left: usize = model.0.iter().flat_map(|(_, lines)| lines).map(|(_, line)| line.len()).sum();
+                prop_assert_eq!(queue.len(), left);
+                prop_assert_eq!(queue.order.len(), queue.lines.len());
+                let counted = queue.levels.values().fold((0, 0), |sum, level| (sum.0 + level.lines, sum.1 + level.entries));
+                prop_assert_eq!(counted, (queue.lines.len(), queue.len()));
+            }
+        }
+    }
+}

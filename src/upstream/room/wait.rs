@@ -1,0 +1,132 @@
+//! Waiting: a place in the queue, until a permit is handed over, the time is over, or the client leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::queue::Ticket;
+use super::{Arrived, Permit, Room, Seek, Waiter};
+use crate::config::Workers;
+use crate::error::{Error, Reason};
+use crate::runtime::Deadline;
+use crate::upstream::balance::Wish;
+
+/// Those who were let through and met a closed door come before everybody else, in the order they had.
+const RETURNED: Seek = Seek { priority: i32::MAX, client: 0, wish: Wish { key: None, avoid: None } };
+/// How often a request whose own time is over looks whether the outage is, too.
+const OUTAGE_CHECK: Duration = Duration::from_millis(500);
+
+/// A place in the queue. Given up when it is dropped, unless a permit was handed over before.
+struct Place {
+    room: Arc<Room>,
+    ticket: Ticket,
+}
+
+/// Waits for a slot.
+pub(super) async fn wait(room: &Arc<Room>, seek: Seek) -> Result<Permit, Error> {
+    let now = Instant::now();
+    let (place, receiver, arrived) = {
+        let mut inner = room.lock();
+        if let Some(refusal) = inner.refusal(&room.name, true, seek) {
+            return Err(refusal);
+        }
+        let arrived = Arrived { at: now, was_out: inner.out_until(now) };
+        let (sender, receiver) = oneshot::channel();
+        let ticket = inner.queue.push(seek.priority, seek.client, Waiter { seek, arrived, sender });
+        room.set_guard(&inner);
+        let is_first_hint = inner.outage.is_none() && !inner.is_paused && std::mem::take(&mut inner.hint);
+        if is_first_hint {
+            hint(&room.name);
+        }
+        (Place { room: Arc::clone(room), ticket }, receiver, arrived)
+    };
+    room.metrics.waiting.inc();
+    // A slot may have come free before the mark was seen that somebody waits.
+    room.grant();
+    let permit = wait_for(&place, receiver, arrived).await?;
+    room.metrics.waiting_seconds.observe(permit.waited().as_secs_f64());
+    Ok(permit)
+}
+
+/// Gives the slot up and waits for one again, in front.
+pub(super) async fn rejoin(permit: Permit) -> Result<Permit, Error> {
+    let room = Arc::clone(&permit.room);
+    let arrived = permit.arrived;
+    let seek = Seek { wish: permit.seek.wish, ..RETURNED };
+    let (place, receiver) = {
+        let mut inner = room.lock();
+        let now = Instant::now();
+        if inner.is_failing(now)
+            && let Some(error) = inner.outage_error(&room.name, now)
+        {
+            drop(inner);
+            return Err(error);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let ticket = inner.queue.push(seek.priority, seek.client, Waiter { seek, arrived, sender });
+        room.set_guard(&inner);
+        (Place { room: Arc::clone(&room), ticket }, receiver)
+    };
+    room.metrics.waiting.inc();
+    drop(permit);
+    room.grant();
+    wait_for(&place, receiver, arrived).await
+}
+
+async fn wait_for(
+    place: &Place,
+    mut receiver: oneshot::Receiver<Result<Permit, Error>>,
+    arrived: Arrived,
+) -> Result<Permit, Error> {
+    let deadline = Deadline::new();
+    loop {
+        let left = place.room.left(arrived)?;
+        match deadline.bound(left, &mut receiver).await {
+            Ok(Ok(granted)) => return granted,
+            Ok(Err(_)) => return Err(Error::new(Reason::Internal).detail("a place in the waiting room was lost")),
+            Err(_) => {}
+        }
+    }
+}
+
+impl Room {
+    /// How long a request may still wait: the time during which the upstream was out does not count.
+    fn left(&self, arrived: Arrived) -> Result<Duration, Error> {
+        let now = Instant::now();
+        let inner = self.lock();
+        let timeout = inner.rules.timeout;
+        let was_out = inner.out_until(now).saturating_sub(arrived.was_out);
+        let waited = now.saturating_duration_since(arrived.at).saturating_sub(was_out);
+        let left = timeout.saturating_sub(waited);
+        if !left.is_zero() {
+            return Ok(left);
+        }
+        if inner.outage.is_some() {
+            return Ok(OUTAGE_CHECK);
+        }
+        Err(Error::new(Reason::QueueTimeout)
+            .detail(format!("waited {timeout:?} for a worker of upstream {} (waiting_room.timeout)", self.name))
+            .retry_after(inner.pace.retry_after(inner.queue.len())))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.room.lock();
+        // Nothing is there when a permit has been handed over: if nobody took it, it frees its slot by itself.
+        if inner.queue.remove(self.ticket).is_some() {
+            self.room.metrics.waiting.dec();
+            self.room.rest(&mut inner);
+        }
+    }
+}
+
+fn hint(name: &str) {
+    tracing::warn!(
+        upstream = name,
+        "requests wait for a worker, and `workers` is not set: {} are assumed. Set upstreams.{name}.workers to processes x threads of the app's server",
+        Workers::DEFAULT,
+    );
+}
