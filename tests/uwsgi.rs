@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use crate::support::client::{End, get, post};
 use crate::support::h2::request;
-use crate::support::uwsgi::Server;
+use crate::support::uwsgi::Program;
 use crate::support::worker::Transport;
 use crate::support::{Client, Gateway, Gunicorn, H2, Response, Uwsgi, Worker};
 
-const SERVERS: [(Server, Transport); 4] = [
-    (Server::Uwsgi, Transport::Tcp),
-    (Server::Uwsgi, Transport::Unix),
-    (Server::Gunicorn, Transport::Tcp),
-    (Server::Gunicorn, Transport::Unix),
+const SERVERS: [(Program, Transport); 4] = [
+    (Program::Uwsgi, Transport::Tcp),
+    (Program::Uwsgi, Transport::Unix),
+    (Program::Gunicorn, Transport::Tcp),
+    (Program::Gunicorn, Transport::Unix),
 ];
 
 fn before(endpoint: &str) -> Gateway {
@@ -23,7 +23,7 @@ fn before(endpoint: &str) -> Gateway {
 }
 
 /// Each server and a gateway in front of it.
-fn each(check: impl Fn(Server, &Uwsgi, &Gateway)) {
+fn each(check: impl Fn(Program, &Uwsgi, &Gateway)) {
     for (server, transport) in SERVERS {
         let app = Uwsgi::start(server, transport);
         let gateway = before(&app.endpoint());
@@ -50,8 +50,8 @@ fn the_app_sees_the_request_as_it_was_made() {
     each(|server, _, gateway| {
         // gunicorn decodes a path that is decoded already, as latin-1: only ASCII without `%` comes out of that unharmed.
         let (path, path_info) = match server {
-            Server::Uwsgi => ("/a%2Fb/caf%C3%A9%20au%25lait?q=%2F+1&empty=", "/a/b/caf\u{c3}\u{a9} au%lait"),
-            Server::Gunicorn => ("/a%2Fb/coffee%20with%3Bmilk?q=%2F+1&empty=", "/a/b/coffee with;milk"),
+            Program::Uwsgi => ("/a%2Fb/caf%C3%A9%20au%25lait?q=%2F+1&empty=", "/a/b/caf\u{c3}\u{a9} au%lait"),
+            Program::Gunicorn => ("/a%2Fb/coffee%20with%3Bmilk?q=%2F+1&empty=", "/a/b/coffee with;milk"),
         };
         for (response, protocol) in
             both(gateway, "PUT", path, &[("accept", "a"), ("x-custom", "1")]).iter().zip(["HTTP/1.1", "HTTP/2.0"])
@@ -76,7 +76,7 @@ fn the_app_sees_the_request_as_it_was_made() {
             ];
             let port = gateway.address().port().to_string();
             // gunicorn takes these from the connection, which is ours.
-            if server == Server::Uwsgi {
+            if server == Program::Uwsgi {
                 expected.extend([("REMOTE_ADDR", "127.0.0.1"), ("SERVER_NAME", "shop.example")]);
                 expected.extend([("SERVER_PORT", &*port), ("SERVER_PROTOCOL", protocol), ("REQUEST_URI", path)]);
             }
@@ -176,7 +176,7 @@ fn an_answer_of_unknown_length_ends_with_the_workers_connection() {
 
 #[test]
 fn an_answer_to_a_body_that_the_app_has_not_read_is_whole_over_a_unix_socket() {
-    for server in [Server::Uwsgi, Server::Gunicorn] {
+    for server in [Program::Uwsgi, Program::Gunicorn] {
         let app = Uwsgi::start(server, Transport::Unix);
         let gateway = before(&app.endpoint());
         for length in [10, 60_000, 1 << 20] {
@@ -237,7 +237,7 @@ fn a_cut_answer_is_cut_for_the_client_too() {
 #[test]
 fn an_app_that_fails_before_its_head_leaves_a_named_reason() {
     for transport in [Transport::Tcp, Transport::Unix] {
-        let app = Uwsgi::start(Server::Uwsgi, transport);
+        let app = Uwsgi::start(Program::Uwsgi, transport);
         let gateway = before(&app.endpoint());
         let mut client = gateway.client();
         client.send(post("/fail", ""));
@@ -256,7 +256,7 @@ fn an_app_that_fails_before_its_head_leaves_a_named_reason() {
 #[test]
 fn a_head_that_does_not_fit_is_refused_with_the_name_of_what_is_too_large() {
     for transport in [Transport::Tcp, Transport::Unix] {
-        let app = Uwsgi::start(Server::Uwsgi, transport);
+        let app = Uwsgi::start(Program::Uwsgi, transport);
         let gateway = before(&app.endpoint());
         let cookie = format!("session={}", "c".repeat(5_000));
         for response in both(&gateway, "GET", "/", &[("accept", "*/*"), ("cookie", &cookie)]) {
@@ -319,7 +319,7 @@ fn heads_in_the_manner_of_cgi_are_answers_too() {
 
 #[test]
 fn an_app_that_frames_its_body_itself_has_its_bytes_passed_on_as_they_are() {
-    let app = Uwsgi::start(Server::Uwsgi, Transport::Unix);
+    let app = Uwsgi::start(Program::Uwsgi, Transport::Unix);
     let gateway = before(&app.endpoint());
     for response in both(&gateway, "GET", "/chunked", &[]) {
         assert_eq!(response.text(), "2\r\nok\r\n0\r\n\r\n");
@@ -395,7 +395,7 @@ fn a_body_is_sent_only_when_it_is_whole() {
 
 #[test]
 fn an_endpoint_of_each_protocol_gets_its_own_head() {
-    let app = Uwsgi::start(Server::Uwsgi, Transport::Unix);
+    let app = Uwsgi::start(Program::Uwsgi, Transport::Unix);
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhttp");
     let gateway = Gateway::before(&format!(
         "endpoints: [\"unix:./nobody.sock\", \"{}\", \"{}\"], workers: 2, balance: round_robin",
@@ -439,7 +439,7 @@ fn mounted(endpoint: &str) -> Gateway {
 
 #[test]
 fn an_app_under_a_prefix_knows_it_over_either_protocol() {
-    let uwsgi = Uwsgi::start(Server::Uwsgi, Transport::Unix);
+    let uwsgi = Uwsgi::start(Program::Uwsgi, Transport::Unix);
     let gunicorn = Gunicorn::start(1);
     for endpoint in [uwsgi.endpoint(), gunicorn.endpoint()] {
         let gateway = mounted(&endpoint);
@@ -462,7 +462,7 @@ fn an_app_under_a_prefix_knows_it_over_either_protocol() {
 
 #[test]
 fn host_and_prefix_of_the_upstream_replace_the_clients() {
-    let app = Uwsgi::start(Server::Uwsgi, Transport::Unix);
+    let app = Uwsgi::start(Program::Uwsgi, Transport::Unix);
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let to = |endpoint: &str| {
         Gateway::before(&format!("endpoints: [\"{endpoint}\"], workers: 2, host: api.internal, prefix: /stage"))

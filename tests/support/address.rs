@@ -55,6 +55,17 @@ impl Address {
         stream.prepare();
         Ok(stream)
     }
+
+    /// TCP from one of this machine's own addresses.
+    pub(crate) fn connect_from(&self, source: [u8; 4]) -> io::Result<Stream> {
+        let Self::Tcp(address) = self else { panic!("{self} is not TCP") };
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&(*address).into())?;
+        let stream = Stream::Tcp(socket.into());
+        stream.prepare();
+        Ok(stream)
+    }
 }
 
 impl fmt::Display for Address {

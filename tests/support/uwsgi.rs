@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::gunicorn::python;
 use super::lines::Lines;
+use super::shop::{self, python};
 use super::worker::Transport;
 use super::{Address, look_until};
 
 /// Who serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Server {
+pub(crate) enum Program {
     Uwsgi,
     Gunicorn,
 }
@@ -31,24 +31,24 @@ const WORKERS: &str = "2";
 
 impl Uwsgi {
     /// Starts, and waits until the workers are there.
-    pub(crate) fn start(server: Server, transport: Transport) -> Self {
+    pub(crate) fn start(server: Program, transport: Transport) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("app.sock");
         let bind = match (transport, server) {
             (Transport::Tcp, _) => "127.0.0.1:0".to_owned(),
-            (Transport::Unix, Server::Uwsgi) => socket.display().to_string(),
-            (Transport::Unix, Server::Gunicorn) => format!("unix:{}", socket.display()),
+            (Transport::Unix, Program::Uwsgi) => socket.display().to_string(),
+            (Transport::Unix, Program::Gunicorn) => format!("unix:{}", socket.display()),
         };
         let mut command = Command::new(python());
         match server {
-            Server::Uwsgi => command.args(RUN).args(["--master", "--processes", WORKERS, "--socket", &bind]),
-            Server::Gunicorn => command
+            Program::Uwsgi => command.args(RUN).args(["--master", "--processes", WORKERS, "--socket", &bind]),
+            Program::Gunicorn => command
                 .args(["-m", "gunicorn", "--no-control-socket", "--log-level", "info", "--protocol", "uwsgi"])
                 .args(["--workers", WORKERS, "--bind", &bind]),
         };
         match server {
-            Server::Uwsgi => command.args(["--module", "bare"]),
-            Server::Gunicorn => command.arg("bare"),
+            Program::Uwsgi => command.args(["--module", "bare"]),
+            Program::Gunicorn => command.arg("bare"),
         };
         command.current_dir(root().join("tests/python"));
         Self::run(command, folder)
@@ -70,7 +70,7 @@ impl Uwsgi {
     }
 
     fn run(mut command: Command, folder: TempDir) -> Self {
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("SHOP_COUNTER", folder.path().join("count"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1").envs(shop::variables(folder.path()));
         command.env("SHOP_ALLOWED_HOSTS", "shop.example");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", python().display()));
