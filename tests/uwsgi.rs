@@ -193,6 +193,24 @@ fn an_answer_to_a_body_that_the_app_has_not_read_is_whole_over_a_unix_socket() {
 }
 
 #[test]
+fn an_answer_to_a_body_that_the_app_has_not_read_is_whole_or_cut_over_tcp() {
+    for server in [Program::Uwsgi, Program::Gunicorn] {
+        let app = Uwsgi::start(server, Transport::Tcp);
+        let gateway = before(&app.endpoint());
+        for length in [10, 60_000, 1 << 20, 8 << 20] {
+            let mut client = gateway.client();
+            client.send(post("/unframed", &"b".repeat(length)));
+            let over_h2 = gateway.h2().send(request("POST", "/unframed", &[]), &vec![b'b'; length]);
+            for response in [client.response("POST"), over_h2] {
+                let is_whole = response.text() == "as long as it takes";
+                assert!(is_whole || response.cut.is_some() || response.status == 502, "{server:?}: {response:?}");
+            }
+        }
+        gateway.wait_idle();
+    }
+}
+
+#[test]
 fn a_reset_over_tcp_is_a_cut_and_the_log_says_what_helps() {
     let worker = Worker::tcp(|visit| {
         visit.packet();

@@ -2,29 +2,42 @@
 //!
 //! Runs inside the future of the exchange, without a task of its own, and knows for every failure what had been sent
 //! and received. Both directions are polled together: a worker may answer before it has read the whole request.
+//!
+//! What a failure proves about the app, and how a body is withheld so that it proves more, is told in [`verdict`].
+
+mod sending;
+mod verdict;
+mod writing;
 
 use std::future::poll_fn;
-use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
 
+use super::ReadAhead;
 use super::body::{BodyReader, Cut};
 use super::head::{self, Framing};
 use super::response::{self, ResponseHead};
-use super::{ReadAhead, write};
-use crate::error::{Error, Reason, Retry};
-use crate::http::{Body, Target, fields};
+use sending::Sending;
+pub use writing::{Request, write_head};
+
+use crate::error::{Error, Reason};
+use crate::http::Body;
+use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Socket};
 
 /// Bytes of a worker's response head.
 const MAX_HEAD: usize = 64 << 10;
 /// Interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 32;
+
+/// How long a worker that was sent `Expect: 100-continue` has for its answer to that. Some never answer (RFC 9110,
+/// 10.1.1).
+const CONTINUE: Duration = Duration::from_secs(1);
 
 /// Reads a complete head; an error is the reason and the rule that was broken.
 pub type ReadHead = fn(&Bytes, &Method) -> Result<ResponseHead, (Reason, Reason)>;
@@ -38,10 +51,12 @@ pub struct Dialect {
     /// When the worker closes without having read the request's body, if the app has not, so that a reset comes instead of
     /// an end: what the operator can do about it.
     pub unread_body: Option<&'static str>,
+    /// Whether a worker can be asked for a `100 Continue`.
+    pub has_continue: bool,
 }
 
 /// HTTP/1.1 itself.
-pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", unread_body: None };
+pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", unread_body: None, has_continue: true };
 
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
@@ -61,6 +76,18 @@ pub struct Patience {
     pub head: Duration,
     /// Between two writes, and between two reads of the body.
     pub idle: Duration,
+}
+
+/// What the body waits for, once the head has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Withhold {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That the worker has read the head. Unix sockets tell; elsewhere this is nothing.
+    UntilRead,
+    /// The worker's `100 Continue`, which the head asks for; a second at most.
+    UntilContinue,
 }
 
 /// A response whose body is still on the connection.
@@ -84,8 +111,6 @@ pub struct ResponseBody {
     keep_alive: bool,
     /// Whether its end is told otherwise than by the end of the connection.
     is_framed: bool,
-    /// Of the request: what has been sent beyond it is of its body.
-    head_length: u64,
 }
 
 /// An exchange that brought no response.
@@ -112,7 +137,19 @@ impl Connection {
         self.io.unread().is_empty() && self.io.stream.is_quiet(surely)
     }
 
-    /// Sends a request and reads the head of its response.
+    /// What the body of a request that must not run twice waits for on this connection, so that a failure tells most.
+    /// `expect`: whether workers on TCP answer `Expect: 100-continue` before the app runs.
+    #[must_use]
+    pub fn withhold(&self, expect: bool) -> Withhold {
+        match self.io.stream {
+            Socket::Unix(_) => Withhold::UntilRead,
+            Socket::Tcp(_) if expect && self.dialect.has_continue => Withhold::UntilContinue,
+            Socket::Tcp(_) => Withhold::Nothing,
+        }
+    }
+
+    /// Sends a request and reads the head of its response. `head` is whole, with its empty line; the field that
+    /// [`Withhold::UntilContinue`] needs is put into it here. A request without a body is never withheld.
     ///
     /// # Errors
     /// What kept the worker from answering.
@@ -121,29 +158,45 @@ impl Connection {
         head: &[u8],
         body: Body,
         method: &Method,
+        withhold: Withhold,
         patience: Patience,
     ) -> Result<Response, Failed> {
-        let head_length = head.len() as u64;
-        let mut head = head;
-        let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
+        let withhold = if body.remaining() == Some(0) { Withhold::Nothing } else { withhold };
+        let expecting = (withhold == Withhold::UntilContinue).then(|| expecting(head));
+        let mut head = expecting.as_ref().map_or(head, |buffer| &buffer[..]);
+        let mut sending = Sending::new(head.len(), body, withhold);
         let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
         self.is_unsent = true;
         let result = poll_fn(|cx| {
-            let before = sending.sent;
-            if !sending.done {
-                if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
-                    return Poll::Ready(Err((error, false)));
+            loop {
+                let before = sending.sent;
+                if !sending.done {
+                    if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
+                        return Poll::Ready(Err((error, false)));
+                    }
+                    if sending.done {
+                        self.deadline.arm(patience.head);
+                    } else if sending.sent > before {
+                        self.deadline.arm(sending.patience(patience));
+                    }
                 }
-                if sending.done {
-                    self.deadline.arm(patience.head);
-                } else if sending.sent > before {
+                let awaited = sending.is_awaiting_continue();
+                match reading.poll(&mut self.io, method, &mut sending, cx) {
+                    Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err((error, false))),
+                    Poll::Pending if awaited && !sending.is_awaiting_continue() => continue,
+                    Poll::Pending => ready!(self.deadline.poll(cx)),
+                }
+                if sending.is_awaiting_continue() {
+                    sending.release();
                     self.deadline.arm(patience.idle);
+                    continue;
                 }
-            }
-            match reading.poll(&mut self.io, method, cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| (sending.verdict(&reading, error), false))),
-                Poll::Pending => self.deadline.poll(cx).map(|()| Err((sending.timeout(), true))),
+                let error = Error::new(sending.late());
+                // What wakes up to this head after all finds the request whole, as it would without withholding.
+                sending.finish_now(&self.io.stream);
+                return Poll::Ready(Err((error, true)));
             }
         })
         .await;
@@ -157,12 +210,12 @@ impl Connection {
                 return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
+        sending.answered();
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
         let body = ResponseBody {
             reader: BodyReader::new(response_head.framing),
             is_framed: response_head.framing != Framing::Close,
-            head_length,
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
             connection: self,
             idle: patience.idle,
@@ -235,64 +288,6 @@ impl Drop for Connection {
     }
 }
 
-/// The request on its way out.
-struct Sending {
-    piece: Bytes,
-    body: Body,
-    sent: u64,
-    /// Nothing more will be written: all has gone, or the worker takes no more.
-    done: bool,
-    /// All has gone.
-    complete: bool,
-}
-
-impl Sending {
-    /// Writes what the socket takes: first what is left of `head`. Only the body's own source can fail here: a worker
-    /// that has closed its side may still have answered, which reading will tell.
-    fn poll(&mut self, head: &mut &[u8], io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
-        loop {
-            let bytes = if head.is_empty() { &self.piece[..] } else { *head };
-            if bytes.is_empty() {
-                match self.body.poll_data(cx) {
-                    Poll::Ready(Some(piece)) => self.piece = piece?,
-                    Poll::Ready(None) => {
-                        self.done = true;
-                        self.complete = true;
-                        return Ok(());
-                    }
-                    Poll::Pending => return Ok(()),
-                }
-                continue;
-            }
-            match Pin::new(&mut io.stream).poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.sent += count as u64;
-                    if head.is_empty() { self.piece.advance(count) } else { *head = &head[count..] }
-                }
-                Poll::Ready(_) => {
-                    self.done = true;
-                    return Ok(());
-                }
-                Poll::Pending => return Ok(()),
-            }
-        }
-    }
-
-    /// Whether the request may be sent again, as far as the wire tells.
-    fn verdict(&self, reading: &Reading, error: Error) -> Error {
-        let retry = match (self.sent, reading.begun) {
-            (0, false) => Retry::Unsent,
-            (_, false) => Retry::IfIdempotent,
-            (_, true) => Retry::Never,
-        };
-        error.retry(retry)
-    }
-
-    fn timeout(&self) -> Error {
-        Error::new(if self.done { Reason::HeadTimeout } else { Reason::IdleTimeout })
-    }
-}
-
 /// The response head on its way in.
 struct Reading {
     dialect: &'static Dialect,
@@ -307,6 +302,7 @@ impl Reading {
         &mut self,
         io: &mut ReadAhead<Socket>,
         method: &Method,
+        sending: &mut Sending,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
@@ -320,6 +316,11 @@ impl Reading {
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
                 }
+                if head.status == StatusCode::CONTINUE && sending.continued() {
+                    // It was asked for: nothing of the answer proper has come yet.
+                    self.begun = !io.unread().is_empty();
+                    continue;
+                }
                 self.interim += 1;
                 if head.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
                     let detail = "it switched protocols unasked, or sent too many interim responses";
@@ -330,16 +331,26 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(self.ended(Reason::EofBeforeHead))),
+                Ok(0) => return Poll::Ready(Err(self.ended(sending.ended(self.begun, None, &io.stream)))),
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(self.ended(Reason::ResetBeforeHead).source(source))),
+                Err(source) => {
+                    return Poll::Ready(Err(self.ended(sending.ended(self.begun, Some(source), &io.stream))));
+                }
             }
         }
     }
 
-    fn ended(&self, before_head: Reason) -> Error {
-        if self.begun { Error::new(Reason::EofInHead) } else { Error::new(before_head).detail(self.dialect.silence) }
+    fn ended(&self, error: Error) -> Error {
+        if self.begun { error } else { error.detail(self.dialect.silence) }
     }
+}
+
+/// The head with the field that asks for a `100 Continue`, before its empty line.
+fn expecting(head: &[u8]) -> Buffer {
+    let mut buffer = Buffer::take();
+    buffer.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
+    buffer.extend_from_slice(b"expect: 100-continue\r\n\r\n");
+    buffer
 }
 
 impl ResponseBody {
@@ -369,7 +380,7 @@ impl ResponseBody {
     /// # Errors
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection, reader, idle, sending, is_framed, head_length, .. } = self;
+        let Self { connection, reader, idle, sending, is_framed, .. } = self;
         let Connection { io, deadline, is_unsent, dialect, .. } = connection;
         let data = poll_fn(|cx| {
             let before = sending.sent;
@@ -378,13 +389,22 @@ impl ResponseBody {
                 *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
-                let advice = dialect.unread_body.filter(|_| is_reset(&data) && sending.sent > *head_length);
-                // A unix socket has delivered all that was written before. TCP may have dropped the last of it.
-                if advice.is_some() && !*is_framed && matches!(io.stream, Socket::Unix(_)) {
+                let advice = dialect.unread_body.filter(|_| sending.is_in_body());
+                let is_unix = matches!(io.stream, Socket::Unix(_));
+                let data = match (advice, data) {
+                    // A unix socket has delivered all that was written before.
+                    (Some(_), Err(cut)) if cut.is_reset() && is_unix && !*is_framed => Ok(None),
+                    // TCP may have dropped the last of it, and has told the reset to whoever was writing.
+                    (Some(advice), Ok(None)) if sending.was_refused() && !is_unix && !*is_framed => {
+                        Err(failure(Cut::Eof).detail(advice))
+                    }
+                    (Some(advice), Err(cut)) if cut.is_reset() => Err(failure(cut).detail(advice)),
+                    (_, data) => data.map_err(failure),
+                };
+                if matches!(data, Ok(None)) {
                     *reader = BodyReader::new(Framing::None);
-                    return Poll::Ready(Ok(None));
                 }
-                return Poll::Ready(data.map_err(|cut| failure(cut).detail(advice.unwrap_or_default())));
+                return Poll::Ready(data);
             }
             if !deadline.is_armed() || sending.sent > before {
                 deadline.arm(*idle);
@@ -426,80 +446,10 @@ pub enum End {
     Useless,
 }
 
-fn is_reset(data: &Result<Option<Bytes>, Cut>) -> bool {
-    matches!(data, Err(Cut::Failed(error)) if error.kind() == ErrorKind::ConnectionReset)
-}
-
 fn failure(cut: Cut) -> Error {
     match cut {
         Cut::Eof => Error::new(Reason::EofInBody),
         Cut::Failed(source) => Error::new(Reason::EofInBody).source(source),
         Cut::Malformed => Error::new(Reason::BadBody),
     }
-}
-
-/// A request, as far as its head goes.
-pub struct Request<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// The target.
-    pub target: &'a Target,
-    /// The client's fields; what may not pass is dropped while they are written.
-    pub headers: &'a HeaderMap,
-    /// Sent instead of the client's Host.
-    pub host: Option<&'a [u8]>,
-    /// Content-Length, where the method has one.
-    pub length: Option<u64>,
-}
-
-/// Writes a request head: the client's fields but those that `fields::request_field` drops, then `own`, then the length.
-///
-/// `dropped` is told of every field that was forged or has an underscore.
-pub fn write_head(
-    out: &mut Vec<u8>,
-    request: &Request<'_>,
-    own: impl FnOnce(&mut Vec<u8>),
-    mut dropped: impl FnMut(fields::Dropped),
-) {
-    let headers = request.headers;
-    out.extend_from_slice(request.method.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(request.target.as_str().as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(host) = request.host {
-        write::field(out, &header::HOST, host);
-    }
-    let named =
-        if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
-    let mut cookies = 0;
-    for (name, value) in headers {
-        match fields::request_field(name) {
-            Some(fields::Dropped::Hop) => {}
-            Some(why) => dropped(why),
-            None if named.contains(name) || (*name == header::HOST && request.host.is_some()) => {}
-            None if *name == header::COOKIE => cookies += 1,
-            None => write::field(out, name, value.as_bytes()),
-        }
-    }
-    if cookies > 0 {
-        write_cookies(out, headers);
-    }
-    own(out);
-    if let Some(length) = request.length {
-        write::append_length(out, length);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// One Cookie line: HTTP/2 clients split it, and a WSGI server would join the parts with a comma (RFC 9113, 8.2.3).
-fn write_cookies(out: &mut Vec<u8>, headers: &HeaderMap) {
-    const COOKIE: HeaderName = header::COOKIE;
-    out.extend_from_slice(b"cookie: ");
-    for (index, value) in headers.get_all(COOKIE).iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b"; ");
-        }
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
 }

@@ -21,7 +21,7 @@ use super::{Permit, Upstream, connect, head};
 use crate::config::HashBy;
 use crate::error::Error;
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection, Failed};
+use crate::http1::client::{self, Connection, Failed, Withhold};
 use crate::http1::response::ResponseHead;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
@@ -71,6 +71,13 @@ struct Attempt {
     failed: Failed,
     /// Whether it was made on a connection that had served before.
     is_reused: bool,
+}
+
+impl Outgoing {
+    /// Whether the app may get it twice (RFC 9110, 9.2.2).
+    fn may_run_twice(&self) -> bool {
+        self.method.is_idempotent() || self.headers.contains_key("idempotency-key")
+    }
 }
 
 impl Client {
@@ -123,7 +130,7 @@ impl Client {
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
         let mut written = None;
-        let is_idempotent = outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key");
+        let is_idempotent = outgoing.may_run_twice();
         let (mut attempts, mut begun) = (0, permit.since());
         let mut backlog_pause = BACKLOG_PAUSE;
         loop {
@@ -203,7 +210,7 @@ impl Client {
         begun: Instant,
     ) -> Result<client::Response, Attempt> {
         let exchange = &outgoing.exchange;
-        let is_repeatable = outgoing.method.is_idempotent();
+        let is_repeatable = outgoing.may_run_twice();
         let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
         let is_reused = kept.is_some();
         let (connection, begun) = match kept {
@@ -217,7 +224,9 @@ impl Client {
         exchange.phase.set(Phase::Working);
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        let withhold =
+            if is_repeatable { Withhold::Nothing } else { connection.withhold(self.upstream.retry().expect) };
+        let response = connection.exchange(head, body, &outgoing.method, withhold, self.upstream.patience).await;
         exchange.time(|timings| timings.head = begun.elapsed());
         response.map_err(|failed| Attempt { failed, is_reused })
     }

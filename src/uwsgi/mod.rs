@@ -23,4 +23,5 @@ pub static DIALECT: Dialect = Dialect {
     unread_body: Some(
         "the app may have left the request's body unread, and uWSGI resets the connection then: set `post-buffering` there",
     ),
+    has_continue: false,
 };
