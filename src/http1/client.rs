@@ -2,14 +2,18 @@
 //!
 //! Runs inside the future of the exchange, without a task of its own, and knows for every failure what had been sent
 //! and received. Both directions are polled together: a worker may answer before it has read the whole request.
+//!
+//! What a failure proves about the app, and how a body is withheld so that it proves more, is told in [`verdict`].
+
+mod sending;
+mod verdict;
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use tokio::io::AsyncWrite;
 
@@ -17,14 +21,21 @@ use super::body::{BodyReader, Cut};
 use super::head::{self, Framing};
 use super::response::{self, ResponseHead};
 use super::{ReadAhead, write};
-use crate::error::{Error, Reason, Retry};
+use sending::Sending;
+
+use crate::error::{Error, Reason};
 use crate::http::{Body, Target, fields};
+use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Socket};
 
 /// Bytes of a worker's response head.
 const MAX_HEAD: usize = 64 << 10;
 /// Interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 32;
+
+/// How long a worker that was sent `Expect: 100-continue` has for its answer to that. Some never answer (RFC 9110,
+/// 10.1.1).
+const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
@@ -43,6 +54,18 @@ pub struct Patience {
     pub head: Duration,
     /// Between two writes, and between two reads of the body.
     pub idle: Duration,
+}
+
+/// What the body waits for, once the head has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Withhold {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That the worker has read the head. Unix sockets tell; elsewhere this is nothing.
+    UntilRead,
+    /// The worker's `100 Continue`, which the head asks for; a second at most.
+    UntilContinue,
 }
 
 /// A response whose body is still on the connection.
@@ -89,7 +112,19 @@ impl Connection {
         self.io.unread().is_empty() && self.io.stream.is_quiet(surely)
     }
 
-    /// Sends a request and reads the head of its response.
+    /// What the body of a request that must not run twice waits for on this connection, so that a failure tells most.
+    /// `expect`: whether workers on TCP answer `Expect: 100-continue` before the app runs.
+    #[must_use]
+    pub fn withhold(&self, expect: bool) -> Withhold {
+        match self.io.stream {
+            Socket::Unix(_) => Withhold::UntilRead,
+            Socket::Tcp(_) if expect => Withhold::UntilContinue,
+            Socket::Tcp(_) => Withhold::Nothing,
+        }
+    }
+
+    /// Sends a request and reads the head of its response. `head` is whole, with its empty line; the field that
+    /// [`Withhold::UntilContinue`] needs is put into it here. A request without a body is never withheld.
     ///
     /// # Errors
     /// What kept the worker from answering.
@@ -98,28 +133,45 @@ impl Connection {
         head: &[u8],
         body: Body,
         method: &Method,
+        withhold: Withhold,
         patience: Patience,
     ) -> Result<Response, Failed> {
-        let mut head = head;
-        let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
+        let withhold = if body.remaining() == Some(0) { Withhold::Nothing } else { withhold };
+        let expecting = (withhold == Withhold::UntilContinue).then(|| expecting(head));
+        let mut head = expecting.as_ref().map_or(head, |buffer| &buffer[..]);
+        let mut sending = Sending::new(head.len(), body, withhold);
         let mut reading = Reading { scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
         self.is_unsent = true;
         let result = poll_fn(|cx| {
-            let before = sending.sent;
-            if !sending.done {
-                if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
-                    return Poll::Ready(Err((error, false)));
+            loop {
+                let before = sending.sent;
+                if !sending.done {
+                    if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
+                        return Poll::Ready(Err((error, false)));
+                    }
+                    if sending.done {
+                        self.deadline.arm(patience.head);
+                    } else if sending.sent > before {
+                        self.deadline.arm(sending.patience(patience));
+                    }
                 }
-                if sending.done {
-                    self.deadline.arm(patience.head);
-                } else if sending.sent > before {
+                let awaited = sending.is_awaiting_continue();
+                match reading.poll(&mut self.io, method, &mut sending, cx) {
+                    Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err((error, false))),
+                    Poll::Pending if awaited && !sending.is_awaiting_continue() => continue,
+                    Poll::Pending => ready!(self.deadline.poll(cx)),
+                }
+                if sending.is_awaiting_continue() {
+                    sending.release();
                     self.deadline.arm(patience.idle);
+                    continue;
                 }
-            }
-            match reading.poll(&mut self.io, method, cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| (sending.verdict(&reading, error), false))),
-                Poll::Pending => self.deadline.poll(cx).map(|()| Err((sending.timeout(), true))),
+                let error = Error::new(sending.late());
+                // What wakes up to this head after all finds the request whole, as it would without withholding.
+                sending.finish_now(&self.io.stream);
+                return Poll::Ready(Err((error, true)));
             }
         })
         .await;
@@ -133,6 +185,7 @@ impl Connection {
                 return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
+        sending.answered();
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
         let body = ResponseBody {
@@ -209,64 +262,6 @@ impl Drop for Connection {
     }
 }
 
-/// The request on its way out.
-struct Sending {
-    piece: Bytes,
-    body: Body,
-    sent: u64,
-    /// Nothing more will be written: all has gone, or the worker takes no more.
-    done: bool,
-    /// All has gone.
-    complete: bool,
-}
-
-impl Sending {
-    /// Writes what the socket takes: first what is left of `head`. Only the body's own source can fail here: a worker
-    /// that has closed its side may still have answered, which reading will tell.
-    fn poll(&mut self, head: &mut &[u8], io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
-        loop {
-            let bytes = if head.is_empty() { &self.piece[..] } else { *head };
-            if bytes.is_empty() {
-                match self.body.poll_data(cx) {
-                    Poll::Ready(Some(piece)) => self.piece = piece?,
-                    Poll::Ready(None) => {
-                        self.done = true;
-                        self.complete = true;
-                        return Ok(());
-                    }
-                    Poll::Pending => return Ok(()),
-                }
-                continue;
-            }
-            match Pin::new(&mut io.stream).poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.sent += count as u64;
-                    if head.is_empty() { self.piece.advance(count) } else { *head = &head[count..] }
-                }
-                Poll::Ready(_) => {
-                    self.done = true;
-                    return Ok(());
-                }
-                Poll::Pending => return Ok(()),
-            }
-        }
-    }
-
-    /// Whether the request may be sent again, as far as the wire tells.
-    fn verdict(&self, reading: &Reading, error: Error) -> Error {
-        let retry = match (self.sent, reading.begun) {
-            (0, false) => Retry::Unsent,
-            (_, false) => Retry::IfIdempotent,
-            (_, true) => Retry::Never,
-        };
-        error.retry(retry)
-    }
-
-    fn timeout(&self) -> Error {
-        Error::new(if self.done { Reason::HeadTimeout } else { Reason::IdleTimeout })
-    }
-}
-
 /// The response head on its way in.
 struct Reading {
     scanned: usize,
@@ -280,6 +275,7 @@ impl Reading {
         &mut self,
         io: &mut ReadAhead<Socket>,
         method: &Method,
+        sending: &mut Sending,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
@@ -293,6 +289,11 @@ impl Reading {
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
                 }
+                if head.status == StatusCode::CONTINUE && sending.continued() {
+                    // It was asked for: nothing of the answer proper has come yet.
+                    self.begun = !io.unread().is_empty();
+                    continue;
+                }
                 self.interim += 1;
                 if head.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
                     let detail = "it switched protocols unasked, or sent too many interim responses";
@@ -303,22 +304,20 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => {
-                    return Poll::Ready(Err(Error::new(if self.begun {
-                        Reason::EofInHead
-                    } else {
-                        Reason::EofBeforeHead
-                    })));
-                }
+                Ok(0) => return Poll::Ready(Err(sending.ended(self.begun, None, &io.stream))),
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(self.reset(source))),
+                Err(source) => return Poll::Ready(Err(sending.ended(self.begun, Some(source), &io.stream))),
             }
         }
     }
+}
 
-    fn reset(&self, source: io::Error) -> Error {
-        Error::new(if self.begun { Reason::EofInHead } else { Reason::ResetBeforeHead }).source(source)
-    }
+/// The head with the field that asks for a `100 Continue`, before its empty line.
+fn expecting(head: &[u8]) -> Buffer {
+    let mut buffer = Buffer::take();
+    buffer.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
+    buffer.extend_from_slice(b"expect: 100-continue\r\n\r\n");
+    buffer
 }
 
 impl ResponseBody {

@@ -2,13 +2,19 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use super::unread::unread;
+
+/// Less than what one unread byte takes (768 bytes on x86-64), more than the single byte that is still counted of a buffer
+/// in the moment of its release: that is when the kernel wakes us, and it does not wake us again.
+const NOTHING: u32 = 128;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -69,6 +75,44 @@ impl Socket {
             Self::Unix(stream) => recv(stream, &mut byte[..], flags),
         };
         peeked.is_err_and(|error| error == Errno::AGAIN)
+    }
+
+    /// Whether ECONNRESET from this socket proves that the other end has not read to the end of what was sent.
+    ///
+    /// A unix socket answers so when its other end is closed with something unread, or was never accepted, and for no
+    /// other cause. TCP resets for many.
+    #[must_use]
+    pub fn reset_means_unread(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self, Self::Unix(_))
+    }
+
+    /// Ready once the other end of a unix socket has read all that was sent, or is gone, or cannot be known. Takes the
+    /// place of whoever waits to write.
+    ///
+    /// Reading the last byte of a buffer raises EPOLLOUT, so nothing is asked again and again.
+    pub fn poll_all_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Unix(stream) = self else { return Poll::Ready(()) };
+        // An end that takes no more, but keeps what it has unread, is always ready for writing: hence a bound.
+        for _ in 0..8 {
+            let asked = stream.try_io(Interest::WRITABLE, || match unread(stream) {
+                Some(bytes) if bytes >= NOTHING => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            });
+            if asked.is_ok() || ready!(stream.poll_write_ready(cx)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
+    pub fn send_now(&self, bytes: &[u8]) -> usize {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = match self {
+            Self::Tcp(stream) => send(stream, bytes, flags),
+            Self::Unix(stream) => send(stream, bytes, flags),
+        };
+        sent.unwrap_or(0)
     }
 }
 

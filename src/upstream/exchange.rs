@@ -21,7 +21,7 @@ use super::{Permit, Upstream, connect, forwarded};
 use crate::config::HashBy;
 use crate::error::Error;
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection, Failed};
+use crate::http1::client::{self, Connection, Failed, Withhold};
 use crate::http1::response::ResponseHead;
 use crate::observe::metrics::{HeaderKind, Metrics};
 use crate::observe::throttle::{Throttle, Throttles};
@@ -69,6 +69,13 @@ struct Attempt {
     failed: Failed,
     /// Whether it was made on a connection that had served before.
     is_reused: bool,
+}
+
+impl Outgoing {
+    /// Whether the app may get it twice (RFC 9110, 9.2.2).
+    fn may_run_twice(&self) -> bool {
+        self.method.is_idempotent() || self.headers.contains_key("idempotency-key")
+    }
 }
 
 impl Client {
@@ -121,7 +128,7 @@ impl Client {
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
         self.write_head(&mut head, &outgoing);
-        let is_idempotent = outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key");
+        let is_idempotent = outgoing.may_run_twice();
         let (mut attempts, mut begun) = (0, permit.since());
         let mut backlog_pause = BACKLOG_PAUSE;
         loop {
@@ -195,7 +202,7 @@ impl Client {
         begun: Instant,
     ) -> Result<client::Response, Attempt> {
         let exchange = &outgoing.exchange;
-        let is_repeatable = outgoing.method.is_idempotent();
+        let is_repeatable = outgoing.may_run_twice();
         let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
         let is_reused = kept.is_some();
         let (connection, begun) = match kept {
@@ -209,7 +216,9 @@ impl Client {
         exchange.phase.set(Phase::Working);
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        let withhold =
+            if is_repeatable { Withhold::Nothing } else { connection.withhold(self.upstream.retry().expect) };
+        let response = connection.exchange(head, body, &outgoing.method, withhold, self.upstream.patience).await;
         exchange.time(|timings| timings.head = begun.elapsed());
         response.map_err(|failed| Attempt { failed, is_reused })
     }

@@ -106,6 +106,16 @@ impl Stream {
         };
     }
 
+    /// Waits until there is something to be read, or the end.
+    pub(crate) fn peek(&self) {
+        let (mut byte, flags) = ([0_u8], rustix::net::RecvFlags::PEEK);
+        // An error is an end as well.
+        let _ = match self {
+            Self::Tcp(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+            Self::Unix(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+        };
+    }
+
     /// The next close of this socket sends RST instead of FIN. Unix sockets reset when unread bytes are left.
     pub(crate) fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
