@@ -214,7 +214,9 @@ fn a_client_with_one_request_does_not_wait_for_another_with_a_thousand() {
         client
     };
     let _many: Vec<Client> = (0..1000).map(|index| ask([127, 0, 0, 2], format!("many-{index}"))).collect();
-    let _is_full = look_until(|| (gateway.metric("hostler_waiting{upstream=\"app\"}") > 900.0).then_some(())).unwrap();
+    gateway.wait_metric("hostler_in_flight{upstream=\"app\"}", f64::from(WORKERS));
+    let many_wait = look_until(|| (gateway.metric("hostler_waiting{upstream=\"app\"}") > 900.0).then_some(()));
+    assert!(many_wait.is_some(), "they do not wait");
     let before = gunicorn.journal().runs().len();
     let mut one = ask([127, 0, 0, 3], "one".to_owned());
     assert_eq!(one.response("GET").status, 200);
