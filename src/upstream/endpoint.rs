@@ -1,7 +1,7 @@
 //! One address of an upstream: what is known of it now, and how many exchanges it has.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub(super) struct State {
     /// Milliseconds of the process' clock since which it takes part again; 0: it has always done.
     back_since: AtomicU64,
     failures: Mutex<Failures>,
+    /// Whether it has ever sent the `100 Continue` that it was asked for.
+    pub(super) answers_continue: AtomicBool,
 }
 
 /// Failures of late.
@@ -133,6 +135,7 @@ impl State {
             ejected_until: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
             failures: Mutex::default(),
+            answers_continue: AtomicBool::new(false),
         }
     }
 

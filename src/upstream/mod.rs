@@ -35,6 +35,7 @@ use self::balance::Balance;
 use self::endpoint::Mark;
 use self::room::Rules;
 use crate::config::{self, ClientAddress, Ejection, Retry};
+use crate::error::{Error, Reason};
 use crate::http1::client::Patience;
 use crate::observe::metrics::UpstreamMetrics;
 
@@ -123,6 +124,13 @@ impl Upstream {
     /// Takes note of how much is asked of the workers: to be called every few seconds.
     pub fn sample(&self) {
         self.room.sample();
+    }
+
+    fn streams_full(&self) -> Error {
+        Error::new(Reason::StreamsFull).detail(format!(
+            "{} workers are pinned by streams already (upstreams.{}.streaming.max)",
+            self.config.streaming_max, self.name
+        ))
     }
 
     fn retry(&self) -> &Retry {

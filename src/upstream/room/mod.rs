@@ -217,6 +217,11 @@ impl Room {
         in_use(self.state.load(Ordering::Acquire)) >= self.slots.load(Ordering::Acquire)
     }
 
+    /// Whether as many workers are pinned by streams as may be.
+    pub(super) fn is_streams_full(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) >= self.streams_max.load(Ordering::Relaxed)
+    }
+
     /// Something has changed that decides who may go: an endpoint's state, the rules, the operator's hand. `reason` is
     /// what an endpoint has just failed with.
     pub(super) fn changed(self: &Arc<Self>, reason: Option<Reason>) {
