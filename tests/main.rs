@@ -17,6 +17,7 @@ mod drain;
 mod failures;
 mod harness;
 mod life;
+mod operator;
 mod reload;
 mod slow_clients;
 mod uploads;
