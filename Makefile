@@ -8,13 +8,14 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := $(CURDIR)/.venv/bin/python
 
-.PHONY: help run test check bench-compare clean need-cargo need-venv
+.PHONY: help run test check bench-compare bench-waiting-room clean need-cargo need-venv
 
 help:
 	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
 	@echo "make test           all tests: Rust, end to end against gunicorn, and the shop's own"
 	@echo "make check          formatting and lints"
 	@echo "make bench-compare  side by side with nginx; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
+	@echo "make bench-waiting-room  storms on real gunicorn; ARGS=flood, restarts, kills, aborts, memory or full"
 	@echo "make clean          remove everything that was built"
 
 run: need-cargo need-venv
@@ -26,8 +27,9 @@ test: need-cargo need-venv
 	@tests/python/tools.sh
 	@echo "Rust tests"
 	@HOSTLER_TEST_PYTHON=$(PYTHON) cargo test --locked
-	@echo "Tests of the comparison bench"
+	@echo "Tests of the benches"
 	@$(PYTHON) -m unittest discover -s benches/compare -t benches/compare
+	@$(PYTHON) -m unittest discover -s benches/waiting_room -t benches/waiting_room
 	@echo "The gunicorn settings in deploy/ load"
 	@cd examples/shop && $(PYTHON) -m gunicorn --config ../../deploy/gunicorn.conf.py --check-config shop.wsgi
 	@echo "Tests of the example shop"
@@ -42,6 +44,9 @@ check: need-cargo
 bench-compare:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer." >&2; exit 1; }
 	@exec python3 benches/compare/compare.py $(ARGS)
+
+bench-waiting-room: need-venv
+	@exec $(PYTHON) benches/waiting_room/bench.py $(ARGS)
 
 clean:
 	@echo "Removing target, .venv and the shop's run folder"

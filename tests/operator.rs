@@ -91,7 +91,8 @@ fn a_drained_endpoint_ends_what_it_has_and_gets_no_more() {
     let good = config(&format!("endpoints: [\"{}\", \"{}\"], workers: 4", a.endpoint(), b.endpoint()));
     let gateway = Gateway::start(&good);
     let mut clients = send(&gateway, 2);
-    (a.wait_requests(1), b.wait_requests(1));
+    a.wait_requests(1);
+    b.wait_requests(1);
     let said = done(&gateway, &["drain", &a.endpoint()]);
     assert_eq!(said, format!("{} (upstream app) is drained: 1 in flight there", a.endpoint()));
     clients.extend(send(&gateway, 2));
@@ -100,7 +101,8 @@ fn a_drained_endpoint_ends_what_it_has_and_gets_no_more() {
     let [first, second] = [0, 1].map(|index| &app(&status)["endpoints"][index]);
     assert_eq!((&first["condition"], &first["in_flight"]), (&"drained".into(), &1.into()));
     assert_eq!((&second["condition"], &second["in_flight"]), (&"up".into(), &3.into()));
-    (let_a_go.open(), let_b_go.open());
+    let_a_go.open();
+    let_b_go.open();
     assert_answered(clients);
     gateway.wait_idle();
     assert_eq!(a.requests().len(), 1);

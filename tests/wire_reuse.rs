@@ -166,3 +166,28 @@ fn a_get_is_given_up_after_the_attempts_that_are_configured() {
         assert_eq!(gateway.failures("app", "eof_before_head"), f64::from(attempts + 1));
     }
 }
+
+#[test]
+fn a_connection_that_answered_head_is_not_used_again() {
+    // waitress sends the body that a HEAD must not have, in a second write. Who gets the connection next would read it
+    // as the beginning of his own answer.
+    for transport in TRANSPORTS {
+        let worker = Worker::start(transport, |visit| {
+            while let Some(received) = visit.request() {
+                if received.line().starts_with("HEAD ") {
+                    visit.send("HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n");
+                    if visit.request().is_some() {
+                        visit.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse");
+                    }
+                } else {
+                    visit.send(OK);
+                }
+            }
+        });
+        let gateway = before(&worker);
+        let mut client = gateway.client();
+        client.send("HEAD / HTTP/1.1\r\nHost: shop.example\r\n\r\n");
+        assert_eq!(client.response("HEAD").status, 200);
+        assert_eq!(client.get("/next").text(), "ok", "{transport:?}");
+    }
+}

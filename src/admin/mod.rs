@@ -119,7 +119,7 @@ async fn serve(socket: Socket, admin: Rc<Admin>) {
     let info = Rc::new(ConnectionInfo {
         listener: Arc::from("admin"),
         peer: None,
-        local_port: None,
+        local: None,
         tls: false,
         redirect_https: None,
     });

@@ -2,13 +2,19 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
+
+use super::unread::unread;
+
+/// Less than what one unread byte takes (768 bytes on x86-64), more than the single byte that is still counted of a buffer
+/// in the moment of its release: that is when the kernel wakes us, and it does not wake us again.
+const NOTHING: u32 = 128;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -70,9 +76,47 @@ impl Socket {
         };
         peeked.is_err_and(|error| error == Errno::AGAIN)
     }
+
+    /// Whether ECONNRESET from this socket proves that the other end has not read to the end of what was sent.
+    ///
+    /// A unix socket answers so when its other end is closed with something unread, or was never accepted, and for no
+    /// other cause. TCP resets for many.
+    #[must_use]
+    pub fn reset_means_unread(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self, Self::Unix(_))
+    }
+
+    /// Ready once the other end of a unix socket has read all that was sent, or is gone, or cannot be known. Takes the
+    /// place of whoever waits to write.
+    ///
+    /// Reading the last byte of a buffer raises EPOLLOUT, so nothing is asked again and again.
+    pub fn poll_all_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Unix(stream) = self else { return Poll::Ready(()) };
+        // An end that takes no more, but keeps what it has unread, is always ready for writing: hence a bound.
+        for _ in 0..8 {
+            let asked = stream.try_io(Interest::WRITABLE, || match unread(stream) {
+                Some(bytes) if bytes >= NOTHING => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            });
+            if asked.is_ok() || ready!(stream.poll_write_ready(cx)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
+    pub fn send_now(&self, bytes: &[u8]) -> usize {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = match self {
+            Self::Tcp(stream) => send(stream, bytes, flags),
+            Self::Unix(stream) => send(stream, bytes, flags),
+        };
+        sent.unwrap_or(0)
+    }
 }
 
-/// A client's connection, with or without TLS.
+/// A connection with or without TLS, either end of it.
 #[derive(Debug)]
 pub enum Stream {
     /// Bytes as they are.
@@ -89,6 +133,26 @@ impl Stream {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// [`Socket::is_quiet`] for what is above TLS. Records that are there and are no bytes of the other side's (tickets,
+    /// a change of keys) are read, and do not count. A byte that is read here is lost: who is told that it is not quiet
+    /// gives the connection up.
+    #[must_use]
+    pub fn is_quiet(&mut self, surely: bool) -> bool {
+        let Self::Tls(stream) = self else { return self.socket().is_quiet(surely) };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // The event queue may not know yet of what the kernel has: then reading changes nothing.
+        for _ in 0..2 {
+            if stream.get_ref().0.is_quiet(surely) {
+                return true;
+            }
+            let mut byte = [0];
+            if Pin::new(&mut *stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready() {
+                return false;
+            }
+        }
+        false
     }
 }
 

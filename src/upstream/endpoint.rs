@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::connect::Connector;
 use crate::config;
 use crate::config::EndpointAddress;
 
@@ -13,6 +14,7 @@ pub struct Endpoint {
     /// Never the same twice in a process: connections are kept under it.
     pub(super) id: usize,
     pub(super) address: EndpointAddress,
+    pub(super) connector: Connector,
     pub(super) weight: u32,
     pub(super) is_backup: bool,
     /// Exchanges in flight here, whatever the upstream's number.
@@ -85,11 +87,12 @@ impl Condition {
 
 impl Endpoint {
     /// `state` is that of the same address before a reload, if there was one.
-    pub(super) fn compile(config: &config::Endpoint, state: Option<Arc<State>>) -> Self {
+    pub(super) fn compile(config: &config::Endpoint, connector: Connector, state: Option<Arc<State>>) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             address: config.address.clone(),
+            connector,
             weight: config.weight,
             is_backup: config.backup,
             workers: config.workers.unwrap_or(u32::MAX),
@@ -260,7 +263,8 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 pub(super) fn test_endpoint(name: &str, weight: u32, workers: Option<u32>, backup: bool) -> Arc<Endpoint> {
     let address = EndpointAddress::parse(name).unwrap();
-    Arc::new(Endpoint::compile(&config::Endpoint { address, weight, workers, backup }, None))
+    let connector = Connector::plain(&address);
+    Arc::new(Endpoint::compile(&config::Endpoint { address, weight, workers, backup }, connector, None))
 }
 
 #[cfg(test)]

@@ -17,12 +17,12 @@ use super::pump::{self, Passage, Rest};
 use super::repeat::{self, Next};
 use super::room::Seek;
 use super::spool::{Budget, Share, Spooled};
-use super::{Permit, Upstream, connect, forwarded};
+use super::wire::{self, Connection, Failed, Once};
+use super::{Permit, Upstream, forwarded};
 use crate::config::HashBy;
 use crate::error::Error;
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection, Failed};
-use crate::http1::response::ResponseHead;
+use crate::http1::client;
 use crate::observe::metrics::{HeaderKind, Metrics};
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
@@ -69,6 +69,13 @@ struct Attempt {
     failed: Failed,
     /// Whether it was made on a connection that had served before.
     is_reused: bool,
+}
+
+impl Outgoing {
+    /// Whether the app may get it twice (RFC 9110, 9.2.2).
+    fn may_run_twice(&self) -> bool {
+        self.method.is_idempotent() || self.headers.contains_key("idempotency-key")
+    }
 }
 
 impl Client {
@@ -121,7 +128,7 @@ impl Client {
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
         self.write_head(&mut head, &outgoing);
-        let is_idempotent = outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key");
+        let is_idempotent = outgoing.may_run_twice();
         let (mut attempts, mut begun) = (0, permit.since());
         let mut backlog_pause = BACKLOG_PAUSE;
         loop {
@@ -193,9 +200,9 @@ impl Client {
         outgoing: &Outgoing,
         permit: &mut Permit,
         begun: Instant,
-    ) -> Result<client::Response, Attempt> {
+    ) -> Result<wire::Response, Attempt> {
         let exchange = &outgoing.exchange;
-        let is_repeatable = outgoing.method.is_idempotent();
+        let is_repeatable = outgoing.may_run_twice();
         let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
         let is_reused = kept.is_some();
         let (connection, begun) = match kept {
@@ -209,7 +216,16 @@ impl Client {
         exchange.phase.set(Phase::Working);
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        let once = Once { may_run_twice: is_repeatable, expect: self.upstream.retry().expect };
+        let connector = &endpoint.connector;
+        let response = if connector.has_preamble() {
+            let mut whole = Buffer::take();
+            connector.preamble(Some(exchange), &mut whole);
+            whole.extend_from_slice(head);
+            connection.exchange(&whole, body, &outgoing.method, once, self.upstream.patience).await
+        } else {
+            connection.exchange(head, body, &outgoing.method, once, self.upstream.patience).await
+        };
         exchange.time(|timings| timings.head = begun.elapsed());
         response.map_err(|failed| Attempt { failed, is_reused })
     }
@@ -219,10 +235,14 @@ impl Client {
         exchange.phase.set(Phase::Connecting);
         let begun = Instant::now();
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
-        let socket = connect::connect(&endpoint.address, self.upstream.config.timeouts.connect).await;
+        let connector = &endpoint.connector;
+        let connected = match connector.connect(Some(exchange), self.upstream.config.timeouts.connect).await {
+            Ok(stream) => Connection::open(stream, connector.protocol()).await,
+            Err(error) => Err(error),
+        };
         let done = Instant::now();
         exchange.time(|timings| timings.connect += done - begun);
-        socket.map(|socket| (Connection::new(socket), done))
+        connected.map(|connection| (connection, done))
     }
 
     /// The connections of this thread to an endpoint; `None`: it is one of another configuration.
@@ -290,11 +310,11 @@ impl Client {
         client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
     }
 
-    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
+    fn response(&self, response: wire::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
-        let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
+        let wire::Response { status, headers, body, .. } = response;
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             self.explain_500(&headers, &rest);
         }

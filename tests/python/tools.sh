@@ -2,12 +2,16 @@
 # Sees to the programs that the tests drive: installs what is missing as root on Debian, else names it and fails.
 set -euo pipefail
 
-declare -A package=([curl]=curl [h2load]=nghttp2-client [openssl]=openssl)
+declare -A package=([curl]=curl [h2load]=nghttp2-client [openssl]=openssl [ss]=iproute2 [apache2]=apache2-bin)
+mod_wsgi=/usr/lib/apache2/modules/mod_wsgi.so
 
+# Debian keeps servers where users do not look.
+PATH=$PATH:/usr/sbin
 missing=()
 for tool in "${!package[@]}"; do
     command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
+[ -e "$mod_wsgi" ] || missing+=(libapache2-mod-wsgi-py3)
 [ ${#missing[@]} = 0 ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Makes .venv as examples/shop/requirements.txt says, if it is missing or older than that file. Prints nothing when all is well.
+# Makes .venv as examples/shop/requirements.txt and requirements.txt beside this file say, if it is missing or older than
+# they are. Prints nothing when all is well.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-requirements=examples/shop/requirements.txt
+requirements=(examples/shop/requirements.txt tests/python/requirements.txt)
 stamp=.venv/installed.txt # a copy of what was installed, written last
 
 # The copy equal and the interpreter still there (it goes away when the system's Python is replaced).
-if cmp -s "$requirements" "$stamp" && .venv/bin/python -c 'import django, gunicorn' 2>/dev/null; then
+if cat "${requirements[@]}" | cmp -s - "$stamp" && .venv/bin/python -c 'import django, gunicorn' 2>/dev/null; then
     exit 0
 fi
 
@@ -31,10 +32,10 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         fail "python3-venv is installed, but $(command -v python3) is not Debian's: make its ensurepip work, or remove it from PATH."
 fi
 
-echo "Making .venv from $requirements"
+echo "Making .venv from ${requirements[*]}"
 rm -rf .venv
 python3 -m venv .venv
-# The file names the indirect requirements too, so nothing else may come along; `check` says if one is missing.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r "$requirements"
-report=$(.venv/bin/python -m pip check --disable-pip-version-check) || fail "$requirements is not complete: $report"
-cp "$requirements" "$stamp"
+# The files name the indirect requirements too, so nothing else may come along; `check` says if one is missing.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "${requirements[@]/#/--requirement=}"
+report=$(.venv/bin/python -m pip check --disable-pip-version-check) || fail "${requirements[*]}: not complete: $report"
+cat "${requirements[@]}" >"$stamp"

@@ -20,7 +20,7 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
             Some(path) => Self::Unix(path.into()),
-            None => Self::Tcp(text.trim_start_matches("http://").parse().expect(text)),
+            None => Self::Tcp(text.trim_start_matches("http://").trim_start_matches("https://").parse().expect(text)),
         }
     }
 
@@ -44,6 +44,17 @@ impl Address {
             Self::Tcp(address) => Stream::Tcp(TcpStream::connect(address)?),
             Self::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
+        stream.prepare();
+        Ok(stream)
+    }
+
+    /// TCP from one of this machine's own addresses.
+    pub(crate) fn connect_from(&self, source: [u8; 4]) -> io::Result<Stream> {
+        let Self::Tcp(address) = self else { panic!("{self} is not TCP") };
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&(*address).into())?;
+        let stream = Stream::Tcp(socket.into());
         stream.prepare();
         Ok(stream)
     }
@@ -92,6 +103,16 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    /// Waits until there is something to be read, or the end.
+    pub(crate) fn peek(&self) {
+        let (mut byte, flags) = ([0_u8], rustix::net::RecvFlags::PEEK);
+        // An error is an end as well.
+        let _ = match self {
+            Self::Tcp(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+            Self::Unix(stream) => rustix::net::recv(stream, &mut byte[..], flags),
         };
     }
 

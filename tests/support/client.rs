@@ -39,6 +39,12 @@ impl Client {
         Self { io: Io::Plain(socket.again()), socket, unread: Vec::new() }
     }
 
+    /// From an address of this machine's that is not the one it would take: another client to the gateway.
+    pub(crate) fn connect_from(source: [u8; 4], address: &Address) -> Self {
+        let socket = address.connect_from(source).unwrap_or_else(|error| panic!("{address}: {error}"));
+        Self { io: Io::Plain(socket.again()), socket, unread: Vec::new() }
+    }
+
     /// HTTP/1.1 over TLS. `root` signs for the name.
     pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
         let socket = address.connect().unwrap();

@@ -9,7 +9,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -73,6 +73,18 @@ impl H2 {
                 Self::over(runtime, stream)
             }
         }
+    }
+
+    /// In plain text, from an address of this machine's that is not the one it would take.
+    pub(crate) fn connect_from(source: [u8; 4], address: &Address) -> Self {
+        let runtime = Running::start();
+        let Address::Tcp(to) = *address else { panic!("{address} is not TCP") };
+        let stream = within(&runtime.handle, "connect", async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((source, 0).into())?;
+            socket.connect(to).await
+        });
+        Self::over(runtime, stream.unwrap())
     }
 
     /// Over TLS, where the gateway has to choose `h2`.
@@ -191,6 +203,14 @@ impl OpenStream {
     pub(crate) fn head(self) -> (u16, RecvStream) {
         let response = within(&self.handle, "a response head", self.response).unwrap();
         (response.status().as_u16(), response.into_body())
+    }
+
+    /// Waits for the head and the first piece of the body, and leaves the rest where it is.
+    pub(crate) fn first_piece(self) -> (u16, Bytes, RecvStream) {
+        let handle = self.handle.clone();
+        let (status, mut body) = self.head();
+        let piece = within(&handle, "a piece of the body", body.data()).expect("a body").unwrap();
+        (status, piece, body)
     }
 }
 

@@ -1,15 +1,23 @@
-//! What the tests are written with: the gateway, a scripted worker, clients, gunicorn, command-line tools.
+//! What the tests are written with: the gateway, a scripted worker, clients and storms of them, gunicorn and other
+//! servers, command-line tools.
 //!
 //! Every wait has an end ([`LIMIT`]) and fails with all that was captured, so that no test hangs and none sleeps.
 
 pub(crate) mod address;
+pub(crate) mod backlog;
 pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod gunicorn;
 pub(crate) mod h2;
+pub(crate) mod h2_worker;
+pub(crate) mod journal;
 pub(crate) mod lines;
 pub(crate) mod message;
+pub(crate) mod server;
+pub(crate) mod shop;
+pub(crate) mod storm;
+pub(crate) mod tls_worker;
 pub(crate) mod tool;
 pub(crate) mod worker;
 
@@ -21,6 +29,8 @@ pub(crate) use gateway::Gateway;
 pub(crate) use gunicorn::Gunicorn;
 pub(crate) use h2::H2;
 pub(crate) use message::Response;
+pub(crate) use server::Server;
+pub(crate) use storm::{Ask, Outcome, Storm};
 pub(crate) use worker::{Latch, Visit, Worker};
 
 /// The longest that any single wait of a test takes before it fails.

@@ -268,6 +268,18 @@ impl Visit {
         }
     }
 
+    /// Waits for the request to begin and takes nothing of it.
+    pub(crate) fn wait_readable(&mut self) {
+        if let Some(stream) = &self.stream {
+            stream.peek();
+        }
+    }
+
+    /// Whether nothing has been read that is not used.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.unread.is_empty()
+    }
+
     fn fill(&mut self) -> Option<()> {
         let mut piece = vec![0; 64 << 10];
         let read = self.stream.as_mut()?.read(&mut piece).ok().filter(|read| *read > 0)?;

@@ -7,6 +7,8 @@ Everything that differs from one place to another comes from the environment:
     SHOP_DEBUG          "1" for Django's debug pages; off by default
     SHOP_ALLOWED_HOSTS  host names beyond this machine's own, separated by commas
     SHOP_COUNTER        the file of the counter at /count
+    SHOP_FINISH_MS      milliseconds of work after each response, in a request_finished handler; 0 by default
+    SHOP_JOURNAL        a file for the record of every run of the app (tour/journal.py); off by default
 
 There is no setting about the proxy, on purpose. Hostler passes the client's Host unchanged and one X-Forwarded-Proto, which
 gunicorn believes by default, so request.is_secure(), absolute links and the CSRF check are right without
@@ -99,3 +101,8 @@ LOGGING = {
 # The counter at /count
 
 COUNTER_FILE = Path(os.environ.get("SHOP_COUNTER") or BASE_DIR / "run" / "count")
+
+
+# Work that goes on after the response, as signal handlers and pools of connections have it
+
+FINISH_MS = float(os.environ.get("SHOP_FINISH_MS") or 0)

@@ -8,7 +8,7 @@ from unittest import mock
 from django.http import UnreadablePostError
 from django.test import Client, RequestFactory, SimpleTestCase, override_settings
 
-from . import counter, views
+from . import apps, counter, journal, views
 
 
 class Pages(SimpleTestCase):
@@ -22,12 +22,12 @@ class Pages(SimpleTestCase):
         self.assertEqual((response.status_code, response.content), (400, b"Bad request.\n"))
 
     def test_head_is_taken_by_every_page(self):
-        for path in ["/", "/slow?seconds=0", "/upload", "/stream", "/events", "/page", "/login", "/count", "/environ"]:
+        for path in ["/", "/slow?seconds=0", "/work?ms=0", "/upload", "/stream", "/events", "/page", "/login", "/count", "/environ"]:
             with self.subTest(path):
                 self.assertEqual(self.client.head(path).status_code, 200)
 
     def test_post_is_refused_where_nothing_is_changed(self):
-        for path in ["/", "/slow", "/stream", "/events", "/page", "/bytes/1", "/redirect"]:
+        for path in ["/", "/slow", "/stream", "/events", "/page", "/bytes/1", "/header/1", "/redirect"]:
             with self.subTest(path):
                 with self.assertLogs("django.request"):
                     self.assertEqual(self.client.post(path).status_code, 405)
@@ -51,6 +51,30 @@ class Slow(SimpleTestCase):
                 self.assertEqual(response.status_code, 400)
                 self.assertEqual(response.content, b"seconds must be a number from 0 to 60.\n")
                 sleep.assert_not_called()
+
+
+class Work(SimpleTestCase):
+    def test_work_takes_milliseconds_and_tells_name_and_size(self):
+        for send, size in [(self.client.get, 0), (lambda path: self.client.post(path, b"x" * 300_000, "text/plain"), 300_000)]:
+            with self.subTest(size), mock.patch("time.sleep") as sleep:
+                answer = send("/work?ms=250&id=a").json()
+                sleep.assert_called_once_with(0.25)
+                self.assertEqual((answer["id"], answer["size"]), ("a", size))
+
+    def test_work_after_the_response_is_as_long_as_set(self):
+        with override_settings(FINISH_MS=200), mock.patch("time.sleep") as sleep:
+            apps.work_after_the_response(sender=None)
+        sleep.assert_called_once_with(0.2)
+
+    def test_a_view_with_a_fault_is_a_500(self):
+        self.client.raise_request_exception = False
+        with self.assertLogs("django.request"):
+            self.assertEqual(self.client.get("/failure").status_code, 500)
+
+    def test_a_header_has_the_size_asked_for(self):
+        self.assertEqual(len(self.client.get("/header/8000")["X-Large"]), 8000)
+        with self.assertLogs("django.request"):
+            self.assertEqual(self.client.get("/header/65537").status_code, 400)
 
 
 class Upload(SimpleTestCase):
@@ -219,3 +243,48 @@ class Environ(SimpleTestCase):
         )
         self.assertEqual(response.json()["HTTP_COOKIE"], "a=1; sessionid=(hidden); csrftoken=(hidden); b=2")
         self.assertEqual(response.json()["HTTP_AUTHORIZATION"], "(hidden)")
+
+
+class Journal(SimpleTestCase):
+    def setUp(self):
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = Path(folder) / "journal"
+
+    def run_app(self, app, query="id=a"):
+        environ = {"REQUEST_METHOD": "POST", "QUERY_STRING": query}
+        return journal.Journaled(app, str(self.path))(environ, None)
+
+    def lines(self):
+        return [line.split() for line in self.path.read_text().splitlines()]
+
+    def test_a_run_lasts_from_the_call_to_the_end_of_close(self):
+        seen = []
+
+        class Pieces(list):
+            def close(inner):
+                seen.append(len(self.lines()))
+
+        answer = self.run_app(lambda environ, start: Pieces([b"a", b"b"]))
+        self.assertEqual(list(answer), [b"a", b"b"])
+        answer.close()
+        self.assertEqual(seen, [1])
+        begin, end = self.lines()
+        self.assertEqual((begin[0], begin[4:]), ("begin", ["POST", "a"]))
+        self.assertEqual(end[:3], ["end", *begin[1:3]])
+        self.assertLessEqual(int(begin[3]), int(end[3]))
+
+    def test_a_run_that_fails_ends(self):
+        def fails(environ, start):
+            raise RuntimeError
+
+        with self.assertRaises(RuntimeError):
+            self.run_app(fails)
+        self.assertEqual([line[0] for line in self.lines()], ["begin", "end"])
+
+    def test_every_run_has_a_name_of_its_own_and_every_id_is_one_word(self):
+        app = journal.Journaled(lambda environ, start: [], str(self.path))
+        for query in ["", "id=a+b", "x=1&id=c", "id=%C3%A4%0A"]:
+            app({"REQUEST_METHOD": "GET", "QUERY_STRING": query}, None).close()
+        begins = [line for line in self.lines() if line[0] == "begin"]
+        self.assertEqual([line[5] for line in begins], ["-", "a%20b", "c", "%C3%A4%0A"])
+        self.assertEqual(len({line[1] for line in begins}), 4)

@@ -41,6 +41,17 @@ def slow(request):
 
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def work(request):
+    """Some milliseconds of work on a request that has a name (?id=) and may have a body."""
+    milliseconds = number(request, "ms", default=100, most=60_000)
+    size = len(request.body)
+    time.sleep(milliseconds / 1000)
+    return JsonResponse({"id": request.GET.get("id", ""), "size": size, "worker": os.getpid()})
+
+
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
 def upload(request):
     """Takes a body of any size and says what arrived. Only one piece of it is in memory at a time."""
     if request.method != "POST":
@@ -123,6 +134,21 @@ def status(request, code):
     if code in (204, 304):
         return HttpResponse(status=code)
     return text(f"This is a {code}.", status=code)
+
+
+@require_safe
+def header(request, size):
+    """A response with one header field of this size, as large cookies make them."""
+    if size > 64 * KIB:
+        raise BadRequest(f"At most {64 * KIB} bytes here.")
+    return HttpResponse("A large header.\n", headers={"X-Large": "h" * size}, content_type="text/plain; charset=utf-8")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@csrf_exempt
+def failure(request):
+    """A view with a fault."""
+    raise RuntimeError("This view always fails.")
 
 
 @require_safe

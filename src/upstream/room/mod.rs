@@ -36,7 +36,8 @@ use crate::observe::metrics::UpstreamMetrics;
 
 /// More slots than any upstream can use: what `unlimited` means.
 const UNLIMITED: u32 = 1 << 30;
-/// Set in [`Room::state`] while newcomers and leavers have to take the lock: somebody waits, or the room is closed.
+/// Set in [`Room::state`] while newcomers and leavers have to take the lock: somebody waits, the room is paused, or no
+/// endpoint answers.
 const GUARDED: u64 = 1 << 63;
 /// How many times `waiting_room.limit` may wait while the app restarts: those requests do not wait for a worker, and a
 /// deploy shorter than `hold` is to lose nothing.
@@ -334,7 +335,7 @@ impl Room {
     }
 
     fn set_guard(&self, inner: &Inner) {
-        if inner.is_paused || inner.queue.len() > 0 {
+        if inner.is_paused || inner.outage.is_some() || inner.queue.len() > 0 {
             self.state.fetch_or(GUARDED, Ordering::AcqRel);
         } else {
             self.state.fetch_and(!GUARDED, Ordering::AcqRel);
@@ -438,6 +439,23 @@ impl Inner {
         Some(Error::new(outage.reason).detail(detail).retry_after(self.pace.retry_after(0)))
     }
 
+    fn limit(&self) -> usize {
+        self.rules.limit.saturating_mul(if self.outage.is_some() { OUTAGE_FACTOR } else { 1 })
+    }
+
+    /// Makes room for a newcomer that has been told it may wait: who gives way, and what it is told.
+    fn make_room(&mut self, name: &str, seek: Seek) -> Option<(oneshot::Sender<Result<Permit, Error>>, Error)> {
+        if self.queue.len() < self.limit() {
+            return None;
+        }
+        let retry_after = self.pace.retry_after(self.queue.len());
+        let waiter = self.queue.take_yielding(seek.priority, seek.client)?;
+        let detail = format!(
+            "the waiting room of upstream {name} is full, and this client has the most there: it gave way to another"
+        );
+        Some((waiter.sender, Error::new(Reason::QueueFull).detail(detail).retry_after(retry_after)))
+    }
+
     /// Why a request that comes now is refused. `is_full`: whether it would have to wait.
     fn refusal(&self, name: &str, is_full: bool, seek: Seek) -> Option<Error> {
         let now = Instant::now();
@@ -447,13 +465,11 @@ impl Inner {
         if !is_full && self.outage.is_none() && self.queue.len() == 0 {
             return None;
         }
-        let Rules { limit, timeout, .. } = *self.rules;
-        let waiting = self.queue.len();
-        let limit = if self.outage.is_some() { limit.saturating_mul(OUTAGE_FACTOR) } else { limit };
+        let (limit, timeout, waiting) = (self.limit(), self.rules.timeout, self.queue.len());
         let full = |detail: String, turns| {
             Some(Error::new(Reason::QueueFull).detail(detail).retry_after(self.pace.retry_after(turns)))
         };
-        if waiting >= limit {
+        if waiting >= limit && !self.queue.has_yielding(seek.priority, seek.client) {
             return full(format!("{waiting} requests already wait for upstream {name} (waiting_room.limit)"), waiting);
         }
         // Of those that wait only some may be served before it: the exact number is asked for only when it matters.

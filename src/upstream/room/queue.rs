@@ -3,7 +3,7 @@
 //! Clients with one request each are served in the order they came. Pure: knows nothing of slots, time or wakers.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Waiting entries of any kind.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(super) struct Queue<T> {
     /// The turn of every line, and whose it is.
     order: BTreeMap<(Reverse<i32>, u64), u64>,
     levels: BTreeMap<i32, Level>,
+    /// Every line by priority and length, to find the longest of the lowest.
+    lengths: BTreeSet<(i32, usize, u64)>,
     len: usize,
     /// Numbers for entries and turns, which never repeat.
     next: u64,
@@ -41,7 +43,14 @@ pub(super) struct Ticket {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { lines: HashMap::new(), order: BTreeMap::new(), levels: BTreeMap::new(), len: 0, next: 0 }
+        Self {
+            lines: HashMap::new(),
+            order: BTreeMap::new(),
+            levels: BTreeMap::new(),
+            lengths: BTreeSet::new(),
+            len: 0,
+            next: 0,
+        }
     }
 }
 
@@ -71,7 +80,9 @@ impl<T> Queue<T> {
             self.levels.entry(priority).or_default().lines += 1;
             Line { turn, entries: BTreeMap::new() }
         });
+        self.lengths.remove(&(priority, line.entries.len(), client));
         line.entries.insert(entry, value);
+        self.lengths.insert((priority, line.entries.len(), client));
         self.levels.entry(priority).or_default().entries += 1;
         self.next += 1;
         self.len += 1;
@@ -84,14 +95,14 @@ impl<T> Queue<T> {
         let next = self.number();
         let line = self.lines.get_mut(&(priority, client))?;
         let (_, value) = line.entries.pop_first()?;
-        let is_last = line.entries.is_empty();
-        if is_last {
+        let left = line.entries.len();
+        if left == 0 {
             self.lines.remove(&(priority, client));
         } else {
             line.turn = next;
             self.order.insert((Reverse(priority), next), client);
         }
-        self.left(priority, is_last);
+        self.left(priority, client, left);
         Some(value)
     }
 
@@ -106,21 +117,49 @@ impl<T> Queue<T> {
         let key = (ticket.priority, ticket.client);
         let line = self.lines.get_mut(&key)?;
         let value = line.entries.remove(&ticket.entry)?;
-        let is_last = line.entries.is_empty();
-        if is_last {
+        let left = line.entries.len();
+        if left == 0 {
             self.order.remove(&(Reverse(ticket.priority), line.turn));
             self.lines.remove(&key);
         }
-        self.left(ticket.priority, is_last);
+        self.left(ticket.priority, ticket.client, left);
         Some(value)
     }
 
-    /// Keeps the counts after an entry has gone, with its line if it was the last.
-    fn left(&mut self, priority: i32, with_line: bool) {
+    /// Who would give way to a newcomer when there is no place left: the latest of the lowest priority's longest line,
+    /// if that priority is lower or that line longer, by more than the newcomer itself.
+    fn yielding(&self, priority: i32, client: u64) -> Option<Ticket> {
+        let (lowest, ..) = *self.lengths.first()?;
+        let (_, longest, owner) = *self.lengths.range(..=(lowest, usize::MAX, u64::MAX)).next_back()?;
+        let own = self.lines.get(&(priority, client)).map_or(0, |line| line.entries.len());
+        if priority < lowest || (priority == lowest && longest <= own + 1) {
+            return None;
+        }
+        let (entry, _) = self.lines.get(&(lowest, owner))?.entries.last_key_value()?;
+        Some(Ticket { priority: lowest, client: owner, entry: *entry })
+    }
+
+    /// Whether somebody would give way to a request of this client.
+    pub(super) fn has_yielding(&self, priority: i32, client: u64) -> bool {
+        self.yielding(priority, client).is_some()
+    }
+
+    /// Takes out who gives way to a request of this client.
+    pub(super) fn take_yielding(&mut self, priority: i32, client: u64) -> Option<T> {
+        let ticket = self.yielding(priority, client)?;
+        self.remove(ticket)
+    }
+
+    /// Keeps the counts after an entry has gone from a line that has `left` more.
+    fn left(&mut self, priority: i32, client: u64, left: usize) {
         self.len -= 1;
+        self.lengths.remove(&(priority, left + 1, client));
+        if left > 0 {
+            self.lengths.insert((priority, left, client));
+        }
         if let Some(level) = self.levels.get_mut(&priority) {
             level.entries -= 1;
-            level.lines -= usize::from(with_line);
+            level.lines -= usize::from(left == 0);
             if level.lines == 0 {
                 self.levels.remove(&priority);
             }
@@ -185,9 +224,28 @@ mod tests {
         assert_eq!(drain(&mut queue), ["a3", "b"]);
     }
 
+    #[test]
+    fn the_longest_line_gives_way_to_who_has_less() {
+        let mut queue = Queue::default();
+        for name in ["a1", "a2", "a3"] {
+            queue.push(0, 1, name);
+        }
+        queue.push(0, 2, "b1");
+        assert_eq!(queue.take_yielding(0, 1), None, "not to itself");
+        assert_eq!(queue.take_yielding(-10, 3), None, "not to a lower priority");
+        assert_eq!(queue.take_yielding(0, 3), Some("a3"));
+        assert_eq!(queue.take_yielding(0, 2), None, "two against one and the new one");
+        assert_eq!(queue.take_yielding(10, 1), Some("a2"), "to a higher priority always");
+        queue.push(-10, 4, "task");
+        assert_eq!(queue.take_yielding(0, 3), Some("task"));
+        assert_eq!(drain(&mut queue), ["a1", "b1"]);
+    }
+
     /// The same rule told in the plainest way: a list per priority of lists per client.
     #[derive(Default)]
-    struct Model(Vec<(i32, Vec<(u64, Vec<u32>)>)>);
+    struct Model(Vec<(i32, Lines)>);
+
+    type Lines = Vec<(u64, Vec<u32>)>;
 
     impl Model {
         fn push(&mut self, priority: i32, client: u64, value: u32) {
@@ -250,6 +308,8 @@ mod tests {
                 let left: usize = model.0.iter().flat_map(|(_, lines)| lines).map(|(_, line)| line.len()).sum();
                 prop_assert_eq!(queue.len(), left);
                 prop_assert_eq!(queue.order.len(), queue.lines.len());
+                let lengths: BTreeSet<_> = queue.lines.iter().map(|((level, client), line)| (*level, line.entries.len(), *client)).collect();
+                prop_assert_eq!(&lengths, &queue.lengths);
                 let counted = queue.levels.values().fold((0, 0), |sum, level| (sum.0 + level.lines, sum.1 + level.entries));
                 prop_assert_eq!(counted, (queue.lines.len(), queue.len()));
             }

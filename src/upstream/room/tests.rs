@@ -165,13 +165,33 @@ fn the_room_is_bounded_in_length_and_time() {
         let log = Log::default();
         stage.visitor(1, Duration::ZERO, &log);
         settle().await;
-        let full = stage.enter(2).await.err().unwrap();
+        let full = stage.enter(1).await.err().unwrap();
         assert_eq!((full.reason, full.retry_after), (Reason::QueueFull, Some(5)));
-        assert_eq!(stage.room.refusal(Seek::default()).unwrap().reason, Reason::QueueFull);
+        assert_eq!(stage.room.refusal(Seek { client: 1, ..Seek::default() }).unwrap().reason, Reason::QueueFull);
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert_eq!(*log.borrow(), [(1, Some(Reason::QueueTimeout))]);
         assert_eq!(stage.room.status().waiting, 0);
         assert!(stage.room.refusal(Seek::default()).is_none());
+    });
+}
+
+#[test]
+fn a_client_that_fills_the_room_gives_way_to_others() {
+    paused(async || {
+        let stage = Stage::with(1, &[("unix:/nowhere/a.sock", None)], |rules| Rules { limit: 3, ..rules });
+        let first = stage.enter(1).await.unwrap();
+        let log = Log::default();
+        for client in [1, 1, 1, 2, 3] {
+            stage.visitor(client, Duration::ZERO, &log);
+            settle().await;
+        }
+        assert_eq!(*log.borrow(), [(1, Some(Reason::QueueFull)), (1, Some(Reason::QueueFull))]);
+        assert_eq!((stage.room.status().waiting, stage.gauge("waiting")), (3, "3".into()));
+        assert!(stage.room.refusal(Seek { client: 4, ..Seek::default() }).is_some(), "all have one");
+        drop(first);
+        settle().await;
+        assert_eq!(log.borrow()[2..], [(1, None), (2, None), (3, None)]);
+        assert_eq!(stage.gauge("waiting"), "0");
     });
 }
 

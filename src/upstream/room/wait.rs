@@ -27,12 +27,13 @@ struct Place {
 /// Waits for a slot.
 pub(super) async fn wait(room: &Arc<Room>, seek: Seek) -> Result<Permit, Error> {
     let now = Instant::now();
-    let (place, receiver, arrived) = {
+    let (place, receiver, arrived, yielding) = {
         let mut inner = room.lock();
         if let Some(refusal) = inner.refusal(&room.name, true, seek) {
             return Err(refusal);
         }
         let arrived = Arrived { at: now, was_out: inner.out_until(now) };
+        let yielding = inner.make_room(&room.name, seek);
         let (sender, receiver) = oneshot::channel();
         let ticket = inner.queue.push(seek.priority, seek.client, Waiter { seek, arrived, sender });
         room.set_guard(&inner);
@@ -40,9 +41,13 @@ pub(super) async fn wait(room: &Arc<Room>, seek: Seek) -> Result<Permit, Error> 
         if is_first_hint {
             hint(&room.name);
         }
-        (Place { room: Arc::clone(room), ticket }, receiver, arrived)
+        (Place { room: Arc::clone(room), ticket }, receiver, arrived, yielding)
     };
-    room.metrics.waiting.inc();
+    match yielding {
+        // One goes, one comes. It may have left just now.
+        Some((sender, error)) => drop(sender.send(Err(error))),
+        None => room.metrics.waiting.inc(),
+    }
     // A slot may have come free before the mark was seen that somebody waits.
     room.grant();
     let permit = wait_for(&place, receiver, arrived).await?;
