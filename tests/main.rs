@@ -28,6 +28,7 @@ mod slow_clients;
 mod uploads;
 mod upstream_h2c;
 mod upstream_tls;
+mod uwsgi;
 mod waiting_room;
 mod wire_forwarding;
 mod wire_http2;

@@ -7,6 +7,7 @@
 
 mod sending;
 mod verdict;
+mod writing;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -14,17 +15,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
 
+use super::ReadAhead;
 use super::body::{BodyReader, Cut};
 use super::head::{self, Framing};
 use super::response::{self, ResponseHead};
-use super::{ReadAhead, write};
 use sending::Sending;
+pub use writing::{Request, write_head};
 
 use crate::error::{Error, Reason};
-use crate::http::{Body, Target, fields};
+use crate::http::Body;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Socket, Stream};
 
@@ -37,8 +39,28 @@ const MAX_INTERIM: u32 = 32;
 /// 10.1.1).
 const CONTINUE: Duration = Duration::from_secs(1);
 
+/// Reads a complete head; an error is the reason and the rule that was broken.
+pub type ReadHead = fn(&Bytes, &Method) -> Result<ResponseHead, (Reason, Reason)>;
+
+/// What differs between the protocols whose answers read like HTTP/1.1.
+pub struct Dialect {
+    /// What it takes for a head.
+    pub read_head: ReadHead,
+    /// For the operator: what may be behind an end without an answer. May be empty.
+    pub silence: &'static str,
+    /// When the worker closes without having read the request's body, if the app has not, so that a reset comes instead of
+    /// an end: what the operator can do about it.
+    pub unread_body: Option<&'static str>,
+    /// Whether a worker can be asked for a `100 Continue`.
+    pub has_continue: bool,
+}
+
+/// HTTP/1.1 itself.
+pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", unread_body: None, has_continue: true };
+
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
+    dialect: &'static Dialect,
     io: ReadAhead<Stream>,
     deadline: Deadline,
     /// Whether the worker has answered without the whole request, and may wait for the rest.
@@ -90,6 +112,8 @@ pub struct ResponseBody {
     /// Some servers send the body that an answer to HEAD must not have, a moment later: who got the connection next
     /// would read it as his answer.
     may_trail: bool,
+    /// Whether its end is told otherwise than by the end of the connection.
+    is_framed: bool,
 }
 
 /// An exchange that brought no response.
@@ -101,10 +125,11 @@ pub struct Failed {
 }
 
 impl Connection {
-    /// A fresh connection.
+    /// A fresh connection, on which this is spoken.
     #[must_use]
-    pub fn new(stream: Stream) -> Self {
-        Self { io: ReadAhead::new(stream), deadline: Deadline::new(), owes_request: false, is_unsent: false }
+    pub fn new(stream: Stream, dialect: &'static Dialect) -> Self {
+        let io = ReadAhead::new(stream);
+        Self { dialect, io, deadline: Deadline::new(), owes_request: false, is_unsent: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
@@ -121,7 +146,7 @@ impl Connection {
     pub fn withhold(&self, expect: bool) -> Withhold {
         match self.io.stream.socket() {
             Socket::Unix(_) => Withhold::UntilRead,
-            Socket::Tcp(_) if expect => Withhold::UntilContinue,
+            Socket::Tcp(_) if expect && self.dialect.has_continue => Withhold::UntilContinue,
             Socket::Tcp(_) => Withhold::Nothing,
         }
     }
@@ -143,7 +168,7 @@ impl Connection {
         let expecting = (withhold == Withhold::UntilContinue).then(|| expecting(head));
         let mut head = expecting.as_ref().map_or(head, |buffer| &buffer[..]);
         let mut sending = Sending::new(head.len(), body, withhold);
-        let mut reading = Reading { scanned: 0, interim: 0, begun: false };
+        let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
         self.is_unsent = true;
         let result = poll_fn(|cx| {
@@ -193,6 +218,7 @@ impl Connection {
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
         let body = ResponseBody {
             reader: BodyReader::new(response_head.framing),
+            is_framed: response_head.framing != Framing::Close,
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
             may_trail: *method == Method::HEAD,
             connection: self,
@@ -207,7 +233,7 @@ impl Connection {
     /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
     /// and still waits for the rest of the request hears first that there is none.
     pub async fn closed(mut self, limit: Duration) {
-        let Self { io, deadline, owes_request, is_unsent } = &mut self;
+        let Self { io, deadline, owes_request, is_unsent, .. } = &mut self;
         let closed = poll_fn(|cx| {
             if *owes_request {
                 // An error is a connection that has ended, which reading tells as well.
@@ -268,6 +294,7 @@ impl Drop for Connection {
 
 /// The response head on its way in.
 struct Reading {
+    dialect: &'static Dialect,
     scanned: usize,
     interim: u32,
     /// A byte of the response has come.
@@ -287,7 +314,7 @@ impl Reading {
                 let bytes = head::copy(&io.unread()[..length]);
                 io.consume(length);
                 self.scanned = 0;
-                let head = response::parse(&bytes, method).map_err(|(reason, rule)| {
+                let head = (self.dialect.read_head)(&bytes, method).map_err(|(reason, rule)| {
                     Error::new(reason).detail(format!("its head breaks the rule `{rule}`"))
                 })?;
                 if !head.status.is_informational() {
@@ -308,11 +335,17 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Err(sending.ended(self.begun, None, io.stream.socket()))),
+                Ok(0) => return Poll::Ready(Err(self.ended(sending.ended(self.begun, None, io.stream.socket())))),
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(sending.ended(self.begun, Some(source), io.stream.socket()))),
+                Err(source) => {
+                    return Poll::Ready(Err(self.ended(sending.ended(self.begun, Some(source), io.stream.socket()))));
+                }
             }
         }
+    }
+
+    fn ended(&self, error: Error) -> Error {
+        if self.begun { error } else { error.detail(self.dialect.silence) }
     }
 }
 
@@ -351,7 +384,8 @@ impl ResponseBody {
     /// # Errors
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection: Connection { io, deadline, is_unsent, .. }, reader, idle, sending, .. } = self;
+        let Self { connection, reader, idle, sending, is_framed, .. } = self;
+        let Connection { io, deadline, is_unsent, dialect, .. } = connection;
         let data = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
@@ -359,7 +393,22 @@ impl ResponseBody {
                 *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
-                return Poll::Ready(data.map_err(failure));
+                let advice = dialect.unread_body.filter(|_| sending.is_in_body());
+                let is_unix = matches!(io.stream.socket(), Socket::Unix(_));
+                let data = match (advice, data) {
+                    // A unix socket has delivered all that was written before.
+                    (Some(_), Err(cut)) if cut.is_reset() && is_unix && !*is_framed => Ok(None),
+                    // TCP may have dropped the last of it, and has told the reset to whoever was writing.
+                    (Some(advice), Ok(None)) if sending.was_refused() && !is_unix && !*is_framed => {
+                        Err(failure(Cut::Eof).detail(advice))
+                    }
+                    (Some(advice), Err(cut)) if cut.is_reset() => Err(failure(cut).detail(advice)),
+                    (_, data) => data.map_err(failure),
+                };
+                if matches!(data, Ok(None)) {
+                    *reader = BodyReader::new(Framing::None);
+                }
+                return Poll::Ready(data);
             }
             if !deadline.is_armed() || sending.sent > before {
                 deadline.arm(*idle);
@@ -411,55 +460,4 @@ fn failure(cut: Cut) -> Error {
         Cut::Failed(source) => Error::new(Reason::EofInBody).source(source),
         Cut::Malformed => Error::new(Reason::BadBody),
     }
-}
-
-/// Writes a request head: the client's fields but those that `fields::request_field` drops, then `own`, then the length.
-///
-/// `dropped` is told of every field that was forged or has an underscore.
-pub fn write_head(
-    out: &mut Vec<u8>,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-    length: Option<u64>,
-    own: impl FnOnce(&mut Vec<u8>),
-    mut dropped: impl FnMut(fields::Dropped),
-) {
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(target.as_str().as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let named =
-        if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
-    let mut cookies = 0;
-    for (name, value) in headers {
-        match fields::request_field(name) {
-            Some(fields::Dropped::Hop) => {}
-            Some(why) => dropped(why),
-            None if named.contains(name) => {}
-            None if *name == header::COOKIE => cookies += 1,
-            None => write::field(out, name, value.as_bytes()),
-        }
-    }
-    if cookies > 0 {
-        write_cookies(out, headers);
-    }
-    own(out);
-    if let Some(length) = length {
-        write::append_length(out, length);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// One Cookie line: HTTP/2 clients split it, and a WSGI server would join the parts with a comma (RFC 9113, 8.2.3).
-fn write_cookies(out: &mut Vec<u8>, headers: &HeaderMap) {
-    const COOKIE: HeaderName = header::COOKIE;
-    out.extend_from_slice(b"cookie: ");
-    for (index, value) in headers.get_all(COOKIE).iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b"; ");
-        }
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
 }

@@ -12,8 +12,9 @@ use tokio_rustls::TlsStream;
 
 use super::unread::unread;
 
-/// Less than what one unread byte takes (768 bytes on x86-64), more than the single byte that is still counted of a buffer
-/// in the moment of its release: that is when the kernel wakes us, and it does not wake us again.
+/// Less than what one unread byte takes (768 bytes on x86-64), more than the single byte that the kernel still counts of
+/// a buffer that it is about to release (`sock_wfree`). It wakes us in that moment, and not again: whoever waited for a
+/// plain zero would wait for ever, once in some hundred reads if the two threads are as close as can be.
 const NOTHING: u32 = 128;
 
 /// A connected socket.
@@ -190,3 +191,59 @@ macro_rules! delegate {
 
 delegate!(Socket: Tcp, Unix);
 delegate!(Stream: Plain, Tls);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair() -> (Socket, std::os::unix::net::UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let theirs = theirs.into_std().unwrap();
+        theirs.set_nonblocking(false).unwrap();
+        (Socket::Unix(ours), theirs)
+    }
+
+    async fn is_all_read(socket: &Socket) -> bool {
+        poll_fn(|cx| Poll::Ready(socket.poll_all_read(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn what_is_read_in_part_is_not_all_read() {
+        let (ours, mut theirs) = pair();
+        assert!(is_all_read(&ours).await, "nothing was sent");
+        assert_eq!(ours.send_now(b"head"), 4);
+        assert!(!is_all_read(&ours).await);
+        theirs.read_exact(&mut [0; 3]).unwrap();
+        assert!(!is_all_read(&ours).await);
+        theirs.read_exact(&mut [0; 1]).unwrap();
+        poll_fn(|cx| ours.poll_all_read(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn an_end_that_has_gone_is_not_waited_for() {
+        let (ours, theirs) = pair();
+        assert_eq!(ours.send_now(b"head"), 4);
+        assert!(!is_all_read(&ours).await);
+        theirs.shutdown(std::net::Shutdown::Both).unwrap();
+        poll_fn(|cx| ours.poll_all_read(cx)).await;
+        drop(theirs);
+        poll_fn(|cx| ours.poll_all_read(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn no_wake_up_is_missed() {
+        let (ours, mut theirs) = pair();
+        let reader = std::thread::spawn(move || while theirs.read(&mut [0; 256]).is_ok_and(|read| read > 0) {});
+        for count in 0..30_000 {
+            assert_eq!(ours.send_now(&[b'h'; 200]), 200);
+            let all_read = poll_fn(|cx| ours.poll_all_read(cx));
+            assert!(tokio::time::timeout(Duration::from_secs(20), all_read).await.is_ok(), "after {count}");
+        }
+        drop(ours);
+        reader.join().unwrap();
+    }
+}

@@ -18,12 +18,11 @@ use super::repeat::{self, Next};
 use super::room::Seek;
 use super::spool::{Budget, Share, Spooled};
 use super::wire::{self, Connection, Failed, Once};
-use super::{Permit, Upstream, forwarded};
+use super::{Permit, Upstream, head};
 use crate::config::HashBy;
 use crate::error::Error;
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client;
-use crate::observe::metrics::{HeaderKind, Metrics};
+use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
 
@@ -54,6 +53,8 @@ pub struct Outgoing {
     pub target: Target,
     /// The client's fields; what may not pass is dropped while they are written.
     pub headers: HeaderMap,
+    /// The prefix under which the app lives, without a slash at the end.
+    pub mount: Option<Rc<str>>,
     /// The whole body.
     pub body: Option<Rc<Spooled>>,
     /// Whose it is.
@@ -127,12 +128,18 @@ impl Client {
     /// With a slot: one attempt, and more where that is safe.
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
-        self.write_head(&mut head, &outgoing);
+        let mut written = None;
         let is_idempotent = outgoing.may_run_twice();
         let (mut attempts, mut begun) = (0, permit.since());
         let mut backlog_pause = BACKLOG_PAUSE;
         loop {
             let endpoint = Arc::clone(permit.endpoint());
+            let protocol = endpoint.address.protocol;
+            if written.replace(protocol) != Some(protocol) {
+                head.clear();
+                head::write(&mut head, protocol, &outgoing, &self.upstream, &self.metrics)
+                    .inspect_err(|error| self.failed(error, &endpoint, &outgoing.exchange))?;
+            }
             let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, begun).await;
             let Attempt { failed: Failed { error, busy }, is_reused } = match attempt {
                 Ok(response) => {
@@ -290,26 +297,6 @@ impl Client {
         self.upstream.room.changed(None);
     }
 
-    fn write_head(&self, out: &mut Vec<u8>, outgoing: &Outgoing) {
-        let has_content = !matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        let length = match &outgoing.body {
-            Some(body) => Some(body.length()),
-            None => has_content.then_some(0),
-        };
-        let own = |out: &mut Vec<u8>| {
-            forwarded::append(out, &outgoing.exchange);
-            if self.upstream.config.keepalive.idle.is_zero() {
-                out.extend_from_slice(b"connection: close\r\n");
-            }
-        };
-        let dropped = |why| {
-            if let Some(kind) = header_kind(why) {
-                self.metrics.header_dropped(kind);
-            }
-        };
-        client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
-    }
-
     fn response(&self, response: wire::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
@@ -393,17 +380,6 @@ fn key(by: &HashBy, outgoing: &Outgoing) -> Option<u64> {
             let value = pairs.into_iter().find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
             Some(balance::digest(&value))
         }
-    }
-}
-
-/// How a removed field is counted. What every connection has of its own is not.
-fn header_kind(dropped: fields::Dropped) -> Option<HeaderKind> {
-    match dropped {
-        fields::Dropped::Hop => None,
-        fields::Dropped::Forwarded => Some(HeaderKind::Forwarded),
-        fields::Dropped::Internal => Some(HeaderKind::Internal),
-        fields::Dropped::Identity => Some(HeaderKind::Identity),
-        fields::Dropped::Underscore => Some(HeaderKind::Underscore),
     }
 }
 

@@ -12,6 +12,7 @@ mod endpoint;
 mod exchange;
 mod forwarded;
 mod h2c;
+mod head;
 mod pool;
 mod pump;
 mod repeat;

@@ -1,4 +1,5 @@
-//! What is spoken to a worker, behind one face: HTTP/1.1 (plain or over TLS) or HTTP/2.
+//! What is spoken to a worker, behind one face: HTTP/1.1 (plain or over TLS), uwsgi (whose answers
+//! read like it) or HTTP/2.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::http::Body;
 use crate::http1::client::{self, Patience, Withhold};
 use crate::runtime::Stream;
+use crate::uwsgi;
 
 /// A connection to a worker, between exchanges or in one.
 pub(super) enum Connection {
@@ -72,7 +74,10 @@ impl Connection {
                 // Boxed: it is far larger than the other.
                 Box::pin(h2c::Connection::open(stream)).await.map(|connection| Self::H2c(Box::new(connection)))
             }
-            _ => Ok(Self::Http1(client::Connection::new(stream))),
+            EndpointProtocol::Uwsgi => Ok(Self::Http1(client::Connection::new(stream, &uwsgi::DIALECT))),
+            EndpointProtocol::Http | EndpointProtocol::Https => {
+                Ok(Self::Http1(client::Connection::new(stream, &client::HTTP1)))
+            }
         }
     }
 

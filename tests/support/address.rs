@@ -32,6 +32,14 @@ impl Address {
         }
     }
 
+    /// The same for who speaks uwsgi there.
+    pub(crate) fn uwsgi_endpoint(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("uwsgi://{address}"),
+            Self::Unix(path) => format!("uwsgi+unix:{}", path.display()),
+        }
+    }
+
     pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Tcp(address) => address.port(),

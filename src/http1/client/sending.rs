@@ -202,6 +202,16 @@ impl Sending {
         }
     }
 
+    /// Whether some of the body has gone.
+    pub(super) fn is_in_body(&self) -> bool {
+        self.phase() == Sent::More
+    }
+
+    /// Whether the worker has refused to take what was still to be written.
+    pub(super) fn was_refused(&self) -> bool {
+        self.failure.is_some()
+    }
+
     fn phase(&self) -> Sent {
         match self.sent {
             sent if sent < self.head => Sent::Part,
