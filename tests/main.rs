@@ -19,6 +19,7 @@ mod failures;
 mod harness;
 mod hostile_workers;
 mod life;
+mod operator;
 mod reload;
 mod restarts;
 mod retries;

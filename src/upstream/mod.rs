@@ -121,9 +121,16 @@ impl Upstream {
         changed
     }
 
-    /// Takes note of how much is asked of the workers: to be called every few seconds.
-    pub fn sample(&self) {
-        self.room.sample();
+    /// What the configuration says of it.
+    #[must_use]
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// Takes note of how much is asked of the workers, unless that has been done within `age`: to be called every few
+    /// seconds.
+    pub fn sample(&self, age: Duration) {
+        self.room.sample(age);
     }
 
     fn streams_full(&self) -> Error {

@@ -275,8 +275,11 @@ impl Room {
         }
     }
 
-    /// Takes note of the counters.
-    pub(super) fn sample(&self) {
+    /// Takes note of the counters, unless that has been done within `age`.
+    pub(super) fn sample(&self, age: Duration) {
+        if self.lock().demand.newest().is_some_and(|newest| newest.elapsed() < age) {
+            return;
+        }
         let metrics = &self.metrics;
         let refused = metrics.failures_of(Reason::QueueFull) + metrics.failures_of(Reason::QueueTimeout);
         let sample = Sample {
