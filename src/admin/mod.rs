@@ -34,6 +34,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Read when metrics are.
     pub budget: Arc<Budget>,
+    /// Brings the gauges of upstreams up to date: called when metrics are read.
+    pub report: Rc<dyn Fn()>,
     /// Whether new requests are welcome; no longer from the first SIGTERM on.
     pub ready: Arc<AtomicBool>,
     /// What every request must bring as `Authorization: Bearer` (RFC 6750, 2.1); `None`: nothing.
@@ -114,6 +116,7 @@ impl Service for Admin {
 
 impl Admin {
     fn metrics(&self) -> Response {
+        (self.report)();
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.spool_memory.set(gauge(self.budget.memory_used()));
         self.metrics.spool_disk.set(gauge(self.budget.disk_used()));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -192,9 +193,12 @@ fn open_door(
 ) {
     let Some((socket, address)) = operator else { return };
     let shared = gateway.shared();
+    let current = gateway.current();
+    let report = move || current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.report());
     let admin = Admin {
         metrics: Arc::clone(&shared.metrics),
         budget: Arc::clone(&shared.budget),
+        report: Rc::new(report),
         ready: Arc::clone(ready),
         token,
     };

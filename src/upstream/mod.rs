@@ -2,15 +2,17 @@
 //!
 //! [`room`] (a slot of the upstream and of an endpoint, which [`balance`] chooses) → connect or [`pool`] →
 //! [`crate::http1::client`] → [`spool`] → back up the stack. Beside that way, [`watch`] looks after endpoints that do not
-//! answer. [`Upstream`] is the part that all threads share; [`Client`] is a thread's own, with its pools of connections.
+//! answer, and [`health`] asks those that do whether they are well. [`Upstream`] is the part that all threads share; [`Client`] is a thread's own, with its pools of connections.
 
 mod balance;
+mod clock;
 mod connect;
 mod demand;
 mod detach;
 mod endpoint;
 mod exchange;
 mod forwarded;
+pub mod health;
 mod pool;
 mod pump;
 mod repeat;
@@ -32,7 +34,7 @@ use self::endpoint::Mark;
 use self::room::Rules;
 use crate::config::{self, Ejection, Retry};
 use crate::http1::client::Patience;
-use crate::observe::metrics::UpstreamMetrics;
+use crate::observe::metrics::{EndpointReport, UpstreamMetrics};
 
 /// A named group of endpoints, compiled. What must be one for the process is behind an `Arc` that a reload carries over.
 pub struct Upstream {
@@ -104,6 +106,16 @@ impl Upstream {
         let changed = endpoint.state.set(Mark::Drained, on);
         self.room.changed(None);
         changed
+    }
+
+    /// Brings the gauges of its endpoints up to date.
+    pub fn report(&self) {
+        let endpoints = self.balance.endpoints.iter().map(|endpoint| EndpointReport {
+            name: endpoint.name(),
+            is_up: endpoint.state.is_up(),
+            in_flight: endpoint.state.in_flight(),
+        });
+        self.metrics.report_endpoints(endpoints);
     }
 
     /// Takes note of how much is asked of the workers: to be called every few seconds.

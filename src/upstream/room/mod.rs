@@ -13,6 +13,7 @@
 
 mod pace;
 mod permit;
+mod probe;
 mod queue;
 mod wait;
 
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(super) use permit::{Permit, StreamPermit};
+pub(super) use probe::ProbePermit;
 
 use self::pace::Pace;
 use self::queue::Queue;
@@ -245,6 +247,29 @@ impl Room {
         self.changed(Some(reason));
     }
 
+    /// Leaves an endpoint that has failed too often out for a while, unless it is the last. Whether it did.
+    pub(super) fn eject(self: &Arc<Self>, endpoint: &Endpoint, duration: Duration) -> bool {
+        {
+            // Under the lock: two that fail at once are not both left out.
+            let inner = self.lock();
+            if inner.rules.balance.is_last(endpoint) {
+                return false;
+            }
+            endpoint.state.eject(duration);
+        }
+        self.changed(None);
+        true
+    }
+
+    /// Probes call an endpoint down, or up again. Whether that changed anything.
+    pub(super) fn unhealthy(self: &Arc<Self>, endpoint: &Endpoint, is_down: bool) -> bool {
+        let changed = endpoint.state.set(Mark::Unhealthy, is_down);
+        if changed {
+            self.changed(is_down.then_some(Reason::NoEndpoint));
+        }
+        changed
+    }
+
     /// Lets nobody through, or goes on. Whether that changed anything.
     pub(super) fn pause(self: &Arc<Self>, paused: bool) -> bool {
         let changed = std::mem::replace(&mut self.lock().is_paused, paused) != paused;
@@ -386,7 +411,9 @@ impl Room {
 impl Inner {
     fn update_outage(&mut self, name: &str, reason: Option<Reason>) {
         let now = Instant::now();
-        match (self.rules.balance.is_up(), &mut self.outage) {
+        // What an endpoint did a moment ago weighs less than that there is no other.
+        let is_up = self.rules.balance.is_up() || self.rules.balance.pardon();
+        match (is_up, &mut self.outage) {
             (true, Some(outage)) => {
                 let lasted = now.saturating_duration_since(outage.since);
                 self.was_out += lasted;
