@@ -16,6 +16,7 @@ mod django;
 mod drain;
 mod failures;
 mod harness;
+mod health;
 mod life;
 mod reload;
 mod restarts;

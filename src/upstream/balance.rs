@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn an_endpoint_that_is_back_warms_up_whatever_had_kept_it_out() {
         type Out = fn(&Endpoint);
-        let silence: Out = |b| drop((b.state.set(Mark::Silent, true), b.state.set(Mark::Silent, false)));
-        let health: Out = |b| drop((b.state.set(Mark::Unhealthy, true), b.state.set(Mark::Unhealthy, false)));
+        let silence: Out = |b| assert!(b.state.set(Mark::Silent, true) && b.state.set(Mark::Silent, false));
+        let health: Out = |b| assert!(b.state.set(Mark::Unhealthy, true) && b.state.set(Mark::Unhealthy, false));
         let ejection: Out = |b| {
             b.state.eject(Duration::from_secs(10));
             clock::advance(Duration::from_secs(10));
