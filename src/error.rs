@@ -164,7 +164,7 @@ pub enum Retry {
     /// The app may have acted on it, or the client has part of an answer, or it would fail again.
     #[default]
     Never,
-    /// No byte of it reached a worker: any method.
+    /// The app cannot have begun it: any method.
     Unsent,
     /// A worker may have seen it: only if doing it twice is as good as once (RFC 9110, 9.2.2).
     IfIdempotent,

@@ -13,6 +13,7 @@ pub mod observe;
 pub mod runtime;
 
 pub mod http1;
+pub mod uwsgi;
 
 pub mod edge;
 pub mod upstream;

@@ -21,7 +21,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, RouteMetrics};
 use crate::router::{Route, Router, Site};
 use crate::upstream::spool::Budget;
-use crate::upstream::{Client, Upstream};
+use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
 pub type Stack = RequestIds<Logged<Counted<Rescued<Router<Action>>>>>;
@@ -50,12 +50,15 @@ pub struct Blueprint {
 impl Blueprint {
     /// Compiles. Waiting rooms of upstreams that `previous` knows by the same name are taken over, so that no reload ever
     /// lets more requests through than there are workers. Nothing changes before [`Self::put_in_force`].
+    ///
+    /// `connectors` has the ways to the endpoints of each upstream, in the order of the configuration.
     #[must_use]
-    pub fn compile(config: Config, previous: Option<&Self>, shared: Shared) -> Self {
-        let upstreams = config.upstreams.iter().map(|upstream| {
+    pub fn compile(config: Config, connectors: Vec<Vec<Connector>>, previous: Option<&Self>, shared: Shared) -> Self {
+        let upstreams = config.upstreams.iter().zip(connectors).map(|(upstream, connectors)| {
             let before =
                 previous.and_then(|previous| previous.upstreams.iter().find(|known| *known.name == *upstream.name));
-            Arc::new(Upstream::compile(upstream, before.map(|known| &**known), shared.metrics.upstream(&upstream.name)))
+            let metrics = shared.metrics.upstream(&upstream.name);
+            Arc::new(Upstream::compile(upstream, connectors, before.map(|known| &**known), metrics))
         });
         let upstreams: Vec<_> = upstreams.collect();
         let labels = labels(&config.sites);

@@ -133,7 +133,7 @@ fn a_worker_that_does_not_read_the_request_is_given_up() {
     let given_up = Latch::default();
     let wait = given_up.clone();
     let worker = Worker::unix(move |visit| {
-        visit.touch();
+        visit.head();
         wait.wait();
     });
     let gateway =

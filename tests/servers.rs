@@ -249,6 +249,7 @@ impl Cell<'_> {
         if !self.traits.streams {
             return;
         }
+        self.gateway.wait_idle();
         let (path, listener) = ("/stream?chunks=2&delay=2", self.gateway.listener("127.0.0.2:0"));
         let still_works = || {
             let in_flight = self.gateway.metric("hostler_in_flight{upstream=\"app\"}");

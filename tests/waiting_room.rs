@@ -11,6 +11,11 @@ use crate::support::{Ask, Client, Gateway, Gunicorn, Storm, look_until};
 
 const WORKERS: u32 = 4;
 
+/// A gunicorn whose workers accept as soon as they are there: they have loaded the app already.
+fn sync(workers: u32, transport: Transport) -> Plan {
+    Plan::new(Kind::Sync, workers, transport).argument("--preload")
+}
+
 /// A gate for four workers with room for every client of a storm, on two threads.
 fn gate(gunicorn: &Gunicorn) -> Gateway {
     Gateway::start(&format!(
@@ -58,29 +63,29 @@ fn check_flood(plan: Plan, clients: usize, ms: u32) {
 
 #[test]
 fn two_hundred_clients_leave_the_backlog_of_four_sync_workers_empty_over_tcp() {
-    check_flood(Plan::new(Kind::Sync, WORKERS, Transport::Tcp), 200, 100);
+    check_flood(sync(WORKERS, Transport::Tcp), 200, 100);
 }
 
 #[test]
 fn two_hundred_clients_leave_the_backlog_of_four_sync_workers_empty_over_unix() {
-    check_flood(Plan::new(Kind::Sync, WORKERS, Transport::Unix), 200, 100);
+    check_flood(sync(WORKERS, Transport::Unix), 200, 100);
 }
 
 #[test]
 fn two_hundred_clients_leave_the_backlog_of_two_processes_with_two_threads_empty() {
-    check_flood(Plan::new(Kind::Gthread { threads: 2 }, 2, Transport::Tcp), 200, 100);
+    check_flood(Plan::new(Kind::Gthread { threads: 2 }, 2, Transport::Tcp).argument("--preload"), 200, 100);
 }
 
 #[test]
 fn a_worker_that_works_on_after_its_response_is_given_nothing_before_it_is_done() {
-    let plan = Plan::new(Kind::Sync, WORKERS, Transport::Tcp).variable("SHOP_FINISH_MS", "200");
+    let plan = sync(WORKERS, Transport::Tcp).variable("SHOP_FINISH_MS", "200");
     check_flood(plan, 60, 20);
 }
 
 #[test]
 fn the_app_has_no_more_at_once_than_the_gate_allows_though_it_could() {
     // Twice the processes: what keeps the app at four is the gate alone, and a request too many would show in the app.
-    let gunicorn = Plan::new(Kind::Sync, 2 * WORKERS, Transport::Unix).variable("SHOP_FINISH_MS", "30").start();
+    let gunicorn = sync(2 * WORKERS, Transport::Unix).variable("SHOP_FINISH_MS", "30").start();
     let gateway = gate(&gunicorn);
     let outcomes = Storm::of(gateway.address(), 40, |client, turn| {
         let id = format!("{client}-{turn}");
@@ -94,7 +99,7 @@ fn the_app_has_no_more_at_once_than_the_gate_allows_though_it_could() {
 
 #[test]
 fn the_gate_holds_for_streams_of_http2_as_for_connections() {
-    let gunicorn = Plan::new(Kind::Sync, 2 * WORKERS, Transport::Tcp).start();
+    let gunicorn = sync(2 * WORKERS, Transport::Tcp).start();
     let gateway = gate(&gunicorn);
     let backlog = Backlog::watch(gunicorn.address());
     let url = format!("http://{}/work?id=h2&ms=100", gateway.address());
@@ -109,8 +114,7 @@ fn the_gate_holds_for_streams_of_http2_as_for_connections() {
 
 #[test]
 fn each_of_two_upstreams_has_a_gate_of_its_own() {
-    let gunicorns =
-        [Plan::new(Kind::Sync, 6, Transport::Tcp).start(), Plan::new(Kind::Sync, 6, Transport::Unix).start()];
+    let gunicorns = [sync(6, Transport::Tcp).start(), sync(6, Transport::Unix).start()];
     let upstream = |name: &str, gunicorn: &Gunicorn| {
         let endpoint = gunicorn.endpoint();
         format!("  {name}: {{ endpoints: [\"{endpoint}\"], workers: {WORKERS}, waiting_room: {{ limit: 1000 }} }}\n")
@@ -138,7 +142,7 @@ fn each_of_two_upstreams_has_a_gate_of_its_own() {
 #[test]
 fn a_hundred_clients_that_leave_do_not_fill_the_workers_up() {
     // Twice the processes: a request that is sent on behind one whose client has gone would show in the app.
-    let gunicorn = Plan::new(Kind::Sync, 2 * WORKERS, Transport::Unix).start();
+    let gunicorn = sync(2 * WORKERS, Transport::Unix).start();
     let gateway = gate(&gunicorn);
     let leave = |index: usize| {
         let mut client = gateway.client();
@@ -165,7 +169,7 @@ fn a_hundred_clients_that_leave_do_not_fill_the_workers_up() {
 
 #[test]
 fn who_finds_the_waiting_room_full_is_told_when_to_come_again() {
-    let gunicorn = Plan::new(Kind::Sync, 1, Transport::Unix).start();
+    let gunicorn = sync(1, Transport::Unix).start();
     let gateway =
         Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, waiting_room: {{ limit: 5 }}", gunicorn.endpoint()));
     let early: Vec<Client> = (0..6)
@@ -198,7 +202,7 @@ fn who_finds_the_waiting_room_full_is_told_when_to_come_again() {
 
 #[test]
 fn a_client_with_one_request_does_not_wait_for_another_with_a_thousand() {
-    let gunicorn = Plan::new(Kind::Sync, WORKERS, Transport::Unix).start();
+    let gunicorn = sync(WORKERS, Transport::Unix).start();
     let gateway = Gateway::start(&format!(
         "upstreams:\n  app: {{ endpoints: [\"{}\"], workers: {WORKERS}, waiting_room: {{ limit: 2000, timeout: 120s }} }}\n\
          sites:\n  - routes: [{{ path: /, proxy: app }}]\n",
@@ -210,7 +214,9 @@ fn a_client_with_one_request_does_not_wait_for_another_with_a_thousand() {
         client
     };
     let _many: Vec<Client> = (0..1000).map(|index| ask([127, 0, 0, 2], format!("many-{index}"))).collect();
-    let _is_full = look_until(|| (gateway.metric("hostler_waiting{upstream=\"app\"}") > 900.0).then_some(())).unwrap();
+    gateway.wait_metric("hostler_in_flight{upstream=\"app\"}", f64::from(WORKERS));
+    let many_wait = look_until(|| (gateway.metric("hostler_waiting{upstream=\"app\"}") > 900.0).then_some(()));
+    assert!(many_wait.is_some(), "they do not wait");
     let before = gunicorn.journal().runs().len();
     let mut one = ask([127, 0, 0, 3], "one".to_owned());
     assert_eq!(one.response("GET").status, 200);
@@ -222,7 +228,7 @@ fn a_client_with_one_request_does_not_wait_for_another_with_a_thousand() {
 
 #[test]
 fn event_streams_leave_a_worker_for_ordinary_pages() {
-    let gunicorn = Plan::new(Kind::Sync, WORKERS, Transport::Unix).start();
+    let gunicorn = sync(WORKERS, Transport::Unix).start();
     let gateway = gate(&gunicorn);
     let mut streams: Vec<Client> = Vec::new();
     for _ in 1..WORKERS {
@@ -234,7 +240,8 @@ fn event_streams_leave_a_worker_for_ordinary_pages() {
         streams.push(client);
     }
     let mut one_more = gateway.client();
-    one_more.send("GET /events?count=2&delay=60 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // Its worker has begun, and is free again when it finds out at its second event that nobody listens.
+    one_more.send("GET /events?count=2&delay=1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let refused = one_more.response("GET");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(gateway.access_of(&refused)["reason"], "streams_full");

@@ -48,7 +48,7 @@ pub async fn listen(socket: Listening, admin: Admin) {
     let info = Rc::new(ConnectionInfo {
         listener: Arc::from("admin"),
         peer: None,
-        local_port: None,
+        local: None,
         tls: false,
         redirect_https: None,
     });

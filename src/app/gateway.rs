@@ -20,6 +20,7 @@ use crate::runtime;
 use crate::stack::{Blueprint, Shared};
 use crate::upstream::health::Probers;
 use crate::upstream::spool::Budget;
+use crate::upstream::{self, Connector};
 
 /// A running gateway.
 pub struct Gateway {
@@ -53,6 +54,8 @@ pub enum StartError {
     Bind(BindError),
     /// A certificate or key cannot be used.
     Tls(String, TlsError),
+    /// An upstream's TLS cannot be set up.
+    Upstream(String, upstream::TlsError),
     /// The system did not give what was asked for.
     System(&'static str, std::io::Error),
 }
@@ -65,6 +68,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Bind(error) => error.fmt(f),
             Self::Tls(listener, error) => write!(f, "listener {listener}: {error}"),
+            Self::Upstream(name, error) => write!(f, "upstream {name}: {error}"),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -93,11 +97,12 @@ impl Gateway {
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
         let terms = terms(&config, &shared, &tls)?;
+        let connectors = connectors(&config)?;
         let mut opened = Vec::new();
         for listener in &config.listeners {
             opened.push(open(listener, count)?);
         }
-        let blueprint = Blueprint::compile(config, None, shared.clone());
+        let blueprint = Blueprint::compile(config, connectors, None, shared.clone());
         blueprint.put_in_force(None);
         let current = Arc::new(Current::new(InForce { blueprint, terms }));
         shared.metrics.config_in_force(current.generation());
@@ -134,6 +139,7 @@ impl Gateway {
     /// What could not be had; nothing has changed then.
     pub fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
         let terms = terms(&config, &self.shared, &self.tls)?;
+        let connectors = connectors(&config)?;
         let mut opened = Vec::new();
         for listener in config.listeners.iter().filter(|wanted| !self.has(wanted)) {
             opened.push(open(listener, self.threads.len())?);
@@ -143,7 +149,7 @@ impl Gateway {
         self.shared.budget.configure(&config.spool);
         let kept: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let previous = self.current.in_force.load_full();
-        let blueprint = Blueprint::compile(config, Some(&previous.blueprint), self.shared.clone());
+        let blueprint = Blueprint::compile(config, connectors, Some(&previous.blueprint), self.shared.clone());
         blueprint.put_in_force(Some(&previous.blueprint));
         let generation = self.current.replace(InForce { blueprint, terms });
         self.shared.metrics.config_in_force(generation);
@@ -275,4 +281,14 @@ fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Te
         }))
     };
     config.listeners.iter().map(compile).collect()
+}
+
+/// The ways to the endpoints of each upstream. Reads certificates.
+fn connectors(config: &Config) -> Result<Vec<Vec<Connector>>, StartError> {
+    let of = |upstream: &config::Upstream| {
+        let compile = |endpoint| Connector::compile(upstream, endpoint);
+        let connectors = upstream.endpoints.iter().map(compile).collect::<Result<_, _>>();
+        connectors.map_err(|error| StartError::Upstream(upstream.name.clone(), error))
+    };
+    config.upstreams.iter().map(of).collect()
 }

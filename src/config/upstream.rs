@@ -91,7 +91,9 @@ pub enum HashBy {
 pub struct Retry {
     /// Further attempts after the first. Default 2.
     pub attempts: u32,
-    /// Whether a TCP endpoint gets the body of a non-idempotent request only after its `100 Continue`. Default false.
+    /// Whether a TCP endpoint gets the body of a non-idempotent request only after its `100 Continue`, so that one that
+    /// no worker has accepted can be told from one that the app has begun. For servers that answer before the app runs
+    /// (gunicorn, waitress), not for those that do when it reads the body (mod_wsgi). Default false.
     pub expect: bool,
 }
 

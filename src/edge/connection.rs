@@ -57,7 +57,7 @@ where
             counted.becomes(Protocol::Tls);
             let Some(stream) = handshake(socket, config, &terms).await else { return };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            (Stream::Tls(Box::new(stream)), Buffer::take(), is_http2)
+            (Stream::Tls(Box::new(stream.into())), Buffer::take(), is_http2)
         }
         None => {
             let mut stream = Stream::Plain(socket);
@@ -108,14 +108,14 @@ async fn speak<E>(
 /// Who is there. A TCP connection without another end was reset before it was accepted; its request must not pass for
 /// one without a client address.
 fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
-    let (peer, local_port) = match socket {
-        Socket::Tcp(stream) => (Some(stream.peer_addr()?), Some(stream.local_addr()?.port())),
+    let (peer, local) = match socket {
+        Socket::Tcp(stream) => (Some(stream.peer_addr()?), Some(stream.local_addr()?)),
         Socket::Unix(_) => (None, None),
     };
     Ok(ConnectionInfo {
         listener: Arc::clone(&terms.name),
         peer,
-        local_port,
+        local,
         tls: terms.tls.is_some(),
         redirect_https: terms.redirect_https,
     })

@@ -25,8 +25,8 @@ pub struct ConnectionInfo {
     pub listener: Arc<str>,
     /// The other end; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
-    /// The port the client connected to; `None` on unix sockets.
-    pub local_port: Option<u16>,
+    /// What the client connected to; `None` on unix sockets.
+    pub local: Option<SocketAddr>,
     /// Whether the client's bytes come over TLS.
     pub tls: bool,
     /// Set on a listener that only redirects: the port where https is served.
@@ -43,7 +43,7 @@ impl ConnectionInfo {
     /// The port that was connected to; the scheme's own on a unix socket.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.local_port.unwrap_or(if self.tls { 443 } else { 80 })
+        self.local.map_or(if self.tls { 443 } else { 80 }, |local| local.port())
     }
 }
 

@@ -26,6 +26,13 @@ pub(super) enum Cut {
     Malformed,
 }
 
+impl Cut {
+    /// Whether the sender has reset the connection.
+    pub(super) fn is_reset(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+}
+
 /// What is left of a body.
 #[derive(Debug)]
 pub(super) struct BodyReader {

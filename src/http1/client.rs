@@ -2,33 +2,66 @@
 //!
 //! Runs inside the future of the exchange, without a task of its own, and knows for every failure what had been sent
 //! and received. Both directions are polled together: a worker may answer before it has read the whole request.
+//!
+//! What a failure proves about the app, and how a body is withheld so that it proves more, is told in [`verdict`].
+
+mod sending;
+mod verdict;
+mod writing;
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
 
+use super::ReadAhead;
 use super::body::{BodyReader, Cut};
 use super::head::{self, Framing};
 use super::response::{self, ResponseHead};
-use super::{ReadAhead, write};
-use crate::error::{Error, Reason, Retry};
-use crate::http::{Body, Target, fields};
-use crate::runtime::{Deadline, Socket};
+use sending::Sending;
+pub use writing::{Request, write_head};
+
+use crate::error::{Error, Reason};
+use crate::http::Body;
+use crate::runtime::buffers::Buffer;
+use crate::runtime::{Deadline, Socket, Stream};
 
 /// Bytes of a worker's response head.
 const MAX_HEAD: usize = 64 << 10;
 /// Interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 32;
 
+/// How long a worker that was sent `Expect: 100-continue` has for its answer to that. Some never answer (RFC 9110,
+/// 10.1.1).
+const CONTINUE: Duration = Duration::from_secs(1);
+
+/// Reads a complete head; an error is the reason and the rule that was broken.
+pub type ReadHead = fn(&Bytes, &Method) -> Result<ResponseHead, (Reason, Reason)>;
+
+/// What differs between the protocols whose answers read like HTTP/1.1.
+pub struct Dialect {
+    /// What it takes for a head.
+    pub read_head: ReadHead,
+    /// For the operator: what may be behind an end without an answer. May be empty.
+    pub silence: &'static str,
+    /// When the worker closes without having read the request's body, if the app has not, so that a reset comes instead of
+    /// an end: what the operator can do about it.
+    pub unread_body: Option<&'static str>,
+    /// Whether a worker can be asked for a `100 Continue`.
+    pub has_continue: bool,
+}
+
+/// HTTP/1.1 itself.
+pub static HTTP1: Dialect = Dialect { read_head: response::parse, silence: "", unread_body: None, has_continue: true };
+
 /// A connection to a worker, between exchanges or in one.
 pub struct Connection {
-    io: ReadAhead<Socket>,
+    dialect: &'static Dialect,
+    io: ReadAhead<Stream>,
     deadline: Deadline,
     /// Whether the worker has answered without the whole request, and may wait for the rest.
     owes_request: bool,
@@ -43,6 +76,18 @@ pub struct Patience {
     pub head: Duration,
     /// Between two writes, and between two reads of the body.
     pub idle: Duration,
+}
+
+/// What the body waits for, once the head has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Withhold {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That the worker has read the head. Unix sockets tell; elsewhere this is nothing.
+    UntilRead,
+    /// The worker's `100 Continue`, which the head asks for; a second at most.
+    UntilContinue,
 }
 
 /// A response whose body is still on the connection.
@@ -64,6 +109,11 @@ pub struct ResponseBody {
     sending: Sending,
     /// Whether the worker keeps the connection open after this response.
     keep_alive: bool,
+    /// Some servers send the body that an answer to HEAD must not have, a moment later: who got the connection next
+    /// would read it as his answer.
+    may_trail: bool,
+    /// Whether its end is told otherwise than by the end of the connection.
+    is_framed: bool,
 }
 
 /// An exchange that brought no response.
@@ -75,21 +125,34 @@ pub struct Failed {
 }
 
 impl Connection {
-    /// A fresh connection.
+    /// A fresh connection, on which this is spoken.
     #[must_use]
-    pub fn new(socket: Socket) -> Self {
-        Self { io: ReadAhead::new(socket), deadline: Deadline::new(), owes_request: false, is_unsent: false }
+    pub fn new(stream: Stream, dialect: &'static Dialect) -> Self {
+        let io = ReadAhead::new(stream);
+        Self { dialect, io, deadline: Deadline::new(), owes_request: false, is_unsent: false }
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
     ///
     /// The event queue's last word costs nothing, but may be a turn old: `surely` asks the kernel.
     #[must_use]
-    pub fn is_quiet(&self, surely: bool) -> bool {
+    pub fn is_quiet(&mut self, surely: bool) -> bool {
         self.io.unread().is_empty() && self.io.stream.is_quiet(surely)
     }
 
-    /// Sends a request and reads the head of its response.
+    /// What the body of a request that must not run twice waits for on this connection, so that a failure tells most.
+    /// `expect`: whether workers on TCP answer `Expect: 100-continue` before the app runs.
+    #[must_use]
+    pub fn withhold(&self, expect: bool) -> Withhold {
+        match self.io.stream.socket() {
+            Socket::Unix(_) => Withhold::UntilRead,
+            Socket::Tcp(_) if expect && self.dialect.has_continue => Withhold::UntilContinue,
+            Socket::Tcp(_) => Withhold::Nothing,
+        }
+    }
+
+    /// Sends a request and reads the head of its response. `head` is whole, with its empty line; the field that
+    /// [`Withhold::UntilContinue`] needs is put into it here. A request without a body is never withheld.
     ///
     /// # Errors
     /// What kept the worker from answering.
@@ -98,28 +161,45 @@ impl Connection {
         head: &[u8],
         body: Body,
         method: &Method,
+        withhold: Withhold,
         patience: Patience,
     ) -> Result<Response, Failed> {
-        let mut head = head;
-        let mut sending = Sending { piece: Bytes::new(), body, sent: 0, done: false, complete: false };
-        let mut reading = Reading { scanned: 0, interim: 0, begun: false };
+        let withhold = if body.remaining() == Some(0) { Withhold::Nothing } else { withhold };
+        let expecting = (withhold == Withhold::UntilContinue).then(|| expecting(head));
+        let mut head = expecting.as_ref().map_or(head, |buffer| &buffer[..]);
+        let mut sending = Sending::new(head.len(), body, withhold);
+        let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
         self.deadline.arm(patience.idle);
         self.is_unsent = true;
         let result = poll_fn(|cx| {
-            let before = sending.sent;
-            if !sending.done {
-                if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
-                    return Poll::Ready(Err((error, false)));
+            loop {
+                let before = sending.sent;
+                if !sending.done {
+                    if let Err(error) = sending.poll(&mut head, &mut self.io, cx) {
+                        return Poll::Ready(Err((error, false)));
+                    }
+                    if sending.done {
+                        self.deadline.arm(patience.head);
+                    } else if sending.sent > before {
+                        self.deadline.arm(sending.patience(patience));
+                    }
                 }
-                if sending.done {
-                    self.deadline.arm(patience.head);
-                } else if sending.sent > before {
+                let awaited = sending.is_awaiting_continue();
+                match reading.poll(&mut self.io, method, &mut sending, cx) {
+                    Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err((error, false))),
+                    Poll::Pending if awaited && !sending.is_awaiting_continue() => continue,
+                    Poll::Pending => ready!(self.deadline.poll(cx)),
+                }
+                if sending.is_awaiting_continue() {
+                    sending.release();
                     self.deadline.arm(patience.idle);
+                    continue;
                 }
-            }
-            match reading.poll(&mut self.io, method, cx) {
-                Poll::Ready(result) => Poll::Ready(result.map_err(|error| (sending.verdict(&reading, error), false))),
-                Poll::Pending => self.deadline.poll(cx).map(|()| Err((sending.timeout(), true))),
+                let error = Error::new(sending.late());
+                // What wakes up to this head after all finds the request whole, as it would without withholding.
+                sending.finish_now(self.io.stream.socket());
+                return Poll::Ready(Err((error, true)));
             }
         })
         .await;
@@ -129,15 +209,18 @@ impl Connection {
             Ok(head) => head,
             // On TCP the end of a request that is not whole is a reset. A unix socket knows none: there it is held.
             Err((error, is_busy)) => {
-                let may_hold = sending.complete || matches!(self.io.stream, Socket::Unix(_));
+                let may_hold = sending.complete || matches!(self.io.stream.socket(), Socket::Unix(_));
                 return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
+        sending.answered();
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
         let body = ResponseBody {
             reader: BodyReader::new(response_head.framing),
+            is_framed: response_head.framing != Framing::Close,
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
+            may_trail: *method == Method::HEAD,
             connection: self,
             idle: patience.idle,
             sending,
@@ -150,7 +233,7 @@ impl Connection {
     /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
     /// and still waits for the rest of the request hears first that there is none.
     pub async fn closed(mut self, limit: Duration) {
-        let Self { io, deadline, owes_request, is_unsent } = &mut self;
+        let Self { io, deadline, owes_request, is_unsent, .. } = &mut self;
         let closed = poll_fn(|cx| {
             if *owes_request {
                 // An error is a connection that has ended, which reading tells as well.
@@ -181,14 +264,14 @@ impl Connection {
         let io = &mut self.io;
         io.consume(io.unread().len());
         // Either way the connection is dropped now.
-        if io.stream.refuse_more() {
-            let _ = deadline.bound(limit, hung_up(&io.stream)).await;
+        if io.stream.socket().refuse_more() {
+            let _ = deadline.bound(limit, hung_up(io.stream.socket())).await;
         } else {
             if !self.is_unsent {
                 let _ = deadline.bound(limit, poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx))).await;
                 let _ = deadline.bound(limit, poll_fn(|cx| io.poll_fill(cx))).await;
             }
-            io.stream.reset_on_close();
+            io.stream.socket().reset_on_close();
         }
     }
 }
@@ -204,71 +287,14 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // gunicorn takes a plain close for the end of the body, and runs the app on what it has.
         if self.is_unsent {
-            self.io.stream.reset_on_close();
+            self.io.stream.socket().reset_on_close();
         }
-    }
-}
-
-/// The request on its way out.
-struct Sending {
-    piece: Bytes,
-    body: Body,
-    sent: u64,
-    /// Nothing more will be written: all has gone, or the worker takes no more.
-    done: bool,
-    /// All has gone.
-    complete: bool,
-}
-
-impl Sending {
-    /// Writes what the socket takes: first what is left of `head`. Only the body's own source can fail here: a worker
-    /// that has closed its side may still have answered, which reading will tell.
-    fn poll(&mut self, head: &mut &[u8], io: &mut ReadAhead<Socket>, cx: &mut Context<'_>) -> Result<(), Error> {
-        loop {
-            let bytes = if head.is_empty() { &self.piece[..] } else { *head };
-            if bytes.is_empty() {
-                match self.body.poll_data(cx) {
-                    Poll::Ready(Some(piece)) => self.piece = piece?,
-                    Poll::Ready(None) => {
-                        self.done = true;
-                        self.complete = true;
-                        return Ok(());
-                    }
-                    Poll::Pending => return Ok(()),
-                }
-                continue;
-            }
-            match Pin::new(&mut io.stream).poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.sent += count as u64;
-                    if head.is_empty() { self.piece.advance(count) } else { *head = &head[count..] }
-                }
-                Poll::Ready(_) => {
-                    self.done = true;
-                    return Ok(());
-                }
-                Poll::Pending => return Ok(()),
-            }
-        }
-    }
-
-    /// Whether the request may be sent again, as far as the wire tells.
-    fn verdict(&self, reading: &Reading, error: Error) -> Error {
-        let retry = match (self.sent, reading.begun) {
-            (0, false) => Retry::Unsent,
-            (_, false) => Retry::IfIdempotent,
-            (_, true) => Retry::Never,
-        };
-        error.retry(retry)
-    }
-
-    fn timeout(&self) -> Error {
-        Error::new(if self.done { Reason::HeadTimeout } else { Reason::IdleTimeout })
     }
 }
 
 /// The response head on its way in.
 struct Reading {
+    dialect: &'static Dialect,
     scanned: usize,
     interim: u32,
     /// A byte of the response has come.
@@ -278,8 +304,9 @@ struct Reading {
 impl Reading {
     fn poll(
         &mut self,
-        io: &mut ReadAhead<Socket>,
+        io: &mut ReadAhead<Stream>,
         method: &Method,
+        sending: &mut Sending,
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Error>> {
         loop {
@@ -287,11 +314,16 @@ impl Reading {
                 let bytes = head::copy(&io.unread()[..length]);
                 io.consume(length);
                 self.scanned = 0;
-                let head = response::parse(&bytes, method).map_err(|(reason, rule)| {
+                let head = (self.dialect.read_head)(&bytes, method).map_err(|(reason, rule)| {
                     Error::new(reason).detail(format!("its head breaks the rule `{rule}`"))
                 })?;
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));
+                }
+                if head.status == StatusCode::CONTINUE && sending.continued() {
+                    // It was asked for: nothing of the answer proper has come yet.
+                    self.begun = !io.unread().is_empty();
+                    continue;
                 }
                 self.interim += 1;
                 if head.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
@@ -303,22 +335,26 @@ impl Reading {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {
-                Ok(0) => {
-                    return Poll::Ready(Err(Error::new(if self.begun {
-                        Reason::EofInHead
-                    } else {
-                        Reason::EofBeforeHead
-                    })));
-                }
+                Ok(0) => return Poll::Ready(Err(self.ended(sending.ended(self.begun, None, io.stream.socket())))),
                 Ok(_) => self.begun = true,
-                Err(source) => return Poll::Ready(Err(self.reset(source))),
+                Err(source) => {
+                    return Poll::Ready(Err(self.ended(sending.ended(self.begun, Some(source), io.stream.socket()))));
+                }
             }
         }
     }
 
-    fn reset(&self, source: io::Error) -> Error {
-        Error::new(if self.begun { Reason::EofInHead } else { Reason::ResetBeforeHead }).source(source)
+    fn ended(&self, error: Error) -> Error {
+        if self.begun { error } else { error.detail(self.dialect.silence) }
     }
+}
+
+/// The head with the field that asks for a `100 Continue`, before its empty line.
+fn expecting(head: &[u8]) -> Buffer {
+    let mut buffer = Buffer::take();
+    buffer.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
+    buffer.extend_from_slice(b"expect: 100-continue\r\n\r\n");
+    buffer
 }
 
 impl ResponseBody {
@@ -348,7 +384,8 @@ impl ResponseBody {
     /// # Errors
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
-        let Self { connection: Connection { io, deadline, is_unsent, .. }, reader, idle, sending, .. } = self;
+        let Self { connection, reader, idle, sending, is_framed, .. } = self;
+        let Connection { io, deadline, is_unsent, dialect, .. } = connection;
         let data = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
@@ -356,7 +393,22 @@ impl ResponseBody {
                 *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
-                return Poll::Ready(data.map_err(failure));
+                let advice = dialect.unread_body.filter(|_| sending.is_in_body());
+                let is_unix = matches!(io.stream.socket(), Socket::Unix(_));
+                let data = match (advice, data) {
+                    // A unix socket has delivered all that was written before.
+                    (Some(_), Err(cut)) if cut.is_reset() && is_unix && !*is_framed => Ok(None),
+                    // TCP may have dropped the last of it, and has told the reset to whoever was writing.
+                    (Some(advice), Ok(None)) if sending.was_refused() && !is_unix && !*is_framed => {
+                        Err(failure(Cut::Eof).detail(advice))
+                    }
+                    (Some(advice), Err(cut)) if cut.is_reset() => Err(failure(cut).detail(advice)),
+                    (_, data) => data.map_err(failure),
+                };
+                if matches!(data, Ok(None)) {
+                    *reader = BodyReader::new(Framing::None);
+                }
+                return Poll::Ready(data);
             }
             if !deadline.is_armed() || sending.sent > before {
                 deadline.arm(*idle);
@@ -384,7 +436,11 @@ impl ResponseBody {
             self.connection.owes_request = !self.sending.complete;
             return End::Closing(self.connection);
         }
-        if self.connection.io.unread().is_empty() { End::Reusable(self.connection) } else { End::Useless }
+        if self.connection.io.unread().is_empty() && !self.may_trail {
+            End::Reusable(self.connection)
+        } else {
+            End::Useless
+        }
     }
 }
 
@@ -404,55 +460,4 @@ fn failure(cut: Cut) -> Error {
         Cut::Failed(source) => Error::new(Reason::EofInBody).source(source),
         Cut::Malformed => Error::new(Reason::BadBody),
     }
-}
-
-/// Writes a request head: the client's fields but those that `fields::request_field` drops, then `own`, then the length.
-///
-/// `dropped` is told of every field that was forged or has an underscore.
-pub fn write_head(
-    out: &mut Vec<u8>,
-    method: &Method,
-    target: &Target,
-    headers: &HeaderMap,
-    length: Option<u64>,
-    own: impl FnOnce(&mut Vec<u8>),
-    mut dropped: impl FnMut(fields::Dropped),
-) {
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(target.as_str().as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let named =
-        if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
-    let mut cookies = 0;
-    for (name, value) in headers {
-        match fields::request_field(name) {
-            Some(fields::Dropped::Hop) => {}
-            Some(why) => dropped(why),
-            None if named.contains(name) => {}
-            None if *name == header::COOKIE => cookies += 1,
-            None => write::field(out, name, value.as_bytes()),
-        }
-    }
-    if cookies > 0 {
-        write_cookies(out, headers);
-    }
-    own(out);
-    if let Some(length) = length {
-        write::append_length(out, length);
-    }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// One Cookie line: HTTP/2 clients split it, and a WSGI server would join the parts with a comma (RFC 9113, 8.2.3).
-fn write_cookies(out: &mut Vec<u8>, headers: &HeaderMap) {
-    const COOKIE: HeaderName = header::COOKIE;
-    out.extend_from_slice(b"cookie: ");
-    for (index, value) in headers.get_all(COOKIE).iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b"; ");
-        }
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
 }

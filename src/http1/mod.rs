@@ -15,6 +15,6 @@ mod write;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub(crate) mod tests;
 
 pub use io::ReadAhead;

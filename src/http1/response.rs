@@ -23,7 +23,7 @@ pub struct ResponseHead {
 }
 
 /// The most field lines a worker may send.
-const MAX_FIELDS: usize = 256;
+pub(crate) const MAX_FIELDS: usize = 256;
 
 /// Reads a complete head: `bytes` ends with the empty line.
 ///
@@ -52,14 +52,19 @@ fn status_line(line: &[u8]) -> Result<(StatusCode, bool), Reason> {
         Some(b"HTTP/1.0 ") => false,
         _ => return Err(Reason::BadRequestLine),
     };
-    let (code, phrase) = (line.get(9..12).ok_or(Reason::BadRequestLine)?, &line[12..]);
+    Ok((status(&line[9..])?, is_1_1))
+}
+
+/// `3DIGIT [SP reason]`.
+pub(crate) fn status(text: &[u8]) -> Result<StatusCode, Reason> {
+    let (code, phrase) = text.split_at_checked(3).ok_or(Reason::BadRequestLine)?;
     let phrase_is_fine = match phrase {
         [] => true,
         [b' ', text @ ..] => text.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7E | 0x80..)),
         _ => false,
     };
     let status = StatusCode::from_bytes(code).map_err(|_| Reason::BadRequestLine)?;
-    if phrase_is_fine { Ok((status, is_1_1)) } else { Err(Reason::BadRequestLine) }
+    if phrase_is_fine { Ok(status) } else { Err(Reason::BadRequestLine) }
 }
 
 /// RFC 9112, 6.3: what a response to this method with this status has for a body.

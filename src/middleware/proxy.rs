@@ -18,6 +18,7 @@ use crate::upstream::{Client, Outgoing};
 pub struct Proxy {
     client: Rc<Client>,
     budget: Arc<Budget>,
+    mount: Option<Rc<str>>,
     body_limit: u64,
     share: Share,
     /// `buffer.response`.
@@ -33,6 +34,7 @@ impl Proxy {
         Self {
             client,
             budget,
+            mount: route.mount.as_deref().map(Rc::from),
             body_limit: route.body_limit,
             share: Share { memory: buffer.memory, disk: buffer.disk },
             read_ahead: buffer.response,
@@ -65,7 +67,7 @@ impl Service for Proxy {
         };
         exchange.bytes_in.set(body.as_ref().map_or(0, |body| body.length()));
         let share = self.read_ahead.then_some(self.share);
-        let priority = self.priority;
-        self.client.send(Outgoing { method, target, headers, body, exchange, share, priority }).await
+        let (mount, priority) = (self.mount.clone(), self.priority);
+        self.client.send(Outgoing { method, target, headers, mount, body, exchange, share, priority }).await
     }
 }

@@ -2,13 +2,20 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
+
+use super::unread::unread;
+
+/// Less than what one unread byte takes (768 bytes on x86-64), more than the single byte that the kernel still counts of
+/// a buffer that it is about to release (`sock_wfree`). It wakes us in that moment, and not again: whoever waited for a
+/// plain zero would wait for ever, once in some hundred reads if the two threads are as close as can be.
+const NOTHING: u32 = 128;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -70,9 +77,47 @@ impl Socket {
         };
         peeked.is_err_and(|error| error == Errno::AGAIN)
     }
+
+    /// Whether ECONNRESET from this socket proves that the other end has not read to the end of what was sent.
+    ///
+    /// A unix socket answers so when its other end is closed with something unread, or was never accepted, and for no
+    /// other cause. TCP resets for many.
+    #[must_use]
+    pub fn reset_means_unread(&self) -> bool {
+        cfg!(target_os = "linux") && matches!(self, Self::Unix(_))
+    }
+
+    /// Ready once the other end of a unix socket has read all that was sent, or is gone, or cannot be known. Takes the
+    /// place of whoever waits to write.
+    ///
+    /// Reading the last byte of a buffer raises EPOLLOUT, so nothing is asked again and again.
+    pub fn poll_all_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Unix(stream) = self else { return Poll::Ready(()) };
+        // An end that takes no more, but keeps what it has unread, is always ready for writing: hence a bound.
+        for _ in 0..8 {
+            let asked = stream.try_io(Interest::WRITABLE, || match unread(stream) {
+                Some(bytes) if bytes >= NOTHING => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            });
+            if asked.is_ok() || ready!(stream.poll_write_ready(cx)).is_err() {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
+    pub fn send_now(&self, bytes: &[u8]) -> usize {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = match self {
+            Self::Tcp(stream) => send(stream, bytes, flags),
+            Self::Unix(stream) => send(stream, bytes, flags),
+        };
+        sent.unwrap_or(0)
+    }
 }
 
-/// A client's connection, with or without TLS.
+/// A connection with or without TLS, either end of it.
 #[derive(Debug)]
 pub enum Stream {
     /// Bytes as they are.
@@ -89,6 +134,26 @@ impl Stream {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         }
+    }
+
+    /// [`Socket::is_quiet`] for what is above TLS. Records that are there and are no bytes of the other side's (tickets,
+    /// a change of keys) are read, and do not count. A byte that is read here is lost: who is told that it is not quiet
+    /// gives the connection up.
+    #[must_use]
+    pub fn is_quiet(&mut self, surely: bool) -> bool {
+        let Self::Tls(stream) = self else { return self.socket().is_quiet(surely) };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // The event queue may not know yet of what the kernel has: then reading changes nothing.
+        for _ in 0..2 {
+            if stream.get_ref().0.is_quiet(surely) {
+                return true;
+            }
+            let mut byte = [0];
+            if Pin::new(&mut *stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready() {
+                return false;
+            }
+        }
+        false
     }
 }
 
@@ -126,3 +191,59 @@ macro_rules! delegate {
 
 delegate!(Socket: Tcp, Unix);
 delegate!(Stream: Plain, Tls);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair() -> (Socket, std::os::unix::net::UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let theirs = theirs.into_std().unwrap();
+        theirs.set_nonblocking(false).unwrap();
+        (Socket::Unix(ours), theirs)
+    }
+
+    async fn is_all_read(socket: &Socket) -> bool {
+        poll_fn(|cx| Poll::Ready(socket.poll_all_read(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn what_is_read_in_part_is_not_all_read() {
+        let (ours, mut theirs) = pair();
+        assert!(is_all_read(&ours).await, "nothing was sent");
+        assert_eq!(ours.send_now(b"head"), 4);
+        assert!(!is_all_read(&ours).await);
+        theirs.read_exact(&mut [0; 3]).unwrap();
+        assert!(!is_all_read(&ours).await);
+        theirs.read_exact(&mut [0; 1]).unwrap();
+        poll_fn(|cx| ours.poll_all_read(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn an_end_that_has_gone_is_not_waited_for() {
+        let (ours, theirs) = pair();
+        assert_eq!(ours.send_now(b"head"), 4);
+        assert!(!is_all_read(&ours).await);
+        theirs.shutdown(std::net::Shutdown::Both).unwrap();
+        poll_fn(|cx| ours.poll_all_read(cx)).await;
+        drop(theirs);
+        poll_fn(|cx| ours.poll_all_read(cx)).await;
+    }
+
+    #[tokio::test]
+    async fn no_wake_up_is_missed() {
+        let (ours, mut theirs) = pair();
+        let reader = std::thread::spawn(move || while theirs.read(&mut [0; 256]).is_ok_and(|read| read > 0) {});
+        for count in 0..30_000 {
+            assert_eq!(ours.send_now(&[b'h'; 200]), 200);
+            let all_read = poll_fn(|cx| ours.poll_all_read(cx));
+            assert!(tokio::time::timeout(Duration::from_secs(20), all_read).await.is_ok(), "after {count}");
+        }
+        drop(ours);
+        reader.join().unwrap();
+    }
+}

@@ -6,6 +6,7 @@ pub mod buffers;
 pub mod deadline;
 pub mod drain;
 pub mod io;
+mod unread;
 
 use std::future::Future;
 use std::io as std_io;

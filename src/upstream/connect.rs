@@ -1,57 +1,238 @@
 //! Opening a connection to an endpoint, and the reason when that fails.
+//!
+//! A [`Connector`] is compiled once per endpoint and shared by all threads: the parsed address or the name's answers, the
+//! TLS configuration with its tickets, and what is said before the first byte of HTTP.
+
+mod names;
+mod preamble;
+mod tls;
 
 use std::io;
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Type};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
-use crate::config::{EndpointAddress, Place};
+use self::names::Name;
+use self::tls::Tls;
+pub use self::tls::TlsError;
+use crate::config::{self, ClientAddress, EndpointProtocol, Place};
 use crate::error::{Error, Reason, Retry};
-use crate::runtime::{Deadline, Socket};
+use crate::http::Exchange;
+use crate::runtime::{Deadline, Socket, Stream};
 
-/// Connects within `timeout`. Nothing has been sent, so that every failure may be retried.
-pub(super) async fn connect(address: &EndpointAddress, timeout: Duration) -> Result<Socket, Error> {
-    let connected = async {
-        match &address.place {
-            Place::Unix(path) => unix(path).map(Socket::Unix).map_err(|error| failure(error, true)),
-            Place::Tcp { host, port } => tcp(host, *port).await,
+/// The way to one endpoint.
+pub struct Connector {
+    name: String,
+    protocol: EndpointProtocol,
+    way: Way,
+    tls: Option<Tls>,
+    preamble: Option<preamble::Version>,
+}
+
+enum Way {
+    Unix(PathBuf),
+    /// Known without asking anybody; tried in this order.
+    Fixed(Vec<SocketAddr>),
+    Name(Arc<Name>),
+}
+
+impl Connector {
+    /// Compiles one endpoint of an upstream. Reads the certificates of those who may have signed its own, so it is not
+    /// for the threads that serve.
+    ///
+    /// # Errors
+    /// What is wrong with `tls`.
+    pub fn compile(config: &config::Upstream, endpoint: &config::Endpoint) -> Result<Self, TlsError> {
+        let protocol = endpoint.address.protocol;
+        let tls = match &endpoint.address.place {
+            Place::Tcp { host, .. } if protocol == EndpointProtocol::Https => Some(Tls::compile(&config.tls, host)?),
+            _ => None,
+        };
+        let way = match &endpoint.address.place {
+            Place::Unix(path) => Way::Unix(path.clone()),
+            Place::Tcp { host, port } => match without_lookup(host, *port) {
+                Some(addresses) => Way::Fixed(addresses),
+                None => Way::Name(Arc::new(Name::new(host, *port, config.resolve))),
+            },
+        };
+        let preamble = match config.client_address {
+            // uwsgi has a variable for it.
+            _ if protocol == EndpointProtocol::Uwsgi => None,
+            ClientAddress::Headers => None,
+            ClientAddress::ProxyV1 => Some(preamble::Version::V1),
+            ClientAddress::ProxyV2 => Some(preamble::Version::V2),
+        };
+        Ok(Self { name: endpoint.address.to_string(), protocol, way, tls, preamble })
+    }
+
+    /// One for plain HTTP/1.1.
+    #[cfg(test)]
+    pub(super) fn plain(address: &config::EndpointAddress) -> Self {
+        let way = match &address.place {
+            Place::Unix(path) => Way::Unix(path.clone()),
+            Place::Tcp { host, port } => Way::Fixed(without_lookup(host, *port).unwrap_or_default()),
+        };
+        Self { name: address.to_string(), protocol: address.protocol, way, tls: None, preamble: None }
+    }
+
+    /// The endpoint as the operator wrote it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is spoken on its connections.
+    #[must_use]
+    pub fn protocol(&self) -> EndpointProtocol {
+        self.protocol
+    }
+
+    /// Whether a connection may serve another exchange. Not when it has begun with one client's address, and uwsgi
+    /// knows no second exchange.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.preamble.is_none() && self.protocol != EndpointProtocol::Uwsgi
+    }
+
+    /// Appends what goes before the head of the first request, to be sent in the same write. Nothing where nothing is
+    /// wanted, and where [`Self::connect`] has sent it, because something else comes between them (TLS, HTTP/2).
+    pub fn preamble(&self, exchange: Option<&Exchange>, out: &mut Vec<u8>) {
+        if let (Some(version), EndpointProtocol::Http) = (self.preamble, self.protocol) {
+            preamble::append(out, version, exchange);
         }
-    };
-    let result = match Deadline::new().bound(timeout, connected).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::new(Reason::ConnectTimeout)),
-    };
-    result.map_err(|error| error.retry(Retry::Unsent).detail(address.to_string()))
+    }
+
+    /// Whether [`Self::preamble`] appends anything.
+    #[must_use]
+    pub fn has_preamble(&self) -> bool {
+        self.preamble.is_some() && self.protocol == EndpointProtocol::Http
+    }
+
+    /// Connects within `timeout`, name lookup and TLS handshake included. `exchange` is whose connection it becomes;
+    /// `None` for one of our own, such as a probe.
+    ///
+    /// # Errors
+    /// Nothing of a request has been sent, so that every failure may be retried. [`Reason::SocketPermission`],
+    /// [`Reason::NameNotResolved`] and [`Reason::TlsFailed`] are not worth waiting for.
+    pub async fn connect(&self, exchange: Option<&Exchange>, timeout: Duration) -> Result<Stream, Error> {
+        self.open(timeout, async |socket| self.greet(socket, exchange).await).await
+    }
+
+    /// Whether anybody answers within `timeout`: connects and closes, which costs a worker nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], but for what comes after the connection.
+    pub async fn knock(&self, timeout: Duration) -> Result<(), Error> {
+        self.open(timeout, async |_| Ok(())).await
+    }
+
+    /// A socket, and what is done with it, all within `timeout`.
+    async fn open<T>(&self, timeout: Duration, then: impl AsyncFnOnce(Socket) -> Result<T, Error>) -> Result<T, Error> {
+        let opened = match &self.way {
+            // It connects at once, and nothing is waited for behind it.
+            Way::Unix(path) => match unix(path) {
+                Ok(socket) => then(Socket::Unix(socket)).await,
+                Err(error) => Err(error),
+            },
+            Way::Fixed(addresses) => within(timeout, addresses, 0, then).await,
+            Way::Name(name) => {
+                let begun = Instant::now();
+                match name.addresses(timeout).await {
+                    Ok((addresses, first)) => {
+                        within(timeout.saturating_sub(begun.elapsed()), &addresses, first, then).await
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        opened.map_err(|error| {
+            let detail =
+                if error.detail.is_empty() { self.name.clone() } else { format!("{}: {}", self.name, error.detail) };
+            error.retry(Retry::Unsent).detail(detail)
+        })
+    }
+
+    /// What stands between the connection and HTTP.
+    async fn greet(&self, mut socket: Socket, exchange: Option<&Exchange>) -> Result<Stream, Error> {
+        if let (Some(version), EndpointProtocol::Https | EndpointProtocol::H2c) = (self.preamble, self.protocol) {
+            let mut preamble = Vec::with_capacity(preamble::MAX);
+            preamble::append(&mut preamble, version, exchange);
+            let gone = |source| Error::new(Reason::ResetBeforeHead).source(source);
+            socket.write_all(&preamble).await.map_err(gone)?;
+        }
+        match &self.tls {
+            Some(tls) => tls.handshake(socket).await,
+            None => Ok(Stream::Plain(socket)),
+        }
+    }
+}
+
+/// The addresses of a host for which nobody need be asked: literals, and `localhost` (RFC 6761, 6.3).
+fn without_lookup(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Some(vec![SocketAddr::new(address, port)]);
+    }
+    let bare = host.strip_suffix('.').unwrap_or(host);
+    let is_local = bare.eq_ignore_ascii_case("localhost")
+        || bare.len() > 10 && bare.as_bytes()[bare.len() - 10..].eq_ignore_ascii_case(b".localhost");
+    is_local.then(|| vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
 }
 
 /// A unix socket connects at once or not at all, so that nobody waits for an event.
-fn unix(path: &Path) -> io::Result<UnixStream> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    UnixStream::from_std(socket.into())
+fn unix(path: &Path) -> Result<UnixStream, Error> {
+    let connect = || {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        UnixStream::from_std(socket.into())
+    };
+    connect().map_err(|error| failure(error, true))
 }
 
-async fn tcp(host: &str, port: u16) -> Result<Socket, Error> {
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|source| Error::new(Reason::NameNotResolved).source(source))?
-        .collect();
-    let mut last = Error::new(Reason::NameNotResolved);
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Fails only on a socket that is dead already, which the first write will tell.
-                let _ = stream.set_nodelay(true);
-                return Ok(Socket::Tcp(stream));
-            }
-            Err(error) => last = failure(error, false),
+async fn within<T>(
+    timeout: Duration,
+    addresses: &[SocketAddr],
+    first: usize,
+    then: impl AsyncFnOnce(Socket) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let connecting = async { then(one_of(addresses, first, timeout).await?).await };
+    match Deadline::new().bound(timeout, connecting).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(Reason::ConnectTimeout)),
+    }
+}
+
+/// The first address, counted from `first`, that takes the connection. One that is silent leaves time for the others.
+async fn one_of(addresses: &[SocketAddr], first: usize, timeout: Duration) -> Result<Socket, Error> {
+    if let [address] = addresses {
+        return tcp(*address).await;
+    }
+    let begun = Instant::now();
+    let mut last = Error::new(Reason::NameNotResolved).detail("it has no address");
+    let in_turn = addresses.iter().cycle().skip(first).take(addresses.len());
+    for (left, address) in (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev().zip(in_turn) {
+        let share = timeout.saturating_sub(begun.elapsed()) / left;
+        match Deadline::new().bound(share, tcp(*address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = error.detail(address.to_string()),
+            Err(_) => last = Error::new(Reason::ConnectTimeout).detail(address.to_string()),
         }
     }
     Err(last)
+}
+
+async fn tcp(address: SocketAddr) -> Result<Socket, Error> {
+    let stream = TcpStream::connect(address).await.map_err(|error| failure(error, false))?;
+    // Fails only on a socket that is dead already, which the first write will tell.
+    let _ = stream.set_nodelay(true);
+    Ok(Socket::Tcp(stream))
 }
 
 fn failure(source: io::Error, is_unix: bool) -> Error {
@@ -62,7 +243,44 @@ fn failure(source: io::Error, is_unix: bool) -> Error {
         // On a unix socket: the listen backlog. On TCP: no local port is left.
         Some(Errno::AGAIN) if is_unix => Reason::BacklogFull,
         Some(Errno::TIMEDOUT) => Reason::ConnectTimeout,
+        // It was opened, and closed again before we saw that.
+        Some(Errno::CONNRESET) => Reason::ResetBeforeHead,
         _ => Reason::ConnectFailed,
     };
     Error::new(reason).source(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_asked_for_literals_and_localhost() {
+        let local: Vec<SocketAddr> = vec!["127.0.0.1:8000".parse().unwrap(), "[::1]:8000".parse().unwrap()];
+        for host in ["localhost", "LocalHost", "localhost.", "app.localhost"] {
+            assert_eq!(without_lookup(host, 8000).as_ref(), Some(&local), "{host}");
+        }
+        for host in ["10.0.0.1", "::1"] {
+            assert_eq!(without_lookup(host, 1).unwrap(), [SocketAddr::new(host.parse().unwrap(), 1)]);
+        }
+        for host in ["app", "localhost.example", ".localhost", "notlocalhost"] {
+            assert_eq!(without_lookup(host, 1), None, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_leads_on_to_the_next() {
+        let refusing = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [refusing, listener.local_addr().unwrap()];
+        for first in 0..2 {
+            let socket = one_of(&addresses, first, Duration::from_secs(5)).await.unwrap();
+            let Socket::Tcp(stream) = socket else { panic!("not TCP") };
+            assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        }
+        let error = one_of(&[refusing, refusing], 1, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!((error.reason, &*error.detail), (Reason::ConnectRefused, &*refusing.to_string()));
+    }
 }

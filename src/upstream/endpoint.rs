@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clock::{millis, now};
+use super::connect::Connector;
 use crate::config;
 use crate::config::EndpointAddress;
 
@@ -15,6 +16,7 @@ pub struct Endpoint {
     /// Never the same twice in a process: connections are kept under it.
     pub(super) id: usize,
     pub(super) address: EndpointAddress,
+    pub(super) connector: Connector,
     pub(super) weight: u32,
     pub(super) is_backup: bool,
     /// Exchanges in flight here, whatever the upstream's number.
@@ -83,11 +85,12 @@ impl Condition {
 
 impl Endpoint {
     /// `state` is that of the same address before a reload, if there was one.
-    pub(super) fn compile(config: &config::Endpoint, state: Option<Arc<State>>) -> Self {
+    pub(super) fn compile(config: &config::Endpoint, connector: Connector, state: Option<Arc<State>>) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             address: config.address.clone(),
+            connector,
             weight: config.weight,
             is_backup: config.backup,
             workers: config.workers.unwrap_or(u32::MAX),
@@ -249,7 +252,8 @@ impl State {
 #[cfg(test)]
 pub(super) fn test_endpoint(name: &str, weight: u32, workers: Option<u32>, backup: bool) -> Arc<Endpoint> {
     let address = EndpointAddress::parse(name).unwrap();
-    Arc::new(Endpoint::compile(&config::Endpoint { address, weight, workers, backup }, None))
+    let connector = Connector::plain(&address);
+    Arc::new(Endpoint::compile(&config::Endpoint { address, weight, workers, backup }, connector, None))
 }
 
 #[cfg(test)]

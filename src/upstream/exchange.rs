@@ -17,13 +17,12 @@ use super::pump::{self, Passage, Rest};
 use super::repeat::{self, Next};
 use super::room::Seek;
 use super::spool::{Budget, Share, Spooled};
-use super::{Permit, Upstream, connect, forwarded};
+use super::wire::{self, Connection, Failed, Once};
+use super::{Permit, Upstream, head};
 use crate::config::HashBy;
 use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
-use crate::http1::client::{self, Connection, Failed};
-use crate::http1::response::ResponseHead;
-use crate::observe::metrics::{HeaderKind, Metrics};
+use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
 
@@ -54,6 +53,8 @@ pub struct Outgoing {
     pub target: Target,
     /// The client's fields; what may not pass is dropped while they are written.
     pub headers: HeaderMap,
+    /// The prefix under which the app lives, without a slash at the end.
+    pub mount: Option<Rc<str>>,
     /// The whole body.
     pub body: Option<Rc<Spooled>>,
     /// Whose it is.
@@ -69,6 +70,13 @@ struct Attempt {
     failed: Failed,
     /// Whether it was made on a connection that had served before.
     is_reused: bool,
+}
+
+impl Outgoing {
+    /// Whether the app may get it twice (RFC 9110, 9.2.2).
+    fn may_run_twice(&self) -> bool {
+        self.method.is_idempotent() || self.headers.contains_key("idempotency-key")
+    }
 }
 
 impl Client {
@@ -120,12 +128,18 @@ impl Client {
     /// With a slot: one attempt, and more where that is safe.
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
-        self.write_head(&mut head, &outgoing);
-        let is_idempotent = outgoing.method.is_idempotent() || outgoing.headers.contains_key("idempotency-key");
+        let mut written = None;
+        let is_idempotent = outgoing.may_run_twice();
         let (mut attempts, mut begun) = (0, permit.since());
         let mut backlog_pause = BACKLOG_PAUSE;
         loop {
             let endpoint = Arc::clone(permit.endpoint());
+            let protocol = endpoint.address.protocol;
+            if written.replace(protocol) != Some(protocol) {
+                head.clear();
+                head::write(&mut head, protocol, &outgoing, &self.upstream, &self.metrics)
+                    .inspect_err(|error| self.failed(error, &endpoint, &outgoing.exchange))?;
+            }
             let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, begun).await;
             let Attempt { failed: Failed { error, busy }, is_reused } = match attempt {
                 Ok(response) => {
@@ -197,9 +211,9 @@ impl Client {
         outgoing: &Outgoing,
         permit: &mut Permit,
         begun: Instant,
-    ) -> Result<client::Response, Attempt> {
+    ) -> Result<wire::Response, Attempt> {
         let exchange = &outgoing.exchange;
-        let is_repeatable = outgoing.method.is_idempotent();
+        let is_repeatable = outgoing.may_run_twice();
         let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
         let is_reused = kept.is_some();
         let (connection, begun) = match kept {
@@ -213,7 +227,16 @@ impl Client {
         exchange.phase.set(Phase::Working);
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let response = connection.exchange(head, body, &outgoing.method, self.upstream.patience).await;
+        let once = Once { may_run_twice: is_repeatable, expect: self.upstream.retry().expect };
+        let connector = &endpoint.connector;
+        let response = if connector.has_preamble() {
+            let mut whole = Buffer::take();
+            connector.preamble(Some(exchange), &mut whole);
+            whole.extend_from_slice(head);
+            connection.exchange(&whole, body, &outgoing.method, once, self.upstream.patience).await
+        } else {
+            connection.exchange(head, body, &outgoing.method, once, self.upstream.patience).await
+        };
         exchange.time(|timings| timings.head = begun.elapsed());
         response.map_err(|failed| Attempt { failed, is_reused })
     }
@@ -223,10 +246,14 @@ impl Client {
         exchange.phase.set(Phase::Connecting);
         let begun = Instant::now();
         *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
-        let socket = connect::connect(&endpoint.address, self.upstream.config.timeouts.connect).await;
+        let connector = &endpoint.connector;
+        let connected = match connector.connect(Some(exchange), self.upstream.config.timeouts.connect).await {
+            Ok(stream) => Connection::open(stream, connector.protocol()).await,
+            Err(error) => Err(error),
+        };
         let done = Instant::now();
         exchange.time(|timings| timings.connect += done - begun);
-        socket.map(|socket| (Connection::new(socket), done))
+        connected.map(|connection| (connection, done))
     }
 
     /// The connections of this thread to an endpoint; `None`: it is one of another configuration.
@@ -275,31 +302,11 @@ impl Client {
         );
     }
 
-    fn write_head(&self, out: &mut Vec<u8>, outgoing: &Outgoing) {
-        let has_content = !matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        let length = match &outgoing.body {
-            Some(body) => Some(body.length()),
-            None => has_content.then_some(0),
-        };
-        let own = |out: &mut Vec<u8>| {
-            forwarded::append(out, &outgoing.exchange);
-            if self.upstream.config.keepalive.idle.is_zero() {
-                out.extend_from_slice(b"connection: close\r\n");
-            }
-        };
-        let dropped = |why| {
-            if let Some(kind) = header_kind(why) {
-                self.metrics.header_dropped(kind);
-            }
-        };
-        client::write_head(out, &outgoing.method, &outgoing.target, &outgoing.headers, length, own, dropped);
-    }
-
-    fn response(&self, response: client::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
+    fn response(&self, response: wire::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
-        let client::Response { head: ResponseHead { status, headers, .. }, body, .. } = response;
+        let wire::Response { status, headers, body, .. } = response;
         if !status.is_server_error() {
             rest.permit.endpoint().state.served();
         }
@@ -389,17 +396,6 @@ fn key(by: &HashBy, outgoing: &Outgoing) -> Option<u64> {
             let value = pairs.into_iter().find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
             Some(balance::digest(&value))
         }
-    }
-}
-
-/// How a removed field is counted. What every connection has of its own is not.
-fn header_kind(dropped: fields::Dropped) -> Option<HeaderKind> {
-    match dropped {
-        fields::Dropped::Hop => None,
-        fields::Dropped::Forwarded => Some(HeaderKind::Forwarded),
-        fields::Dropped::Internal => Some(HeaderKind::Internal),
-        fields::Dropped::Identity => Some(HeaderKind::Identity),
-        fields::Dropped::Underscore => Some(HeaderKind::Underscore),
     }
 }
 

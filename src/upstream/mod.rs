@@ -1,17 +1,20 @@
 //! Bytes out: from a request that is wholly here to the worker's answer.
 //!
-//! [`room`] (a slot of the upstream and of an endpoint, which [`balance`] chooses) → connect or [`pool`] →
-//! [`crate::http1::client`] → [`spool`] → back up the stack. Beside that way, [`watch`] looks after endpoints that do not
-//! answer, and [`health`] asks those that do whether they are well. [`Upstream`] is the part that all threads share; [`Client`] is a thread's own, with its pools of connections.
+//! [`room`] (a slot of the upstream and of an endpoint, which [`balance`] chooses) → [`connect`] or [`pool`] →
+//! [`wire`] ([`crate::http1::client`] or [`h2c`]) → [`spool`] → back up the stack. Beside that way, [`watch`] looks after
+//! endpoints that do not answer, and [`health`] asks those that do whether they are well. [`Upstream`] is the part that all
+//! threads share; [`Client`] is a thread's own, with its pools of connections.
 
 mod balance;
 mod clock;
-mod connect;
+pub mod connect;
 mod demand;
 mod detach;
 mod endpoint;
 mod exchange;
 mod forwarded;
+mod h2c;
+mod head;
 pub mod health;
 mod pool;
 mod pump;
@@ -19,10 +22,12 @@ mod repeat;
 mod room;
 pub mod spool;
 mod watch;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use connect::{Connector, TlsError};
 pub use demand::Needed;
 pub use endpoint::{Condition, Endpoint};
 pub use exchange::{Client, Outgoing};
@@ -32,7 +37,7 @@ pub use room::{Room, RoomStatus};
 use self::balance::Balance;
 use self::endpoint::Mark;
 use self::room::Rules;
-use crate::config::{self, Ejection, Retry};
+use crate::config::{self, ClientAddress, Ejection, Retry};
 use crate::http1::client::Patience;
 use crate::observe::metrics::{EndpointReport, UpstreamMetrics};
 
@@ -51,23 +56,33 @@ pub struct Upstream {
 impl Upstream {
     /// Compiles one `upstreams` entry. `previous` is that of the same name before a reload, if there was one: its waiting
     /// room goes on, and so does what is known of endpoints by the same address. Nothing changes before
-    /// [`Self::put_in_force`].
+    /// [`Self::put_in_force`]. `connectors` has the ways to its endpoints, in the order of the configuration.
     #[must_use]
-    pub fn compile(config: &config::Upstream, previous: Option<&Self>, metrics: Arc<UpstreamMetrics>) -> Self {
+    pub fn compile(
+        config: &config::Upstream,
+        connectors: Vec<Connector>,
+        previous: Option<&Self>,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
         let room = previous.map(|previous| Arc::clone(&previous.room));
         let room = room.unwrap_or_else(|| Arc::new(Room::new(&config.name, Arc::clone(&metrics))));
         let known = previous.map_or(&[][..], |previous| &previous.balance.endpoints);
-        let endpoint = |config: &config::Endpoint| {
+        let endpoint = |(config, connector): (&config::Endpoint, Connector)| {
             let before = known.iter().find(|known| known.address == config.address);
-            Arc::new(Endpoint::compile(config, before.map(|known| Arc::clone(&known.state))))
+            Arc::new(Endpoint::compile(config, connector, before.map(|known| Arc::clone(&known.state))))
         };
-        let endpoints = config.endpoints.iter().map(endpoint).collect();
+        let endpoints = config.endpoints.iter().zip(connectors).map(endpoint).collect();
+        let mut config = config.clone();
+        if config.client_address != ClientAddress::Headers {
+            // Each connection begins with one client's address.
+            config.keepalive.idle = Duration::ZERO;
+        }
         Self {
             name: config.name.as_str().into(),
             room,
             balance: Arc::new(Balance::new(endpoints, &config.balance, config.slow_start)),
             patience: Patience { head: config.timeouts.head, idle: config.timeouts.idle },
-            config: config.clone(),
+            config,
             metrics,
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::wire::Connection;
 use crate::config::KeepAlive;
-use crate::http1::client::Connection;
 
 /// Idle connections, oldest first.
 pub(super) struct Pool {
@@ -24,7 +24,7 @@ impl Pool {
     /// that could not be sent again if the worker had just closed it.
     pub(super) fn take(&self, surely: bool) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while let Some((since, connection)) = idle.pop() {
+        while let Some((since, mut connection)) = idle.pop() {
             if since.elapsed() >= self.age {
                 // The rest is older still.
                 idle.clear();

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::exchange::Client;
 use super::room::{Permit, StreamPermit};
 use super::spool::{self, Budget, Share};
+use super::wire::{Connection, End, ResponseBody};
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange};
-use crate::http1::client::{Connection, End, ResponseBody};
 use crate::runtime::Deadline;
 
 /// Memory of a response that is passed on as it comes, without read-ahead.

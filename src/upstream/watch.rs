@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connect;
 use super::endpoint::{Endpoint, Mark};
 use super::room::{Room, Rules};
 use crate::error::Reason;
@@ -41,7 +40,7 @@ async fn watch(room: Arc<Room>) {
 }
 
 async fn probe(room: &Arc<Room>, rules: &Rules, endpoint: &Endpoint) {
-    let error = connect::connect(&endpoint.address, rules.connect_timeout.min(LONGEST)).await.err();
+    let error = endpoint.connector.knock(rules.connect_timeout.min(LONGEST)).await.err();
     let still = |reason| matches!(reason, Reason::ConnectRefused | Reason::SocketMissing | Reason::ConnectTimeout);
     if error.is_some_and(|error| still(error.reason)) {
         return;

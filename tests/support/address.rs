@@ -20,7 +20,7 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
             Some(path) => Self::Unix(path.into()),
-            None => Self::Tcp(text.trim_start_matches("http://").parse().expect(text)),
+            None => Self::Tcp(text.trim_start_matches("http://").trim_start_matches("https://").parse().expect(text)),
         }
     }
 
@@ -29,6 +29,14 @@ impl Address {
         match self {
             Self::Tcp(address) => format!("http://{address}"),
             Self::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// The same for who speaks uwsgi there.
+    pub(crate) fn uwsgi_endpoint(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("uwsgi://{address}"),
+            Self::Unix(path) => format!("uwsgi+unix:{}", path.display()),
         }
     }
 
@@ -103,6 +111,16 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
             Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    /// Waits until there is something to be read, or the end.
+    pub(crate) fn peek(&self) {
+        let (mut byte, flags) = ([0_u8], rustix::net::RecvFlags::PEEK);
+        // An error is an end as well.
+        let _ = match self {
+            Self::Tcp(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+            Self::Unix(stream) => rustix::net::recv(stream, &mut byte[..], flags),
         };
     }
 

@@ -45,6 +45,6 @@ pub(super) fn split_head(head: &[u8]) -> (String, Vec<(String, String)>) {
 }
 
 /// Where the head ends, its empty line included.
-pub(super) fn head_end(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }

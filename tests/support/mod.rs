@@ -10,13 +10,16 @@ pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod gunicorn;
 pub(crate) mod h2;
+pub(crate) mod h2_worker;
 pub(crate) mod journal;
 pub(crate) mod lines;
 pub(crate) mod message;
 pub(crate) mod server;
 pub(crate) mod shop;
 pub(crate) mod storm;
+pub(crate) mod tls_worker;
 pub(crate) mod tool;
+pub(crate) mod uwsgi;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};
@@ -29,6 +32,7 @@ pub(crate) use h2::H2;
 pub(crate) use message::Response;
 pub(crate) use server::Server;
 pub(crate) use storm::{Ask, Outcome, Storm};
+pub(crate) use uwsgi::Uwsgi;
 pub(crate) use worker::{Latch, Visit, Worker};
 
 /// The longest that any single wait of a test takes before it fails.

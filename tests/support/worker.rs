@@ -3,6 +3,7 @@
 //! The script is a function that is called once for every connection, on a thread of its own, and speaks through its
 //! [`Visit`]. What it received and how often it was called is kept for the test.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -155,6 +156,11 @@ impl Worker {
         self.address.endpoint()
     }
 
+    /// The same when the script speaks uwsgi.
+    pub(crate) fn uwsgi_endpoint(&self) -> String {
+        self.address.uwsgi_endpoint()
+    }
+
     /// How many connections it has had.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
@@ -242,6 +248,21 @@ impl Visit {
         Some(received)
     }
 
+    /// Reads the packet that stands before a uwsgi request's body: its vars. `None` when the gateway closes instead.
+    pub(crate) fn packet(&mut self) -> Option<HashMap<String, String>> {
+        let header = self.body(4);
+        let size = u16::from_le_bytes([*header.get(1)?, *header.get(2)?]);
+        let block = self.body(size.into());
+        let mut parts = Vec::new();
+        let mut rest = &block[..];
+        while let Some((length, tail)) = rest.split_first_chunk() {
+            let (part, tail) = tail.split_at_checked(u16::from_le_bytes(*length).into())?;
+            parts.push(String::from_utf8_lossy(part).into_owned());
+            rest = tail;
+        }
+        Some(parts.chunks_exact(2).map(|var| (var[0].clone(), var[1].clone())).collect())
+    }
+
     /// Reads a head and leaves the body where it is.
     pub(crate) fn head(&mut self) -> Option<String> {
         loop {
@@ -266,6 +287,18 @@ impl Visit {
             // The end of the connection is as good: the script goes on either way.
             let _ = stream.read(&mut [0]);
         }
+    }
+
+    /// Waits for the request to begin and takes nothing of it.
+    pub(crate) fn wait_readable(&mut self) {
+        if let Some(stream) = &self.stream {
+            stream.peek();
+        }
+    }
+
+    /// Whether nothing has been read that is not used.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.unread.is_empty()
     }
 
     fn fill(&mut self) -> Option<()> {

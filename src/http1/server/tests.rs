@@ -57,7 +57,7 @@ impl Entry for Door {
 async fn with<T>(client: impl AsyncFnOnce(UnixStream) -> T) -> (T, Duration) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let info =
-        ConnectionInfo { listener: Arc::from("test"), peer: None, local_port: None, tls: false, redirect_https: None };
+        ConnectionInfo { listener: Arc::from("test"), peer: None, local: None, tls: false, redirect_https: None };
     let serving = async {
         let begun = Instant::now();
         serve(Stream::Plain(Socket::Unix(ours)), Buffer::take(), Rc::new(info), LIMITS, &Door).await;

@@ -151,7 +151,7 @@ fn fields() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A head that follows the grammar; what it says may still be refused.
-pub(super) fn request() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn request() -> impl Strategy<Value = Vec<u8>> {
     let method = prop_oneof![
         12 => prop::sample::select(&["GET", "POST", "PUT", "HEAD", "OPTIONS", "M-SEARCH"][..]),
         1 => prop::sample::select(&["CONNECT", "TRACE", "get"][..]),
@@ -169,7 +169,7 @@ pub(super) fn request() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// The same from a worker.
-pub(super) fn response() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn response() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         prop::sample::select(&["HTTP/1.1 200 OK", "HTTP/1.0 404 Not Found", "HTTP/1.1 204", "HTTP/1.1 103 "][..])
             .prop_map(String::from),
@@ -178,8 +178,19 @@ pub(super) fn response() -> impl Strategy<Value = Vec<u8>> {
     (line, fields()).prop_map(|(line, fields)| [line.as_bytes(), b"\r\n", &fields, b"\r\n"].concat())
 }
 
+/// The same in CGI's form: no status line.
+pub(crate) fn cgi_response() -> impl Strategy<Value = Vec<u8>> {
+    let status = prop_oneof![
+        2 => prop::sample::select(&["", "Status: 404 Not Found\r\n", "status:200\r\n", "Location: /a\r\n"][..])
+            .prop_map(String::from),
+        1 => "Status:[ ]?[0-9]{2,4}( [ -~]{0,12})?\r\n",
+    ];
+    (fields(), status, fields())
+        .prop_map(|(before, status, after)| [&before, status.as_bytes(), &after, b"\r\n"].concat())
+}
+
 /// The message with a few places cut out or replaced.
-pub(super) fn damaged(message: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn damaged(message: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let damage = (any::<prop::sample::Index>(), 0..4_usize, prop::sample::select(DAMAGE));
     (message, prop::collection::vec(damage, 1..4)).prop_map(|(mut bytes, damages)| {
         for (at, length, piece) in damages {
@@ -192,7 +203,7 @@ pub(super) fn damaged(message: impl Strategy<Value = Vec<u8>>) -> impl Strategy<
 }
 
 /// Noise in which line ends are frequent.
-pub(super) fn noise() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn noise() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![2 => Just(b'\r'), 3 => Just(b'\n'), 1 => Just(b':'), 1 => Just(b' '), 4 => any::<u8>()];
     prop::collection::vec(byte, 0..80)
 }

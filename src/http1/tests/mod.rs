@@ -2,5 +2,5 @@
 
 mod differential;
 mod framing;
-mod generate;
+pub(crate) mod generate;
 mod round_trip;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::generate;
 use crate::http::fields::{self, Dropped};
-use crate::http1::client::write_head;
+use crate::http1::client::{Request, write_head};
 use crate::http1::head::{Framing, HeadLimits, find_end};
 use crate::http1::request::{self, RequestHead};
 
@@ -39,14 +39,13 @@ fn sent(head: &RequestHead) -> Vec<u8> {
         Framing::Chunked => Some(7),
     };
     let own = |out: &mut Vec<u8>| {
-        if head.host.is_none() {
-            out.extend_from_slice(b"host: localhost\r\n");
-        }
         for (name, value) in OWN {
             out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
     };
-    write_head(&mut out, &head.method, &head.target, &head.headers, length, own, |_| {});
+    let RequestHead { method, target, headers, .. } = head;
+    let host = head.host.is_none().then_some(&b"localhost"[..]);
+    write_head(&mut out, &Request { method, target, headers, host, length }, own, |_| {});
     out
 }
 

@@ -66,6 +66,7 @@ struct Aim {
     health: Health,
     host: String,
     scheme: Scheme,
+    mount: Option<String>,
 }
 
 impl Default for Probers {
@@ -82,15 +83,17 @@ impl Probers {
         for (index, upstream) in upstreams.iter().enumerate() {
             let Some(health) = &upstream.config.health else { continue };
             let (host, scheme) = (request::host(config, index), request::scheme(config, index));
+            let mount = request::mount(config, index);
             for (place, endpoint) in upstream.endpoints().iter().enumerate() {
                 let (upstream, endpoint) = (Arc::clone(upstream), Arc::clone(endpoint));
                 let known = before.iter().find(|watched| watched.is_of(&endpoint)).cloned();
-                let aim = Aim { upstream, endpoint, health: health.clone(), host: host.clone(), scheme };
+                let (health, host, mount) = (health.clone(), host.clone(), mount.clone());
+                let aim = Aim { upstream, endpoint, health, host, scheme, mount };
                 self.watched.push(match known {
                     Some(watched) => watched.aim_at(aim),
                     None => {
                         let count = aim.upstream.endpoints().len();
-                        let first = tally::first_after(health.interval, place, count, self.random);
+                        let first = tally::first_after(aim.health.interval, place, count, self.random);
                         Watched::begin(aim, first, Rc::clone(&self.ask))
                     }
                 });

@@ -10,12 +10,14 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::Aim;
-use crate::config::{Config, HostPattern, Scheme};
+use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
 use crate::error::Error;
 use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Target};
-use crate::http1::client::{self, Connection, End, Failed, Patience, ResponseBody};
+use crate::http1::client::Patience;
 use crate::runtime::Deadline;
-use crate::upstream::{connect, forwarded};
+use crate::upstream::Outgoing;
+use crate::upstream::head::{self, Terms};
+use crate::upstream::wire::{self, Connection, End, Failed, Once, ResponseBody};
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static("hostler-health");
 
@@ -39,8 +41,8 @@ pub(super) struct Rest {
 pub(super) async fn ask(aim: Rc<Aim>) -> Outcome {
     let limit = aim.upstream.abandon();
     match exchange(&aim).await {
-        Ok(client::Response { head, body, .. }) => {
-            Outcome { seen: Ok(head.status), rest: Some(Rest { is_late: false, end: Box::pin(answered(body, limit)) }) }
+        Ok(wire::Response { status, body, .. }) => {
+            Outcome { seen: Ok(status), rest: Some(Rest { is_late: false, end: Box::pin(answered(body, limit)) }) }
         }
         Err(Failed { error, busy }) => {
             let late = |connection: Connection| Rest { is_late: true, end: Box::pin(connection.closed(limit)) };
@@ -49,50 +51,56 @@ pub(super) async fn ask(aim: Rc<Aim>) -> Outcome {
     }
 }
 
-async fn exchange(aim: &Aim) -> Result<client::Response, Failed> {
+async fn exchange(aim: &Aim) -> Result<wire::Response, Failed> {
     let unsent = |error| Failed { error, busy: None };
     let begun = Instant::now();
     let timeout = aim.health.timeout;
-    let head = head(aim).map_err(unsent)?;
-    let socket = connect::connect(&aim.endpoint.address, timeout).await.map_err(unsent)?;
+    let connector = &aim.endpoint.connector;
+    let mut head = Vec::new();
+    connector.preamble(None, &mut head);
+    write_head(aim, &mut head).map_err(unsent)?;
+    let stream = connector.connect(None, timeout).await.map_err(unsent)?;
+    let connection = Connection::open(stream, connector.protocol()).await.map_err(unsent)?;
     let left = timeout.saturating_sub(begun.elapsed());
+    let once = Once { may_run_twice: true, expect: false };
     let patience = Patience { head: left, idle: left };
-    Connection::new(socket).exchange(&head, Body::Empty, &Method::GET, patience).await
+    connection.exchange(&head, Body::Empty, &Method::GET, once, patience).await
 }
 
-/// The head, written as that of any request is.
-fn head(aim: &Aim) -> Result<Vec<u8>, Error> {
-    let target = Target::parse(Bytes::copy_from_slice(aim.health.path.as_bytes()))?;
+/// Appends the head, written as that of any request is.
+fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
+    let path = Bytes::copy_from_slice(aim.health.path.as_bytes());
     let host = Host::parse(Bytes::copy_from_slice(aim.host.as_bytes()))?;
-    let mut headers = HeaderMap::new();
-    if let Ok(value) = HeaderValue::from_str(&aim.host) {
-        headers.insert(header::HOST, value);
-    }
-    headers.insert(header::USER_AGENT, USER_AGENT);
     let connection = ConnectionInfo {
         listener: "health".into(),
         peer: None,
-        local_port: None,
+        local: None,
         tls: aim.scheme == Scheme::Https,
         redirect_https: None,
     };
-    let exchange = Exchange::new(
+    let exchange = Rc::new(Exchange::new(
         Rc::new(connection),
         Protocol::Http11,
         Method::GET,
-        Bytes::copy_from_slice(aim.health.path.as_bytes()),
+        path.clone(),
         Some(host),
         Some(USER_AGENT),
-    );
-    let mut out = Vec::new();
-    let own = |out: &mut Vec<u8>| {
-        forwarded::append(out, &exchange);
-        out.extend_from_slice(b"connection: close\r\n");
+    ));
+    let outgoing = Outgoing {
+        method: Method::GET,
+        target: Target::parse(path)?,
+        headers: HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]),
+        mount: aim.mount.as_deref().map(Rc::from),
+        body: None,
+        exchange: Rc::clone(&exchange),
+        share: None,
+        priority: 0,
     };
-    client::write_head(&mut out, &Method::GET, &target, &headers, None, own, |_| {});
+    let terms = Terms { host: Some(aim.host.as_bytes()), is_last: true };
+    let written = head::write_as(out, aim.endpoint.address.protocol, &outgoing, &aim.upstream, terms, |_| {});
     // It was of use for its fields only.
     exchange.finish(Finish::Complete);
-    Ok(out)
+    written
 }
 
 /// Reads the answer to its end, and waits until a worker that closes has closed.
@@ -110,16 +118,13 @@ async fn answered(mut body: ResponseBody, limit: Duration) {
 
 /// The Host of probes of the upstream at this index of [`Config::upstreams`].
 pub(super) fn host(config: &Config, index: usize) -> String {
-    let Some(upstream) = config.upstreams.get(index) else { return "localhost".into() };
-    let own = upstream.health.as_ref().and_then(|health| health.host.clone()).or_else(|| upstream.host.clone());
-    let leads_here = |site: &&crate::config::Site| {
-        site.routes.iter().any(|route| route.action == crate::config::Action::Proxy(index))
-    };
+    let upstream = config.upstreams.get(index);
+    let own = upstream.and_then(|upstream| upstream.health.as_ref()?.host.clone().or_else(|| upstream.host.clone()));
     let exact = |pattern: &HostPattern| match pattern {
         HostPattern::Exact(host) => Some(host.clone()),
         HostPattern::Wildcard(_) => None,
     };
-    let of_site = || config.sites.iter().filter(leads_here).flat_map(|site| &site.hosts).find_map(exact);
+    let of_site = || routes(config, index).flat_map(|(site, _)| &site.hosts).find_map(exact);
     own.or_else(of_site).unwrap_or_else(|| "localhost".into())
 }
 
@@ -128,4 +133,15 @@ pub(super) fn scheme(config: &Config, index: usize) -> Scheme {
     let own = config.upstreams.get(index).and_then(|upstream| upstream.health.as_ref()?.scheme);
     let has_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
     own.unwrap_or(if has_tls { Scheme::Https } else { Scheme::Http })
+}
+
+/// The prefix under which the app of the upstream at this index lives; the probe's path may be within it.
+pub(super) fn mount(config: &Config, index: usize) -> Option<String> {
+    routes(config, index).find_map(|(_, route)| route.mount.clone())
+}
+
+/// The routes that lead to the upstream at this index.
+fn routes(config: &Config, index: usize) -> impl Iterator<Item = (&Site, &Route)> {
+    let all = config.sites.iter().flat_map(|site| site.routes.iter().map(move |route| (site, route)));
+    all.filter(move |(_, route)| route.action == Action::Proxy(index))
 }

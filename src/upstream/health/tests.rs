@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::super::Condition;
 use super::super::room::{Permit, Seek};
+use super::super::{Condition, Connector};
 use super::*;
 use crate::config;
 use crate::error::Retry;
@@ -43,12 +43,18 @@ fn configured(upstream: &str) -> Config {
     config::load_str(&text, "hostler.yaml", Path::new("/"), &|_| None).unwrap().config
 }
 
+fn connectors(config: &Config) -> Vec<Connector> {
+    let upstream = &config.upstreams[0];
+    upstream.endpoints.iter().map(|endpoint| Connector::compile(upstream, endpoint).unwrap()).collect()
+}
+
 impl Stage {
     fn new(upstream: &str) -> Self {
         let metrics = Metrics::new();
         let script = Rc::new(Script::default());
         let config = configured(upstream);
-        let compiled = Arc::new(Upstream::compile(&config.upstreams[0], None, metrics.upstream("app")));
+        let compiled =
+            Arc::new(Upstream::compile(&config.upstreams[0], connectors(&config), None, metrics.upstream("app")));
         let ask = {
             let script = Rc::clone(&script);
             Rc::new(move |aim: Rc<Aim>| {
@@ -70,7 +76,12 @@ impl Stage {
     fn reload(&mut self, upstream: &str) {
         self.config = configured(upstream);
         let metrics = self.metrics.upstream("app");
-        self.upstream = Arc::new(Upstream::compile(&self.config.upstreams[0], Some(&self.upstream), metrics));
+        self.upstream = Arc::new(Upstream::compile(
+            &self.config.upstreams[0],
+            connectors(&self.config),
+            Some(&self.upstream),
+            metrics,
+        ));
         self.in_force();
     }
 
@@ -341,6 +352,9 @@ fn what_is_not_written_of_a_probe_is_taken_from_sites_and_listeners() {
     let config = configured(&format!("{ONE}, host: api.internal, {own}"));
     assert_eq!((request::host(&config, 0).as_str(), request::scheme(&config, 0)), ("own.example", Scheme::Https));
     let mut config = configured(&format!("{ONE}, {HEALTH}"));
+    assert_eq!(request::mount(&config, 0), None);
+    config.sites[0].routes[0].mount = Some("/shop".into());
     config.sites[0].hosts.clear();
+    assert_eq!(request::mount(&config, 0).as_deref(), Some("/shop"));
     assert_eq!(request::host(&config, 0), "localhost");
 }

@@ -1,0 +1,222 @@
+//! The request on its way out.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
+
+use super::verdict::{self, End, Proof, Sent};
+use super::{CONTINUE, Patience, ReadAhead, Withhold};
+use crate::error::{Error, Reason};
+use crate::http::Body;
+use crate::runtime::{Socket, Stream};
+
+/// The request on its way out.
+pub(super) struct Sending {
+    pub(super) piece: Bytes,
+    body: Body,
+    /// Bytes of head and body that the kernel has taken.
+    pub(super) sent: u64,
+    /// Bytes of the head among them.
+    head: u64,
+    /// What the body waits for now.
+    withhold: Withhold,
+    /// What a reset means while no more than the head has gone.
+    proof: Proof,
+    /// Nothing more will be written: all has gone, or the worker takes no more.
+    pub(super) done: bool,
+    /// All has gone.
+    pub(super) complete: bool,
+    /// What writing ran into. The kernel tells a reset only once: to whoever asks first.
+    failure: Option<io::Error>,
+}
+
+impl Sending {
+    pub(super) fn new(head: usize, body: Body, withhold: Withhold) -> Self {
+        Self {
+            piece: Bytes::new(),
+            body,
+            sent: 0,
+            head: head as u64,
+            withhold,
+            proof: if withhold == Withhold::UntilContinue { Proof::Reset } else { Proof::UnixReset },
+            done: false,
+            complete: false,
+            failure: None,
+        }
+    }
+
+    /// Writes what the socket takes: first what is left of `head`. Only the body's own source can fail here: a worker
+    /// that has closed its side may still have answered, which reading will tell.
+    pub(super) fn poll(
+        &mut self,
+        head: &mut &[u8],
+        io: &mut ReadAhead<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        loop {
+            let bytes = if head.is_empty() { &self.piece[..] } else { *head };
+            if bytes.is_empty() {
+                if self.withhold != Withhold::Nothing && self.poll_withheld(io.stream.socket(), cx).is_pending() {
+                    // TLS may have taken more than the socket has. What goes wrong is told again by the next write.
+                    let _ = Pin::new(&mut io.stream).poll_flush(cx);
+                    return Ok(());
+                }
+                match self.body.poll_data(cx) {
+                    Poll::Ready(Some(piece)) => self.piece = piece?,
+                    Poll::Ready(None) => {
+                        // A source is not polled again after its end.
+                        self.body = Body::Empty;
+                        // TLS may have taken more than the socket has.
+                        let Poll::Ready(flushed) = Pin::new(&mut io.stream).poll_flush(cx) else { return Ok(()) };
+                        self.done = true;
+                        self.complete = flushed.is_ok();
+                        self.failure = flushed.err();
+                        return Ok(());
+                    }
+                    Poll::Pending => return Ok(()),
+                }
+                continue;
+            }
+            match Pin::new(&mut io.stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.sent += count as u64;
+                    if head.is_empty() { self.piece.advance(count) } else { *head = &head[count..] }
+                }
+                Poll::Ready(result) => {
+                    self.failure = result.err();
+                    self.done = true;
+                    return Ok(());
+                }
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Ready when the body may go.
+    fn poll_withheld(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<()> {
+        match self.withhold {
+            Withhold::Nothing => Poll::Ready(()),
+            Withhold::UntilContinue => Poll::Pending,
+            Withhold::UntilRead => socket.poll_all_read(cx).map(|()| self.release()),
+        }
+    }
+
+    /// Lets the body go.
+    pub(super) fn release(&mut self) {
+        self.withhold = Withhold::Nothing;
+    }
+
+    /// Whether the body waits, and for a 100.
+    pub(super) fn is_awaiting_continue(&self) -> bool {
+        self.withhold == Withhold::UntilContinue && self.is_withheld()
+    }
+
+    /// Whether the head has gone and the body waits.
+    fn is_withheld(&self) -> bool {
+        self.withhold != Withhold::Nothing && self.sent >= self.head && !self.done
+    }
+
+    /// A 100 has come. Whether it was waited for: then the body goes, and from now on the app may run.
+    pub(super) fn continued(&mut self) -> bool {
+        let awaited = self.withhold == Withhold::UntilContinue;
+        if awaited {
+            self.proof = Proof::None;
+            self.release();
+        }
+        awaited
+    }
+
+    /// The answer has come. A worker that gives it instead of a 100 wants no body (RFC 9110, 10.1.1); any other gets
+    /// the rest.
+    pub(super) fn answered(&mut self) {
+        self.done |= self.withhold == Withhold::UntilContinue;
+        self.release();
+    }
+
+    /// How long what comes next may take, after something has been sent.
+    pub(super) fn patience(&self, patience: Patience) -> Duration {
+        match self.withhold {
+            Withhold::UntilContinue if self.is_withheld() => CONTINUE,
+            Withhold::UntilRead if self.is_withheld() => patience.head,
+            _ => patience.idle,
+        }
+    }
+
+    /// The reason when the time is over: the worker has all that it is to have for now, or does not take it.
+    pub(super) fn late(&self) -> Reason {
+        if self.done || self.is_withheld() { Reason::HeadTimeout } else { Reason::IdleTimeout }
+    }
+
+    /// The time is over for a worker that has not read the head. It may do so yet: as much of the body as the kernel
+    /// takes goes after it, and most are taken whole.
+    pub(super) fn finish_now(&mut self, socket: &Socket) {
+        if !self.is_withheld() {
+            return;
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            while !self.piece.is_empty() {
+                let count = socket.send_now(&self.piece);
+                if count == 0 {
+                    return;
+                }
+                self.sent += count as u64;
+                self.piece.advance(count);
+            }
+            match self.body.poll_data(&mut cx) {
+                Poll::Ready(Some(Ok(piece))) => self.piece = piece,
+                Poll::Ready(None) => {
+                    self.complete = true;
+                    return;
+                }
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return,
+            }
+        }
+    }
+
+    /// The connection has ended before the head of the answer was whole: how (`None`: in good order), after what.
+    pub(super) fn ended(&mut self, begun: bool, failure: Option<io::Error>, socket: &Socket) -> Error {
+        let read_fine = failure.is_none();
+        let failure = failure.or_else(|| self.failure.take());
+        let end = match &failure {
+            Some(error) if error.kind() == io::ErrorKind::ConnectionReset => End::Reset,
+            // The end of a TLS connection without the goodbye that it should have.
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => End::Closed,
+            Some(_) if !read_fine => End::Failed,
+            _ => End::Closed,
+        };
+        let proves = match self.proof {
+            Proof::UnixReset => socket.reset_means_unread(),
+            Proof::Reset => true,
+            Proof::None => false,
+        };
+        let (reason, retry) = verdict::verdict(self.phase(), begun, proves, end);
+        let error = Error::new(reason).retry(retry);
+        match failure {
+            Some(source) => error.source(source),
+            None => error,
+        }
+    }
+
+    /// Whether some of the body has gone.
+    pub(super) fn is_in_body(&self) -> bool {
+        self.phase() == Sent::More
+    }
+
+    /// Whether the worker has refused to take what was still to be written.
+    pub(super) fn was_refused(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    fn phase(&self) -> Sent {
+        match self.sent {
+            sent if sent < self.head => Sent::Part,
+            sent if sent == self.head => Sent::Head,
+            _ => Sent::More,
+        }
+    }
+}
