@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use rustix::process::{Pid, kill_process};
 
 use crate::support::gateway::{Signal, before};
+use crate::support::gunicorn::{Kind, Plan};
+use crate::support::h2_worker::{H2Worker, answer};
+use crate::support::tls_worker::{After, Ca, TlsWorker};
+use crate::support::uwsgi::Program;
 use crate::support::worker::Transport;
-use crate::support::{Client, Gateway, Gunicorn, Response, Worker};
+use crate::support::{Client, Gateway, Gunicorn, Response, Uwsgi, Worker};
 
 const PROBES: &str = "health: { path: /up, interval: 50ms, timeout: 40ms, fall: 2, rise: 2 }";
 
@@ -299,7 +303,7 @@ fn answers_of_the_app_are_never_held_against_its_endpoint() {
     let a = Worker::answering(Transport::Unix, "HTTP/1.1 500 Oh\r\nContent-Length: 1\r\n\r\na");
     let (b, _) = worker("b");
     let gateway = Gateway::before(&format!(
-        "endpoints: [\"{}\", \"{}\"], workers: 4, ejection: {{ failures: 1 }}",
+        "endpoints: [\"{}\", \"{}\"], workers: 4, ejection: {{ failures: 1, for: 1h }}",
         a.endpoint(),
         b.endpoint()
     ));
@@ -318,7 +322,7 @@ fn a_stale_connection_is_not_held_against_its_endpoint() {
     });
     let (b, _) = worker("b");
     let gateway = Gateway::before(&format!(
-        "endpoints: [\"{}\", \"{}\"], workers: 4, ejection: {{ failures: 1 }}, keepalive: {{ idle: 1h }}",
+        "endpoints: [\"{}\", \"{}\"], workers: 4, ejection: {{ failures: 1, for: 1h }}, keepalive: {{ idle: 1h }}",
         a.endpoint(),
         b.endpoint()
     ));
@@ -328,4 +332,36 @@ fn a_stale_connection_is_not_held_against_its_endpoint() {
     }
     assert!(gateway.metric("hostler_retries_total{reason=\"eof_before_head\",upstream=\"app\"}") >= 1.0);
     up(&gateway, &a.endpoint(), 1.0);
+}
+
+/// Waits for a good probe of the one endpoint.
+fn is_well(upstream: &str) {
+    let gateway = Gateway::before(&format!("{upstream}, workers: 2, health: {{ path: /page, interval: 100ms }}"));
+    let good = |line: &str| line.starts_with("hostler_probes_total{") && line.contains("result=\"good\"");
+    let found = crate::support::look_until(|| gateway.admin_get("/metrics").text().lines().any(good).then_some(()));
+    if found.is_none() {
+        gateway.fail(&format!("no good probe of {upstream}"));
+    }
+    assert_eq!(gateway.failures("app", "eof_before_head"), 0.0);
+    gateway.wait_idle();
+}
+
+#[test]
+fn probes_speak_what_requests_do() {
+    let plan = || Plan::new(Kind::Sync, 1, Transport::Tcp);
+    let proxied = plan().argument("--proxy-protocol").start();
+    is_well(&format!("endpoints: [\"{}\"], client_address: proxy_v1", proxied.endpoint()));
+    for (program, transport) in [(Program::Uwsgi, Transport::Unix), (Program::Gunicorn, Transport::Tcp)] {
+        let app = Uwsgi::start(program, transport);
+        is_well(&format!("endpoints: [\"{}\"]", app.endpoint()));
+    }
+    let authority = Ca::new();
+    let secure = TlsWorker::start(authority.server("localhost"), After::Next);
+    let trust = format!("tls: {{ ca: \"{}\" }}", authority.file().display());
+    is_well(&format!("endpoints: [\"{}\"], {trust}", secure.endpoint("localhost")));
+    let h2c = H2Worker::start(|received, respond| async move {
+        answer(respond, received.body).await;
+        false
+    });
+    is_well(&format!("endpoints: [\"{}\"]", h2c.endpoint()));
 }
