@@ -1,25 +1,131 @@
-//! The operator's listener.
+//! The operator's listener: who may ask, and who may control.
 
-use crate::support::{Address, Client, Gateway};
+use crate::support::message::Response;
+use crate::support::{Client, Gateway};
+
+const CONTROL: &str = "X-Hostler-Control: 1\r\n";
+
+/// Two upstreams that nobody serves; one endpoint is in both. `admin` has these keys.
+fn gateway(admin: &str) -> Gateway {
+    Gateway::start(&format!(
+        "admin: {{ {admin} }}\n\
+         upstreams:\n\
+         \x20 app: {{ endpoints: [\"unix:./app.sock\", \"http://127.0.0.1:9\"], workers: 1 }}\n\
+         \x20 api: {{ endpoints: [\"http://127.0.0.1:9\"], workers: 1 }}\n\
+         sites: [{{ routes: [{{ path: /api/, proxy: api }}, {{ path: /, proxy: app }}] }}]\n"
+    ))
+}
+
+/// Sends `line` (method and target) with these fields, Host among them, and this body.
+fn ask(gateway: &Gateway, line: &str, fields: &str, body: &str) -> Response {
+    let mut client = Client::connect(gateway.admin());
+    let length = body.len();
+    client.send(format!("{line} HTTP/1.1\r\n{fields}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"));
+    client.response(line.split(' ').next().unwrap())
+}
+
+fn is_paused(gateway: &Gateway, field: &str) -> bool {
+    let status = ask(gateway, "GET /status", &format!("Host: localhost\r\n{field}"), "");
+    let status: serde_json::Value = serde_json::from_str(status.text()).unwrap();
+    status["upstreams"][0]["paused"].as_bool().unwrap()
+}
 
 #[test]
-fn who_does_not_bring_the_token_learns_nothing() {
-    let gateway = Gateway::start(
-        "admin: { bind: \"127.0.0.254:0\", token: 0123456789abcdef }\n\
-         sites: [{ routes: [{ path: /, respond: { body: ok } }] }]\n",
-    );
-    let ask = |path: &str, field: &str| {
-        let mut client = Client::connect(&Address::Tcp(gateway.admin()));
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n{field}Connection: close\r\n\r\n"));
-        client.response("GET")
-    };
-    for path in ["/metrics", "/live", "/ready", "/other"] {
-        for field in ["", "Authorization: Bearer 0123456789abcdee\r\n"] {
-            let refused = ask(path, field);
-            assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")), "{path} {field}");
+fn who_does_not_bring_the_token_learns_nothing_and_changes_nothing() {
+    let gateway = gateway("bind: \"127.0.0.254:0\", token: 0123456789abcdef");
+    let ask = |line: &str, field: &str| ask(&gateway, line, &format!("Host: shop.example\r\n{field}"), "");
+    let right = "Authorization: Bearer 0123456789abcdef\r\n";
+    for line in [
+        "GET /metrics",
+        "GET /live",
+        "GET /ready",
+        "GET /status",
+        "GET /other",
+        "POST /pause?upstream=app",
+        "POST /reload",
+    ] {
+        for field in ["", CONTROL, "Authorization: Bearer 0123456789abcdee\r\n"] {
+            let refused = ask(line, field);
+            assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")), "{line} {field}");
         }
     }
-    let right = "Authorization: Bearer 0123456789abcdef\r\n";
-    assert_eq!(ask("/live", right).status, 200);
-    assert!(ask("/metrics", right).text().contains("hostler_"));
+    assert!(!is_paused(&gateway, right));
+    assert_eq!(ask("GET /live", right).status, 200);
+    assert!(ask("GET /metrics", right).text().contains("hostler_"));
+    assert_eq!(ask("POST /pause?upstream=app", right).status, 200);
+    assert!(is_paused(&gateway, right));
+}
+
+#[test]
+fn no_web_page_in_the_operators_browser_controls() {
+    let gateway = gateway("bind: \"127.0.0.254:0\"");
+    let local = "Host: localhost\r\n";
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    for fields in [
+        // A form that a page sends by itself.
+        format!("{local}Origin: http://shop.example\r\n{form}"),
+        format!("{local}Origin: null\r\n{form}"),
+        format!("{local}{form}"),
+        // As a script would, had the browser let it.
+        format!("{local}{CONTROL}Origin: http://shop.example\r\n"),
+        format!("{local}{CONTROL}Sec-Fetch-Site: cross-site\r\n"),
+        // A page whose own name has been pointed here.
+        format!("Host: shop.example\r\n{CONTROL}"),
+    ] {
+        let refused = ask(&gateway, "POST /pause", &fields, "upstream=app");
+        assert_eq!(refused.status, 403, "{fields}: {refused:?}");
+        assert!(refused.text().len() > 20, "it says why: {refused:?}");
+    }
+    for path in ["/pause?upstream=app", "/resume?upstream=app", "/drain?endpoint=unix:/a", "/reload"] {
+        let refused = ask(&gateway, &format!("GET {path}"), &format!("{local}{CONTROL}"), "");
+        assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")), "{path}");
+    }
+    assert!(!is_paused(&gateway, ""));
+    let done = ask(&gateway, "POST /pause", &format!("{local}{CONTROL}"), "upstream=app");
+    assert_eq!(done.status, 200);
+    let event = gateway.log_event("the pause", |event| event["by"].is_string());
+    assert_eq!((&event["upstream"], &event["level"]), (&"app".into(), &"INFO".into()), "{event}");
+    assert!(event["by"].as_str().unwrap().starts_with("127.0.0."), "{event}");
+}
+
+#[test]
+fn an_order_that_cannot_be_meant_is_refused_with_what_can() {
+    let gateway = gateway("bind: \"unix:@folder@/admin.sock\"");
+    let app = format!("unix:{}", gateway.folder().join("app.sock").display());
+    let post =
+        |target: &str, body: &str| ask(&gateway, &format!("POST {target}"), &format!("Host: x\r\n{CONTROL}"), body);
+    let long = "upstream=".to_owned() + &"a".repeat(5000);
+    for (target, body, status, said) in [
+        ("/pause?upstream=apx", "", 404, "app, api"),
+        ("/drain?endpoint=unix:/nobody", "", 404, "app.sock"),
+        ("/drain?endpoint=unix:/nobody&upstream=api", "", 404, "http://127.0.0.1:9\n"),
+        ("/drain?endpoint=http://127.0.0.1:9/", "", 409, "app and of api: say which with upstream=NAME"),
+        ("/drain?endpoint=app", "", 400, "`app` is not an endpoint"),
+        ("/drain", "upstream=app", 400, "endpoint=ADDRESS"),
+        ("/pause", "", 400, "upstream=NAME"),
+        ("/resume", "", 400, "upstream=NAME"),
+        ("/pause?endpoint=unix:/a", "upstream=app", 400, "/drain"),
+        ("/pause?upstream=app", "upstream=app", 400, "comes twice"),
+        ("/pause?upstrem=app", "", 400, "`upstrem`"),
+        ("/reload?upstream=app", "", 400, "no parameters"),
+        ("/pause", &long, 413, "4096"),
+    ] {
+        let refused = post(target, body);
+        assert_eq!(refused.status, status, "{target} {body}: {}", refused.text());
+        assert!(refused.text().contains(said), "{target} {body}: {}", refused.text());
+    }
+    assert_eq!(ask(&gateway, "POST /status", "Host: x\r\n", "").status, 405);
+    let drain = |body: &str| {
+        let done = post("/drain", body);
+        let report: serde_json::Value = serde_json::from_str(done.text()).unwrap_or_else(|_| panic!("{done:?}"));
+        let conditions = |report: &serde_json::Value| {
+            let endpoints = report["upstream"]["endpoints"].as_array().unwrap();
+            endpoints.iter().map(|endpoint| endpoint["condition"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        (report["changed"].as_bool().unwrap(), report["upstream"]["name"].clone(), conditions(&report))
+    };
+    let first_drained = vec!["drained".to_owned(), "up".to_owned()];
+    assert_eq!(drain(&format!("endpoint={app}")), (true, "app".into(), first_drained.clone()));
+    assert_eq!(drain(&format!("endpoint={app}")), (false, "app".into(), first_drained), "as often as one likes");
+    assert_eq!(drain("endpoint=http://127.0.0.1:9&upstream=api"), (true, "api".into(), vec!["drained".into()]));
 }

@@ -245,6 +245,12 @@ fn event_streams_leave_a_worker_for_ordinary_pages() {
     let refused = one_more.response("GET");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(gateway.access_of(&refused)["reason"], "streams_full");
+    // Who says what it wants is refused before a worker is asked, which would be busy with it for a minute.
+    let mut source = gateway.client();
+    source.send("GET /events?count=2&delay=60 HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
+    let refused = source.response("GET");
+    let access = gateway.access_of(&refused);
+    assert_eq!((refused.status, &access["reason"], &access["endpoint"]), (503, &"streams_full".into(), &().into()));
     let pages =
         Storm::of(gateway.address(), 10, |client, turn| (turn < 3).then(|| Ask::get(format!("{client}-{turn}"), 10)));
     assert_eq!((pages.len(), unserved(&pages)), (30, Vec::new()));

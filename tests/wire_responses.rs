@@ -364,7 +364,8 @@ fn whatever_follows_an_answer_is_for_nobody() {
 #[test]
 fn a_connection_is_used_again_after_each_answer_that_leaves_it_open() {
     for transport in TRANSPORTS {
-        let stay: Vec<_> = GOOD.iter().filter(|row| matches!(row.3, Then::Stay)).collect();
+        // After HEAD there may come a body yet.
+        let stay: Vec<_> = GOOD.iter().filter(|row| matches!(row.3, Then::Stay) && row.1 != "HEAD").collect();
         let worker = worker(transport, stay.iter().map(|row| (row.0, row.2.as_bytes().to_vec(), row.3)).collect());
         let gateway =
             Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, keepalive: {{ idle: 30s }}", worker.endpoint()));

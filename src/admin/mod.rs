@@ -1,15 +1,29 @@
-//! The operator's listener: `/metrics`, `/live`, `/ready`. Served by the control thread, so that it answers whatever
-//! the threads that serve are busy with.
+//! The operator's listener: `/metrics`, `/live`, `/ready`, `/status` and control (`/pause`, `/resume`, `/drain`,
+//! `/reload`). Served by the control thread, so that it answers whatever the threads that serve are busy with.
+//!
+//! [`door`] decides who may ask for what; [`metrics`], [`status`] and [`control`] answer. What runs is seen through
+//! [`Running`], and a reload is asked for through [`Reloads`]: `app` hands out both.
+
+mod control;
+mod door;
+mod metrics;
+mod parameters;
+mod status;
 
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
+use tokio::sync::{mpsc, oneshot};
 
+pub use self::control::reminders;
+pub use self::parameters::Parameters;
+
+use self::door::Caller;
 use crate::config;
 use crate::edge::listener::Listening;
 use crate::http::{Body, ConnectionInfo, Request, Response, Service};
@@ -18,6 +32,7 @@ use crate::http1::server::{self, Entry, Limits};
 use crate::observe::metrics::Metrics;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Socket, Stream};
+use crate::upstream::Upstream;
 use crate::upstream::spool::Budget;
 
 const LIMITS: Limits = Limits {
@@ -27,31 +42,57 @@ const LIMITS: Limits = Limits {
     stall_timeout: Duration::from_secs(30),
 };
 
-/// What the operator's listener can tell.
-#[derive(Clone)]
+/// What runs, whichever configuration is in force at the time.
+pub trait Running {
+    /// How many configurations have been in force, this one included.
+    fn generation(&self) -> u64;
+
+    /// The upstreams, in the order written.
+    fn upstreams(&self) -> Vec<Arc<Upstream>>;
+}
+
+/// Whoever receives does what SIGHUP does, and answers.
+pub type Reloads = mpsc::Sender<oneshot::Sender<Result<Reloaded, NotReloaded>>>;
+
+/// A configuration that has just been put in force.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// How many configurations have been in force, this one included.
+    pub generation: u64,
+    /// What deserves a look.
+    pub warnings: Vec<String>,
+}
+
+/// Why everything stays as it was.
+#[derive(Debug)]
+pub enum NotReloaded {
+    /// The file cannot be used: the report.
+    Config(String),
+    /// What the file asks for cannot be had.
+    Start(String),
+}
+
+/// What the operator's listener can tell and do.
 pub struct Admin {
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
     /// Read when metrics are.
     pub budget: Arc<Budget>,
-    /// Brings the gauges of upstreams up to date: called when metrics are read.
-    pub report: Rc<dyn Fn()>,
     /// Whether new requests are welcome; no longer from the first SIGTERM on.
     pub ready: Arc<AtomicBool>,
     /// What every request must bring as `Authorization: Bearer` (RFC 6750, 2.1); `None`: nothing.
     pub token: Option<Arc<str>>,
+    /// When the gateway started.
+    pub started: Instant,
+    /// The upstreams.
+    pub running: Arc<dyn Running>,
+    /// Where a reload is asked for.
+    pub reloads: Reloads,
 }
 
 /// Accepts on the operator's socket for ever.
 pub async fn listen(socket: Listening, admin: Admin) {
     let admin = Rc::new(admin);
-    let info = Rc::new(ConnectionInfo {
-        listener: Arc::from("admin"),
-        peer: None,
-        local: None,
-        tls: false,
-        redirect_https: None,
-    });
     let acceptor = match socket.into_acceptor() {
         Ok(acceptor) => acceptor,
         Err(error) => {
@@ -62,8 +103,8 @@ pub async fn listen(socket: Listening, admin: Admin) {
     loop {
         match acceptor.accept().await {
             Ok(socket) => {
-                let (admin, info) = (Rc::clone(&admin), Rc::clone(&info));
-                tokio::task::spawn_local(async move { serve(socket, info, admin).await });
+                let admin = Rc::clone(&admin);
+                tokio::task::spawn_local(async move { serve(socket, admin).await });
             }
             Err(error) => {
                 tracing::warn!("the admin listener cannot accept: {error}");
@@ -73,75 +114,102 @@ pub async fn listen(socket: Listening, admin: Admin) {
     }
 }
 
-async fn serve(socket: Socket, info: Rc<ConnectionInfo>, admin: Rc<Admin>) {
-    server::serve(Stream::Plain(socket), Buffer::take(), info, LIMITS, &Door(admin)).await;
+async fn serve(socket: Socket, admin: Rc<Admin>) {
+    let caller = Caller::of(&socket);
+    let info = Rc::new(ConnectionInfo {
+        listener: Arc::from("admin"),
+        peer: None,
+        local: None,
+        tls: false,
+        redirect_https: None,
+    });
+    let desk = Rc::new(Desk { admin, caller });
+    server::serve(Stream::Plain(socket), Buffer::take(), info, LIMITS, &Door(desk)).await;
 }
 
-struct Door(Rc<Admin>);
+/// Where one connection is answered.
+struct Desk {
+    admin: Rc<Admin>,
+    caller: Caller,
+}
+
+struct Door(Rc<Desk>);
 
 impl Entry for Door {
-    type Stack = Admin;
+    type Stack = Desk;
 
-    fn current(&self) -> Rc<Admin> {
+    fn current(&self) -> Rc<Desk> {
         Rc::clone(&self.0)
     }
 }
 
-impl Service for Admin {
+impl Service for Desk {
     type Error = Infallible;
 
     async fn call(&self, request: Request) -> Result<Response, Infallible> {
-        if let Some(error) = request.refused {
+        let admin = &self.admin;
+        if let Some(error) = &request.refused {
             return Ok(text(StatusCode::BAD_REQUEST, format!("{}\n", error.reason)));
         }
-        if self.token.as_ref().is_some_and(|token| !brings(&request.headers, token)) {
-            let mut response = text(StatusCode::UNAUTHORIZED, "write `Authorization: Bearer` and admin.token\n".into());
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Ok(response);
+        if let Some(refusal) = door::refusal(&request, admin.token.as_deref()) {
+            return Ok(refusal);
+        }
+        if let Some(order) = control::Order::at(request.target.path()) {
+            return Ok(match door::refuse_control(&request, &self.caller, admin.token.is_some()) {
+                Some(refusal) => refusal,
+                None => control::obey(admin, &self.caller, order, request).await,
+            });
         }
         if !matches!(request.method, Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return Ok(response);
+            return Ok(not_allowed("GET, HEAD"));
         }
         Ok(match request.target.path() {
-            b"/metrics" => self.metrics(),
+            b"/metrics" => admin.metrics(),
+            b"/status" => status::answer(admin, &request.headers),
             b"/live" => text(StatusCode::OK, "live\n".into()),
-            b"/ready" if self.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n".into()),
+            b"/ready" if admin.is_ready() => text(StatusCode::OK, "ready\n".into()),
             b"/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
-            _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n".into()),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "here are /metrics, /live, /ready and /status, and for POST /pause, /resume, /drain and /reload\n"
+                    .into(),
+            ),
         })
     }
 }
 
 impl Admin {
-    fn metrics(&self) -> Response {
-        (self.report)();
-        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.metrics.spool_memory.set(gauge(self.budget.memory_used()));
-        self.metrics.spool_disk.set(gauge(self.budget.disk_used()));
-        let mut response = text(StatusCode::OK, self.metrics.render());
-        let media_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
-        response
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 }
 
-/// Whether the one `Authorization` field holds the token. The time it takes does not tell how much of it was right.
-fn brings(headers: &HeaderMap, token: &str) -> bool {
-    const SCHEME: &[u8] = b"bearer ";
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-    let (Some(field), None) = (fields.next(), fields.next()) else { return false };
-    let Some((scheme, brought)) = field.split_at_checked(SCHEME.len()) else { return false };
-    let differences = brought.iter().zip(token.as_bytes()).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
-    scheme.eq_ignore_ascii_case(SCHEME) && brought.len() == token.len() && differences == 0
+fn text(status: StatusCode, text: String) -> Response {
+    answer(status, "text/plain; charset=utf-8", text.into())
 }
 
-fn text(status: StatusCode, text: String) -> Response {
-    let mut response = Response::new(Body::Full(Bytes::from(text)));
+fn json(status: StatusCode, json: Vec<u8>) -> Response {
+    answer(status, "application/json", json.into())
+}
+
+fn answer(status: StatusCode, media_type: &'static str, body: Bytes) -> Response {
+    let mut response = Response::new(Body::Full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    // It is true now, and for nobody else.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+fn not_allowed(methods: &'static str) -> Response {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods}\n"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// Whether the client would rather have lines to read than JSON: `Accept: text/plain`, and nothing else.
+fn wants_text(headers: &http::HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/plain")
 }
 
 /// Opens the operator's socket.
@@ -155,35 +223,4 @@ pub fn bind(admin: &config::Admin) -> Result<(Listening, String), crate::edge::l
         message: "no socket was opened".into(),
     })?;
     Ok((socket, address))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_whole_token_opens() {
-        const TOKEN: &str = "0123456789abcdef";
-        let brings = |fields: &[&str]| {
-            let name = || header::AUTHORIZATION;
-            let fields = fields.iter().filter_map(|field| Some((name(), HeaderValue::from_str(field).ok()?)));
-            super::brings(&fields.collect(), TOKEN)
-        };
-        assert!(brings(&["Bearer 0123456789abcdef"]));
-        assert!(brings(&["bearer 0123456789abcdef"]));
-        for fields in [
-            &[][..],
-            &[""],
-            &["Bearer"],
-            &["Bearer "],
-            &["Bearer 0123456789abcde"],
-            &["Bearer 0123456789abcdee"],
-            &["Bearer 0123456789abcdeff"],
-            &["Basic  0123456789abcdef"],
-            &["0123456789abcdef"],
-            &["Bearer 0123456789abcdef", "Bearer 0123456789abcdef"],
-        ] {
-            assert!(!brings(fields), "{fields:?}");
-        }
-    }
 }

@@ -3,20 +3,24 @@
 use std::fmt;
 use std::path::Path;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
 use super::Current;
 use super::gateway::{Gateway, StartError};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, NotReloaded, Reloaded, Reloads, Running as _};
 use crate::config::{self, Config, Loaded, Report};
 use crate::edge::listener::Listening;
 use crate::edge::local_ca::LocalCa;
 use crate::observe::log::Log;
 use crate::runtime;
+
+/// How many operators may wait for a reload at a time.
+const WAITING_RELOADS: usize = 8;
 
 /// Why `serve` ended otherwise than by a signal.
 #[derive(Debug)]
@@ -97,10 +101,11 @@ struct Signals {
     reopen: Signal,
 }
 
-/// What a signal asks for.
+/// What a signal or the operator asks for.
 enum Wish {
     Stop,
-    Reload,
+    /// Somebody may wait to hear how it went.
+    Reload(Option<oneshot::Sender<Result<Reloaded, NotReloaded>>>),
     Reopen,
 }
 
@@ -119,7 +124,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,
-            _ = self.reload.recv() => Wish::Reload,
+            _ = self.reload.recv() => Wish::Reload(None),
             _ = self.reopen.recv() => Wish::Reopen,
         }
     }
@@ -130,25 +135,37 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let operator = config.admin.as_ref().map(admin::bind).transpose().map_err(StartError::Bind)?;
     let token = config.admin.as_ref().and_then(|admin| admin.token.as_deref().map(Arc::from));
+    let (reloads, mut asked) = mpsc::channel(WAITING_RELOADS);
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
     let mut gateway = Gateway::start(config, || {})?;
     let ready = Arc::new(AtomicBool::new(true));
-    open_door(operator, token, &gateway, &ready);
+    open_door(operator, token, &gateway, &ready, reloads);
     tokio::task::spawn_local(sample(gateway.current()));
     tracing::info!("ready");
     loop {
-        match signals.next().await {
+        let wish = tokio::select! {
+            wish = signals.next() => wish,
+            Some(sender) = asked.recv() => Wish::Reload(Some(sender)),
+        };
+        match wish {
             Wish::Stop => break,
             Wish::Reopen => reopen(&gateway),
-            Wish::Reload => {
-                if let Some(config) = reload(path, &mut gateway) {
+            Wish::Reload(answer_to) => {
+                let result = reload(path, &mut gateway);
+                if let Ok((config, _)) = &result {
                     log.apply(&config.logging);
-                    shutdown = config.shutdown;
+                    shutdown = config.shutdown.clone();
+                }
+                if let Some(sender) = answer_to {
+                    // An error is an operator who has not waited.
+                    drop(sender.send(told(result)));
                 }
             }
         }
     }
+    // Whoever asks for a reload from now on hears that it is too late.
+    drop(asked);
     ready.store(false, Ordering::Relaxed);
     let stopping = stop(gateway, &shutdown);
     tokio::select! {
@@ -160,11 +177,11 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
 
 /// Takes note of what is asked of the workers, for ever.
 async fn sample(current: Arc<Current>) {
-    let mut every = tokio::time::interval(std::time::Duration::from_secs(5));
+    let mut every = tokio::time::interval(Duration::from_secs(5));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.sample());
+        current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.sample(Duration::ZERO));
     }
 }
 
@@ -190,41 +207,56 @@ fn open_door(
     token: Option<Arc<str>>,
     gateway: &Gateway,
     ready: &Arc<AtomicBool>,
+    reloads: Reloads,
 ) {
     let Some((socket, address)) = operator else { return };
     let shared = gateway.shared();
-    let current = gateway.current();
-    let report = move || current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.report());
     let admin = Admin {
         metrics: Arc::clone(&shared.metrics),
         budget: Arc::clone(&shared.budget),
-        report: Rc::new(report),
         ready: Arc::clone(ready),
         token,
+        started: Instant::now(),
+        running: gateway.current(),
+        reloads,
     };
-    tracing::info!(%address, "the admin listener answers /metrics, /live and /ready");
+    tracing::info!(%address, "the admin listener answers /metrics, /live, /ready, /status and control");
     tokio::task::spawn_local(admin::listen(socket, admin));
 }
 
-/// Loads the file again and puts it in force. On any error everything stays as it is.
-fn reload(path: &Path, gateway: &mut Gateway) -> Option<Config> {
-    let begun = std::time::Instant::now();
+/// Loads the file again and puts it in force. On any error everything stays as it is. With the new configuration comes
+/// what an operator should hear of it.
+fn reload(path: &Path, gateway: &mut Gateway) -> Result<(Config, Reloaded), Failure> {
+    let begun = Instant::now();
     let result = config::load(path).map_err(Failure::Config).and_then(|loaded| {
         tell_warnings(&loaded);
         let config = loaded.config.clone();
         gateway.reload(loaded.config)?;
-        Ok(config)
+        Ok((config, loaded.warnings))
     });
     gateway.shared().metrics.config_reloaded(result.is_ok());
     match result {
-        Ok(config) => {
+        Ok((config, warnings)) => {
+            let running = gateway.current();
+            let reminders = admin::reminders(&running.upstreams());
+            reminders.iter().for_each(|reminder| tracing::warn!("{reminder}"));
             tracing::info!(config = %path.display(), took = ?begun.elapsed(), "reloaded");
-            Some(config)
+            let warnings = warnings.iter().map(ToString::to_string).chain(reminders).collect();
+            Ok((config, Reloaded { generation: running.generation(), warnings }))
         }
         Err(failure) => {
             tracing::error!("not reloaded, the configuration before stays in force:\n{failure}");
-            None
+            Err(failure)
         }
+    }
+}
+
+/// The same for the operator who asked for it.
+fn told(result: Result<(Config, Reloaded), Failure>) -> Result<Reloaded, NotReloaded> {
+    match result {
+        Ok((_, reloaded)) => Ok(reloaded),
+        Err(Failure::Config(report)) => Err(NotReloaded::Config(report.to_string())),
+        Err(Failure::Start(error)) => Err(NotReloaded::Start(error.to_string())),
     }
 }
 

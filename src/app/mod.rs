@@ -15,8 +15,10 @@ use arc_swap::ArcSwap;
 pub use control::{Failure, serve};
 pub use gateway::{Gateway, ReloadError, StartError};
 
+use crate::admin::Running;
 use crate::edge::connection::Terms;
 use crate::stack::Blueprint;
+use crate::upstream::Upstream;
 
 /// A configuration as it is served.
 struct InForce {
@@ -49,5 +51,15 @@ impl Current {
 
     fn terms(&self, listener: &str) -> Option<Arc<Terms>> {
         self.in_force.load().terms.iter().find(|terms| *terms.name == *listener).cloned()
+    }
+}
+
+impl Running for Current {
+    fn generation(&self) -> u64 {
+        Self::generation(self)
+    }
+
+    fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.in_force.load().blueprint.upstreams().to_vec()
     }
 }

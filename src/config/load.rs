@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::certificate::said_by_system;
 use super::decode::Decoder;
+use super::node::Node;
 use super::report::{Finding, Severity, Source};
 use super::schema::{self, Draft, Places};
-use super::{Config, Report, Warning, node, semantics, syntax};
+use super::{Admin, Config, Report, Warning, node, semantics, syntax};
 
 /// A larger file is not a configuration.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -30,6 +31,34 @@ pub struct Loaded {
 /// # Errors
 /// The report of every error in the file, or of why it cannot be read.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let (text, base) = read_text(path)?;
+    load_str(&text, &path.display().to_string(), &base, &|name| std::env::var(name).ok())
+}
+
+/// Reads `admin` alone from a file: a mistake elsewhere in it keeps nobody from the gateway that runs. `None`: there is
+/// no `admin`.
+///
+/// # Errors
+/// The report of what is wrong with `admin`, or of why the file cannot be read.
+pub fn load_admin(path: &Path) -> Result<Option<Admin>, Report> {
+    let (text, base) = read_text(path)?;
+    admin_from(&text, &path.display().to_string(), &base, &|name| std::env::var(name).ok())
+}
+
+pub(super) fn admin_from(
+    text: &str,
+    name: &str,
+    base: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Admin>, Report> {
+    let (source, root) = parse(text, name)?;
+    let mut decoder = Decoder::new(base, env);
+    let admin = schema::admin(&mut decoder, &root);
+    if decoder.has_errors() { Err(Report::new(source, decoder.findings)) } else { Ok(admin) }
+}
+
+/// The text of a file and the folder it is in.
+fn read_text(path: &Path) -> Result<(String, PathBuf), Report> {
     let name = path.display().to_string();
     let unreadable = |message: String, help: &str| {
         let mut finding = Finding::new(Severity::Error, None, message);
@@ -42,8 +71,7 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
         unreadable(format!("the file is not UTF-8 text (byte {at})"), "save it as UTF-8")
     })?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let base = absolute.parent().unwrap_or(Path::new("/"));
-    load_str(&text, &name, base, &|name| std::env::var(name).ok())
+    Ok((text, absolute.parent().unwrap_or(Path::new("/")).to_owned()))
 }
 
 /// The bytes of a file, or what is wrong with it and what to do.
@@ -73,16 +101,7 @@ fn read(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
 /// # Errors
 /// The report of every error in the text.
 pub fn load_str(text: &str, name: &str, base: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source::new(name, text.replace("\r\n", "\n"));
-    let root = match node::parse(&source.text) {
-        Ok(Some(root)) => root,
-        Ok(None) => return Err(Report::new(source, vec![empty()])),
-        Err(unread) => {
-            let finding = syntax::explain(&unread, &source.text);
-            return Err(Report::new(source, vec![finding]));
-        }
-    };
+    let (source, root) = parse(text, name)?;
     let mut decoder = Decoder::new(base, env);
     let mut draft = schema::decode(&mut decoder, &root);
     if let Some(draft) = &mut draft {
@@ -95,6 +114,20 @@ pub fn load_str(text: &str, name: &str, base: &Path, env: &dyn Fn(&str) -> Optio
             Ok(Loaded { config: finish(draft), warnings, source, places })
         }
         _ => Err(Report::new(source, decoder.findings)),
+    }
+}
+
+/// YAML, with the place of everything.
+fn parse(text: &str, name: &str) -> Result<(Arc<Source>, Node), Report> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source::new(name, text.replace("\r\n", "\n"));
+    match node::parse(&source.text) {
+        Ok(Some(root)) => Ok((source, root)),
+        Ok(None) => Err(Report::new(source, vec![empty()])),
+        Err(unread) => {
+            let finding = syntax::explain(&unread, &source.text);
+            Err(Report::new(source, vec![finding]))
+        }
     }
 }
 
@@ -118,5 +151,27 @@ fn finish(draft: Draft) -> Config {
         admin: draft.admin.map(|(admin, _)| admin),
         logging: draft.logging,
         runtime: draft.runtime,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Bind;
+
+    #[test]
+    fn admin_is_found_in_a_file_that_is_wrong_elsewhere() {
+        let env = |name: &str| (name == "TOKEN").then(|| "0123456789abcdef".to_owned());
+        let admin = |text: &str| admin_from(text, "f", Path::new("/etc"), &env);
+        let text = "upstreams: { app: { wrokers: 1 } }\nbogus: \"${UNSET}\"\nadmin: { bind: \"unix:./a.sock\", token: \"${TOKEN}\" }\n";
+        let found = admin(text).unwrap().unwrap();
+        assert_eq!(found.bind, Bind::Unix("/etc/a.sock".into()));
+        assert_eq!(found.token.as_deref(), Some("0123456789abcdef"));
+        assert_eq!(admin("sites: []\n").unwrap(), None);
+        assert_eq!(admin("- admin\n").unwrap(), None);
+        for wrong in ["admin:\n", "admin: { bind: x }\n", "admin: { bind: 1, token: \"${UNSET}\" }\n", "admin: [\n", ""]
+        {
+            assert!(admin(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -35,10 +35,6 @@ const MAX_HEAD: usize = 64 << 10;
 /// Interim responses (1xx) before the final one.
 const MAX_INTERIM: u32 = 32;
 
-/// How long a worker that was sent `Expect: 100-continue` has for its answer to that. Some never answer (RFC 9110,
-/// 10.1.1).
-const CONTINUE: Duration = Duration::from_secs(1);
-
 /// Reads a complete head; an error is the reason and the rule that was broken.
 pub type ReadHead = fn(&Bytes, &Method) -> Result<ResponseHead, (Reason, Reason)>;
 
@@ -86,8 +82,8 @@ pub enum Withhold {
     Nothing,
     /// That the worker has read the head. Unix sockets tell; elsewhere this is nothing.
     UntilRead,
-    /// The worker's `100 Continue`, which the head asks for; a second at most.
-    UntilContinue,
+    /// The worker's `100 Continue`, which the head asks for, at most for so long.
+    UntilContinue(Duration),
 }
 
 /// A response whose body is still on the connection.
@@ -98,6 +94,8 @@ pub struct Response {
     pub body: ResponseBody,
     /// Interim responses that came before it.
     pub interim: u32,
+    /// Whether the worker has sent the `100 Continue` that it was asked for.
+    pub continued: bool,
 }
 
 /// The body of a response, and the connection it is read from.
@@ -141,13 +139,13 @@ impl Connection {
     }
 
     /// What the body of a request that must not run twice waits for on this connection, so that a failure tells most.
-    /// `expect`: whether workers on TCP answer `Expect: 100-continue` before the app runs.
+    /// `expect`: how long a worker on TCP has for its `100 Continue`; `None`: it is not asked for one.
     #[must_use]
-    pub fn withhold(&self, expect: bool) -> Withhold {
-        match self.io.stream.socket() {
-            Socket::Unix(_) => Withhold::UntilRead,
-            Socket::Tcp(_) if expect && self.dialect.has_continue => Withhold::UntilContinue,
-            Socket::Tcp(_) => Withhold::Nothing,
+    pub fn withhold(&self, expect: Option<Duration>) -> Withhold {
+        match (self.io.stream.socket(), expect) {
+            (Socket::Unix(_), _) => Withhold::UntilRead,
+            (Socket::Tcp(_), Some(patience)) if self.dialect.has_continue => Withhold::UntilContinue(patience),
+            (Socket::Tcp(_), _) => Withhold::Nothing,
         }
     }
 
@@ -165,7 +163,7 @@ impl Connection {
         patience: Patience,
     ) -> Result<Response, Failed> {
         let withhold = if body.remaining() == Some(0) { Withhold::Nothing } else { withhold };
-        let expecting = (withhold == Withhold::UntilContinue).then(|| expecting(head));
+        let expecting = matches!(withhold, Withhold::UntilContinue(_)).then(|| expecting(head));
         let mut head = expecting.as_ref().map_or(head, |buffer| &buffer[..]);
         let mut sending = Sending::new(head.len(), body, withhold);
         let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
@@ -213,6 +211,7 @@ impl Connection {
                 return Err(Failed { error, busy: (is_busy && may_hold).then_some(self) });
             }
         };
+        let continued = sending.has_continued();
         sending.answered();
         // An answer in the middle of the request's head: the rest of that goes before the body.
         sending.piece = if head.is_empty() { sending.piece } else { Bytes::copy_from_slice(head) };
@@ -225,7 +224,7 @@ impl Connection {
             idle: patience.idle,
             sending,
         };
-        Ok(Response { head: response_head, interim: reading.interim, body })
+        Ok(Response { head: response_head, interim: reading.interim, continued, body })
     }
 
     /// Waits until the worker has closed, at most for `limit`.

@@ -1,4 +1,4 @@
-//! JSON written straight into a byte buffer, for lines that are made once per request.
+//! JSON written straight into a byte buffer, for lines that are made once per request and for `/status`.
 //!
 //! Whatever bytes go in, one valid JSON text without a line break comes out: control bytes (C1 and the Unicode line
 //! separators with them, because terminals and line readers act on them) are escaped, and what is no UTF-8 becomes
@@ -68,6 +68,52 @@ impl<'a> Object<'a> {
         out.push(b'"');
         timestamp(out, unix_millis);
         out.push(b'"');
+        self
+    }
+
+    /// A number with at most six decimals; what is no number is `null`.
+    pub fn decimal(&mut self, key: &str, value: f64) -> &mut Self {
+        let out = self.key(key);
+        match value.is_finite() {
+            // Rounded first, so that 0.1 stays 0.1.
+            true => out.extend_from_slice(((value * 1e6).round() / 1e6).to_string().as_bytes()),
+            false => out.extend_from_slice(b"null"),
+        }
+        self
+    }
+
+    /// A member that has no value now.
+    pub fn null(&mut self, key: &str) -> &mut Self {
+        self.key(key).extend_from_slice(b"null");
+        self
+    }
+
+    /// An object within this one.
+    pub fn object(&mut self, key: &str, write: impl FnOnce(&mut Object<'_>)) -> &mut Self {
+        let mut object = Object::begin(self.key(key));
+        write(&mut object);
+        object.end();
+        self
+    }
+
+    /// A list of objects.
+    pub fn list<T>(
+        &mut self,
+        key: &str,
+        items: impl IntoIterator<Item = T>,
+        write: impl Fn(&mut Object<'_>, T),
+    ) -> &mut Self {
+        let out = self.key(key);
+        out.push(b'[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            let mut object = Object::begin(out);
+            write(&mut object, item);
+            object.end();
+        }
+        out.push(b']');
         self
     }
 
@@ -253,6 +299,22 @@ mod tests {
         });
         assert_eq!(line, r#"{"ok":true,"ms":12.345,"s":0.007000,"time":"1970-01-01T00:00:00.000Z"}"#);
         assert_eq!(written(|out| Object::begin(out).end()), "{}");
+    }
+
+    #[test]
+    fn objects_and_lists_stand_within_others() {
+        let line = written(|out| {
+            let mut object = Object::begin(out);
+            object.decimal("a", 0.1 + 0.2).decimal("b", f64::NAN).null("c").object("d", |d| {
+                d.integer("e", 1);
+            });
+            object.list("f", [1, 2], |item, n| {
+                item.integer("n", n);
+            });
+            object.list("g", [0; 0], |_, _| {});
+            object.end();
+        });
+        assert_eq!(line, r#"{"a":0.3,"b":null,"c":null,"d":{"e":1},"f":[{"n":1},{"n":2}],"g":[]}"#);
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Demand {
         self.0.push_back(sample);
     }
 
+    /// When the newest sample was taken.
+    pub(super) fn newest(&self) -> Option<Instant> {
+        self.0.back().map(|sample| sample.at)
+    }
+
     /// What is needed. `None`: nothing has been served, or for too short a time.
     pub(super) fn needed(&self) -> Option<Needed> {
         let (first, last) = (self.0.front()?, self.0.back()?);

@@ -40,6 +40,8 @@ pub(super) struct State {
     back_since: AtomicU64,
     /// When it failed of late.
     failures: Mutex<VecDeque<u64>>,
+    /// Whether it has ever sent the `100 Continue` that it was asked for.
+    pub(super) answers_continue: AtomicBool,
 }
 
 /// Why an endpoint takes no exchanges.
@@ -104,6 +106,42 @@ impl Endpoint {
         &self.state.name
     }
 
+    /// Where its workers listen.
+    #[must_use]
+    pub fn address(&self) -> &EndpointAddress {
+        &self.address
+    }
+
+    /// Its share of the exchanges against the others.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Whether it is used only while no other endpoint can be.
+    #[must_use]
+    pub fn is_backup(&self) -> bool {
+        self.is_backup
+    }
+
+    /// Its own number of workers; `None`: only the upstream's holds.
+    #[must_use]
+    pub fn workers(&self) -> Option<u32> {
+        (self.workers < u32::MAX).then_some(self.workers)
+    }
+
+    /// Exchanges in flight here.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.state.in_flight()
+    }
+
+    /// Whether it takes exchanges now, and if not, why.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.state.condition()
+    }
+
     /// Takes one of its slots.
     pub(super) fn acquire(&self) -> bool {
         let take = |taken: u32| (taken < self.workers).then_some(taken + 1);
@@ -141,6 +179,7 @@ impl State {
             ejected_until: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
             failures: Mutex::default(),
+            answers_continue: AtomicBool::new(false),
         }
     }
 

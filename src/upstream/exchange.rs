@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
@@ -30,6 +31,9 @@ use crate::runtime::buffers::Buffer;
 const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 /// The longest.
 const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a worker has for its `100 Continue` that has never sent one.
+const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A 500 that came sooner is not gunicorn's worker timeout, whose unit is the second.
 const SHORTEST_WORKER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -113,6 +117,12 @@ impl Client {
     pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
         let exchange = Rc::clone(&outgoing.exchange);
         exchange.phase.set(Phase::Waiting);
+        // What asks for events would pin a worker before it can be refused by its answer.
+        if self.upstream.room.is_streams_full() && asks_for_events(&outgoing.headers) {
+            let error = self.upstream.streams_full();
+            self.count(&error, &exchange);
+            return Err(error);
+        }
         let permit = match self.upstream.room.enter(&self.upstream.balance, self.seek(&outgoing)).await {
             Ok(permit) => permit,
             Err(error) => {
@@ -227,7 +237,7 @@ impl Client {
         exchange.phase.set(Phase::Working);
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
-        let once = Once { may_run_twice: is_repeatable, expect: self.upstream.retry().expect };
+        let once = Once { may_run_twice: is_repeatable, expect: self.patience_for_continue(endpoint) };
         let connector = &endpoint.connector;
         let response = if connector.has_preamble() {
             let mut whole = Buffer::take();
@@ -238,7 +248,17 @@ impl Client {
             connection.exchange(head, body, &outgoing.method, once, self.upstream.patience).await
         };
         exchange.time(|timings| timings.head = begun.elapsed());
+        if let (Ok(response), Some(_), false, true) = (&response, once.expect, is_repeatable, outgoing.body.is_some()) {
+            endpoint.state.answers_continue.store(response.continued, Ordering::Relaxed);
+        }
         response.map_err(|failed| Attempt { failed, is_reused })
+    }
+
+    /// How long the body of a request that must not run twice waits for the worker's 100, if that is wanted. One that is
+    /// known to send it has as long as for an answer: until then nobody has begun. Others may never do (RFC 9110, 10.1.1).
+    fn patience_for_continue(&self, endpoint: &Endpoint) -> Option<Duration> {
+        let is_known = || endpoint.state.answers_continue.load(Ordering::Relaxed);
+        self.upstream.retry().expect.then(|| if is_known() { self.upstream.patience.head } else { CONTINUE })
     }
 
     /// A fresh connection, and when it was there.
@@ -397,6 +417,12 @@ fn key(by: &HashBy, outgoing: &Outgoing) -> Option<u64> {
             Some(balance::digest(&value))
         }
     }
+}
+
+/// Whether the client wants an event stream, as every `EventSource` says.
+fn asks_for_events(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).into_iter();
+    accepts.into_iter().any(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Whether the app wants its bytes passed on as they come.

@@ -38,6 +38,7 @@ use self::balance::Balance;
 use self::endpoint::Mark;
 use self::room::Rules;
 use crate::config::{self, ClientAddress, Ejection, Retry};
+use crate::error::{Error, Reason};
 use crate::http1::client::Patience;
 use crate::observe::metrics::{EndpointReport, UpstreamMetrics};
 
@@ -133,9 +134,23 @@ impl Upstream {
         self.metrics.report_endpoints(endpoints);
     }
 
-    /// Takes note of how much is asked of the workers: to be called every few seconds.
-    pub fn sample(&self) {
-        self.room.sample();
+    /// What the configuration says of it.
+    #[must_use]
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// Takes note of how much is asked of the workers, unless that has been done within `age`: to be called every few
+    /// seconds.
+    pub fn sample(&self, age: Duration) {
+        self.room.sample(age);
+    }
+
+    fn streams_full(&self) -> Error {
+        Error::new(Reason::StreamsFull).detail(format!(
+            "{} workers are pinned by streams already (upstreams.{}.streaming.max)",
+            self.config.streaming_max, self.name
+        ))
     }
 
     fn retry(&self) -> &Retry {

@@ -63,7 +63,7 @@ pub(super) fn body(
     if passage == Passage::Stream {
         pin = rest.permit.pin();
         if pin.is_none() {
-            let error = streams_full(&rest);
+            let error = rest.client.upstream().streams_full();
             rest.client.failed(&error, rest.permit.endpoint(), &rest.exchange);
             leave(body.into_busy(), rest);
             return Err(error);
@@ -145,18 +145,10 @@ async fn push(
     let Some(_pin) = rest.permit.pin() else {
         return match stall.bound(LAST_CHANCE, push).await {
             Ok(pushed) => pushed.map(Ok),
-            Err(_) => Ok(Err(streams_full(rest))),
+            Err(_) => Ok(Err(rest.client.upstream().streams_full())),
         };
     };
     push.await.map(Ok)
-}
-
-fn streams_full(rest: &Rest) -> Error {
-    let upstream = rest.client.upstream();
-    Error::new(Reason::StreamsFull).detail(format!(
-        "{} workers are pinned by streams already (upstreams.{}.streaming.max)",
-        upstream.config.streaming_max, upstream.name
-    ))
 }
 
 /// The next piece. While nothing comes, the reader is watched.

@@ -27,6 +27,8 @@ pub(super) struct Response {
     pub(super) body: ResponseBody,
     /// Interim responses that came before it.
     pub(super) interim: u32,
+    /// Whether the worker has sent the `100 Continue` that it was asked for.
+    pub(super) continued: bool,
 }
 
 /// The body of a response, and the connection it is read from.
@@ -49,8 +51,8 @@ pub(super) struct Failed {
 pub(super) struct Once {
     /// It may, in truth (RFC 9110, 9.2.2).
     pub(super) may_run_twice: bool,
-    /// Whether a worker on TCP is asked for a 100 before it gets the body.
-    pub(super) expect: bool,
+    /// How long a worker on TCP is waited for that is asked for a 100 before it gets the body; `None`: it is not asked.
+    pub(super) expect: Option<Duration>,
 }
 
 /// What becomes of a connection after an exchange.
@@ -105,16 +107,16 @@ impl Connection {
             Self::Http1(connection) => {
                 let withhold = if once.may_run_twice { Withhold::Nothing } else { connection.withhold(once.expect) };
                 match connection.exchange(head, body, method, withhold, patience).await {
-                    Ok(client::Response { head, body, interim }) => {
+                    Ok(client::Response { head, body, interim, continued }) => {
                         let body = ResponseBody::Http1(body);
-                        Ok(Response { status: head.status, headers: head.headers, body, interim })
+                        Ok(Response { status: head.status, headers: head.headers, body, interim, continued })
                     }
                     Err(client::Failed { error, busy }) => Err(Failed { error, busy: busy.map(Self::Http1) }),
                 }
             }
             Self::H2c(connection) => match Box::pin(connection.exchange(head, body, method, patience)).await {
                 Ok(h2c::Response { status, headers, body, interim }) => {
-                    Ok(Response { status, headers, body: ResponseBody::H2c(Box::new(body)), interim })
+                    Ok(Response { status, headers, body: ResponseBody::H2c(Box::new(body)), interim, continued: false })
                 }
                 Err(h2c::Failed { error, busy }) => {
                     Err(Failed { error, busy: busy.map(|connection| Self::H2c(Box::new(connection))) })

@@ -1,6 +1,5 @@
 //! The real binary, started on a configuration of the test's own.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -10,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::lines::Lines;
+use super::tool::{Output, Tool};
 use super::{Address, Client, H2, Response, look_until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_hostler");
@@ -24,7 +24,7 @@ pub(crate) struct Gateway {
     log: Lines,
     access: Lines,
     listeners: Vec<(String, Address)>,
-    admin: SocketAddr,
+    admin: Address,
 }
 
 /// How a gateway that was told to stop has ended.
@@ -57,7 +57,8 @@ impl Gateway {
         let mut child = command.spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         let access = Lines::of(child.stdout.take().unwrap());
-        let mut gateway = Self { child, folder, log, access, listeners: Vec::new(), admin: ([127, 0, 0, 1], 0).into() };
+        let admin = Address::Unix(PathBuf::new());
+        let mut gateway = Self { child, folder, log, access, listeners: Vec::new(), admin };
         gateway.learn_addresses();
         gateway
     }
@@ -70,7 +71,9 @@ impl Gateway {
             let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
             match text("message").as_str() {
                 "listening" => listeners.push((text("listener"), Address::parse(&text("address")))),
-                message if message.starts_with("the admin listener answers") => admin = text("address").parse().ok(),
+                message if message.starts_with("the admin listener answers") => {
+                    admin = Some(Address::parse(&text("address")));
+                }
                 "ready" => return Some(()),
                 _ => {}
             }
@@ -80,7 +83,7 @@ impl Gateway {
             self.fail("it is not ready");
         }
         self.listeners = listeners;
-        self.admin = admin.expect("an admin listener on TCP");
+        self.admin = admin.expect("an admin listener");
     }
 
     /// Runs `serve` on a configuration with which it is not to start. The exit code and what it said.
@@ -128,8 +131,19 @@ impl Gateway {
         self.child.id()
     }
 
-    pub(crate) fn admin(&self) -> SocketAddr {
-        self.admin
+    /// The admin listener.
+    pub(crate) fn admin(&self) -> &Address {
+        &self.admin
+    }
+
+    /// Runs `hostler` with these arguments on the configuration of this gateway.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
+        cli(arguments, &self.folder().join("hostler.yaml"))
+    }
+
+    /// What `/status` says.
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(self.admin_get("/status").text()).expect("JSON")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -186,7 +200,7 @@ impl Gateway {
 
     /// `GET` from the admin listener.
     pub(crate) fn admin_get(&self, path: &str) -> Response {
-        let mut client = Client::connect(&Address::Tcp(self.admin));
+        let mut client = Client::connect(&self.admin);
         client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"));
         client.response("GET")
     }
@@ -278,6 +292,11 @@ impl Drop for Gateway {
 /// A configuration with one upstream `app` that has these keys, and everything sent there.
 pub(crate) fn before(upstream: &str) -> String {
     format!("upstreams:\n  app: {{ {upstream} }}\nsites:\n  - routes:\n      - {{ path: /, proxy: app }}\n")
+}
+
+/// Runs `hostler` with these arguments and `-c FILE`.
+pub(crate) fn cli(arguments: &[&str], file: &Path) -> Output {
+    Tool::start(BINARY, &[arguments, &["-c", file.to_str().unwrap()]].concat()).output()
 }
 
 fn command(folder: &Path, config: &str) -> Command {

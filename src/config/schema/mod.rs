@@ -11,7 +11,7 @@ mod upstreams;
 use std::path::PathBuf;
 
 use super::decode::{Decoder, Section};
-use super::node::{Node, Span};
+use super::node::{Node, Span, Value};
 use super::values::nearest;
 use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool};
 
@@ -128,6 +128,13 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         sites,
         places,
     })
+}
+
+/// Decodes `admin` and nothing else.
+pub(super) fn admin(decoder: &mut Decoder<'_>, root: &Node) -> Option<Admin> {
+    let Value::Map(entries) = &root.value else { return None };
+    let entry = entries.iter().find(|entry| entry.key.text == "admin")?;
+    process::admin(decoder, &entry.value).map(|(admin, _)| admin)
 }
 
 /// The key that an unknown one was probably meant to be.

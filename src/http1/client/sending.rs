@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
 use super::verdict::{self, End, Proof, Sent};
-use super::{CONTINUE, Patience, ReadAhead, Withhold};
+use super::{Patience, ReadAhead, Withhold};
 use crate::error::{Error, Reason};
 use crate::http::Body;
 use crate::runtime::{Socket, Stream};
@@ -42,7 +42,7 @@ impl Sending {
             sent: 0,
             head: head as u64,
             withhold,
-            proof: if withhold == Withhold::UntilContinue { Proof::Reset } else { Proof::UnixReset },
+            proof: if matches!(withhold, Withhold::UntilContinue(_)) { Proof::Reset } else { Proof::UnixReset },
             done: false,
             complete: false,
             failure: None,
@@ -100,7 +100,7 @@ impl Sending {
     fn poll_withheld(&mut self, socket: &Socket, cx: &mut Context<'_>) -> Poll<()> {
         match self.withhold {
             Withhold::Nothing => Poll::Ready(()),
-            Withhold::UntilContinue => Poll::Pending,
+            Withhold::UntilContinue(_) => Poll::Pending,
             Withhold::UntilRead => socket.poll_all_read(cx).map(|()| self.release()),
         }
     }
@@ -112,7 +112,7 @@ impl Sending {
 
     /// Whether the body waits, and for a 100.
     pub(super) fn is_awaiting_continue(&self) -> bool {
-        self.withhold == Withhold::UntilContinue && self.is_withheld()
+        matches!(self.withhold, Withhold::UntilContinue(_)) && self.is_withheld()
     }
 
     /// Whether the head has gone and the body waits.
@@ -122,7 +122,7 @@ impl Sending {
 
     /// A 100 has come. Whether it was waited for: then the body goes, and from now on the app may run.
     pub(super) fn continued(&mut self) -> bool {
-        let awaited = self.withhold == Withhold::UntilContinue;
+        let awaited = matches!(self.withhold, Withhold::UntilContinue(_));
         if awaited {
             self.proof = Proof::None;
             self.release();
@@ -130,17 +130,22 @@ impl Sending {
         awaited
     }
 
+    /// Whether a 100 was waited for and has come.
+    pub(super) fn has_continued(&self) -> bool {
+        self.proof == Proof::None
+    }
+
     /// The answer has come. A worker that gives it instead of a 100 wants no body (RFC 9110, 10.1.1); any other gets
     /// the rest.
     pub(super) fn answered(&mut self) {
-        self.done |= self.withhold == Withhold::UntilContinue;
+        self.done |= matches!(self.withhold, Withhold::UntilContinue(_));
         self.release();
     }
 
     /// How long what comes next may take, after something has been sent.
     pub(super) fn patience(&self, patience: Patience) -> Duration {
         match self.withhold {
-            Withhold::UntilContinue if self.is_withheld() => CONTINUE,
+            Withhold::UntilContinue(patience) if self.is_withheld() => patience,
             Withhold::UntilRead if self.is_withheld() => patience.head,
             _ => patience.idle,
         }

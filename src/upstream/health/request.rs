@@ -62,7 +62,7 @@ async fn exchange(aim: &Aim) -> Result<wire::Response, Failed> {
     let stream = connector.connect(None, timeout).await.map_err(unsent)?;
     let connection = Connection::open(stream, connector.protocol()).await.map_err(unsent)?;
     let left = timeout.saturating_sub(begun.elapsed());
-    let once = Once { may_run_twice: true, expect: false };
+    let once = Once { may_run_twice: true, expect: None };
     let patience = Patience { head: left, idle: left };
     connection.exchange(&head, Body::Empty, &Method::GET, once, patience).await
 }

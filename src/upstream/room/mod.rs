@@ -220,6 +220,11 @@ impl Room {
         in_use(self.state.load(Ordering::Acquire)) >= self.slots.load(Ordering::Acquire)
     }
 
+    /// Whether as many workers are pinned by streams as may be.
+    pub(super) fn is_streams_full(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) >= self.streams_max.load(Ordering::Relaxed)
+    }
+
     /// Something has changed that decides who may go: an endpoint's state, the rules, the operator's hand. `reason` is
     /// what an endpoint has just failed with.
     pub(super) fn changed(self: &Arc<Self>, reason: Option<Reason>) {
@@ -260,8 +265,11 @@ impl Room {
         }
     }
 
-    /// Takes note of the counters.
-    pub(super) fn sample(&self) {
+    /// Takes note of the counters, unless that has been done within `age`.
+    pub(super) fn sample(&self, age: Duration) {
+        if self.lock().demand.newest().is_some_and(|newest| newest.elapsed() < age) {
+            return;
+        }
         let metrics = &self.metrics;
         let refused = metrics.failures_of(Reason::QueueFull) + metrics.failures_of(Reason::QueueTimeout);
         let sample = Sample {

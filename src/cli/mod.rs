@@ -1,4 +1,8 @@
-//! The command line: `serve` and `check`. Exit codes: 0, 1 failure, 2 usage or bad configuration.
+//! The command line: `serve`, `check`, and what an [`operator`] says to a gateway that runs. Exit codes: 0, 1 failure,
+//! 2 usage or bad configuration.
+
+mod client;
+mod operator;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -6,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::operator::Operation;
 use crate::app::{self, Failure};
 use crate::config;
 
@@ -36,6 +41,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "hostler.yaml")]
         config: PathBuf,
     },
+    #[command(flatten)]
+    Operate(Operation),
 }
 
 /// Runs the command that the arguments of this process name.
@@ -44,6 +51,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve(&config),
         Command::Check { config } => check(&config),
+        Command::Operate(operation) => operation.run(),
     }
 }
 
@@ -55,9 +63,18 @@ fn serve(path: &std::path::Path) -> ExitCode {
         Failure::Config(report) => (report.to_string(), BAD_CONFIG),
         Failure::Start(error) => (format!("hostler: {error}"), FAILED),
     };
-    // Nothing can be said when stderr is closed.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    say_error(&text);
     ExitCode::from(code)
+}
+
+/// A line on stdout. Nothing can be said when it is closed.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A line on stderr. Nothing can be said when it is closed.
+fn say_error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn check(path: &std::path::Path) -> ExitCode {

@@ -1,0 +1,246 @@
+//! `status`, `pause`, `resume`, `drain` and `reload`: what an operator says to the gateway that runs, through the admin
+//! listener that its configuration file names.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use http::Method;
+
+use super::client::{self, Answer, NoAnswer};
+use super::{BAD_CONFIG, FAILED, say, say_error};
+use crate::config::{self, Admin, Bind, EndpointAddress};
+
+/// The file that the gateway was started with.
+#[derive(Debug, Args)]
+pub(super) struct File {
+    /// The configuration file that the gateway was started with: its `admin` says where to ask.
+    #[arg(short, long, value_name = "FILE", default_value = "hostler.yaml")]
+    config: PathBuf,
+}
+
+/// What can be said to a gateway that runs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Operation {
+    /// Say how the gateway is: workers, waiting requests, endpoints, and what an operator has stopped.
+    Status {
+        #[command(flatten)]
+        file: File,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let no request through to an upstream's workers: they wait, at most waiting_room.timeout.
+    Pause {
+        /// Its name in the file.
+        upstream: String,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Let requests through again: to an upstream and all its drained endpoints, or to one endpoint.
+    Resume {
+        /// The name of an upstream, or the address of an endpoint as in the file.
+        #[arg(value_name = "UPSTREAM|ENDPOINT")]
+        subject: String,
+        /// The upstream whose endpoint is meant, when several have it.
+        #[arg(long, value_name = "NAME")]
+        upstream: Option<String>,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Send no further request to an endpoint; those in flight end.
+    Drain {
+        /// Its address as in the file, such as unix:/run/gunicorn.sock or http://10.0.0.5:8000.
+        endpoint: String,
+        /// The upstream whose endpoint is meant, when several have it.
+        #[arg(long, value_name = "NAME")]
+        upstream: Option<String>,
+        #[command(flatten)]
+        file: File,
+    },
+    /// Read the file again and put it in force, as SIGHUP does, and say what is wrong with it.
+    Reload {
+        #[command(flatten)]
+        file: File,
+    },
+}
+
+/// A request to the admin listener.
+#[derive(Debug, PartialEq, Eq)]
+struct Wish {
+    method: Method,
+    target: String,
+    is_json: bool,
+}
+
+impl Operation {
+    /// Asks the gateway, and says what it answers.
+    pub(super) fn run(self) -> ExitCode {
+        let (wish, file) = match self.wish() {
+            Ok(asked) => asked,
+            Err(sentence) => {
+                say_error(&format!("hostler: {sentence}"));
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
+        let admin = match config::load_admin(&file.config) {
+            Ok(Some(admin)) => admin,
+            Ok(None) => {
+                say_error(&no_admin(&file.config));
+                return ExitCode::from(BAD_CONFIG);
+            }
+            Err(report) => {
+                say_error(&report.to_string());
+                return ExitCode::from(BAD_CONFIG);
+            }
+        };
+        match client::ask(&admin, &wish.method, &wish.target, wish.is_json) {
+            Ok(answer) => tell(&answer, &file.config),
+            Err(failure) => {
+                say_error(&unanswered(&failure, &admin));
+                ExitCode::from(FAILED)
+            }
+        }
+    }
+
+    fn wish(self) -> Result<(Wish, File), String> {
+        let post = |target| Wish { method: Method::POST, target, is_json: false };
+        Ok(match self {
+            Self::Status { file, json } => {
+                (Wish { method: Method::GET, target: "/status".into(), is_json: json }, file)
+            }
+            Self::Pause { upstream, file } => (post(target("/pause", Some(&upstream), None)), file),
+            Self::Resume { subject, upstream, file } => {
+                // No name of an upstream has a colon, and every address has one.
+                let target = match subject.contains(':') {
+                    true => target("/resume", upstream.as_deref(), Some(address(&subject)?)),
+                    false if upstream.is_some() => return Err("--upstream goes with the address of an endpoint".into()),
+                    false => target("/resume", Some(&subject), None),
+                };
+                (post(target), file)
+            }
+            Self::Drain { endpoint, upstream, file } => {
+                (post(target("/drain", upstream.as_deref(), Some(address(&endpoint)?))), file)
+            }
+            Self::Reload { file } => (post("/reload".into()), file),
+        })
+    }
+}
+
+fn address(text: &str) -> Result<&str, String> {
+    EndpointAddress::parse(text).map(|_| text)
+}
+
+fn target(path: &str, upstream: Option<&str>, endpoint: Option<&str>) -> String {
+    let given = [("upstream", upstream), ("endpoint", endpoint)];
+    let pairs = given.iter().filter_map(|(name, value)| Some(format!("{name}={}", encode((*value)?))));
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
+fn encode(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte);
+    let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    value.bytes().map(encode).collect()
+}
+
+/// Says what was answered. The exit code.
+fn tell(answer: &Answer, file: &Path) -> ExitCode {
+    let body = answer.body.trim_end();
+    match answer.status {
+        200 => {
+            say(body);
+            ExitCode::SUCCESS
+        }
+        401 => {
+            let file = file.display();
+            say_error(&format!(
+                "hostler: the gateway does not take admin.token of {file}: has it changed since the start, or is its variable set otherwise here?"
+            ));
+            ExitCode::from(FAILED)
+        }
+        // The report on a configuration that was refused, as `check` has it.
+        422 => {
+            say_error(body);
+            ExitCode::from(BAD_CONFIG)
+        }
+        _ => {
+            say_error(&format!("hostler: {body}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn no_admin(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "hostler: no `admin` in {file}: write `admin: {{ bind: 127.0.0.1:9180 }}` and start Hostler again, for a reload does not open it"
+    )
+}
+
+fn unanswered(failure: &NoAnswer, admin: &Admin) -> String {
+    let address = match &admin.bind {
+        Bind::Any(port) => format!("port {port}"),
+        bind => bind.to_string(),
+    };
+    match failure {
+        NoAnswer::Unreachable(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            format!("hostler: this user may not connect to {address}: {error}")
+        }
+        NoAnswer::Unreachable(_) => format!("hostler: nothing answers at {address}: is Hostler running? ({failure})"),
+        NoAnswer::Lost(_) | NoAnswer::Foreign(_) => format!("hostler: {address}: {failure}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn asked(arguments: &[&str]) -> Result<(String, String), String> {
+        let arguments = [&["hostler"], arguments].concat();
+        match super::super::Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
+            super::super::Command::Operate(operation) => {
+                operation.wish().map(|(wish, _)| (wish.method.to_string(), wish.target))
+            }
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn each_command_is_one_request() {
+        for (arguments, method, target) in [
+            (&["status"][..], "GET", "/status"),
+            (&["status", "--json", "-c", "f"], "GET", "/status"),
+            (&["pause", "app"], "POST", "/pause?upstream=app"),
+            (&["resume", "app"], "POST", "/resume?upstream=app"),
+            (&["resume", "unix:/run/a.sock"], "POST", "/resume?endpoint=unix:/run/a.sock"),
+            (&["drain", "uwsgi+unix:/a b"], "POST", "/drain?endpoint=uwsgi%2Bunix:/a%20b"),
+            (
+                &["drain", "http://10.0.0.5:80", "--upstream", "app"],
+                "POST",
+                "/drain?upstream=app&endpoint=http://10.0.0.5:80",
+            ),
+            (&["reload"], "POST", "/reload"),
+        ] {
+            assert_eq!(asked(arguments), Ok((method.to_owned(), target.to_owned())), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_not_sent() {
+        for arguments in
+            [&["pause"][..], &["drain", "app"], &["drain", "unix:"], &["resume", "app", "--upstream", "b"], &["dance"]]
+        {
+            assert!(asked(arguments).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_is_what_the_listener_reads() {
+        let target = target("/drain", Some("a.b-c_d"), Some("uwsgi+unix:/run/é &=%.sock"));
+        let (_, query) = target.split_once('?').unwrap();
+        let read = crate::admin::Parameters::parse(&[query.as_bytes()]).unwrap();
+        assert_eq!(read.upstream.as_deref(), Some("a.b-c_d"));
+        assert_eq!(read.endpoint.as_deref(), Some("uwsgi+unix:/run/é &=%.sock"));
+    }
+}
