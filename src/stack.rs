@@ -73,7 +73,9 @@ impl Blueprint {
         }
         let is_gone = |known: &&Arc<Upstream>| !self.upstreams.iter().any(|upstream| upstream.name == known.name);
         for gone in previous.iter().flat_map(|previous| &previous.upstreams).filter(is_gone) {
-            self.shared.metrics.upstream(&gone.name).set_workers(None);
+            let metrics = self.shared.metrics.upstream(&gone.name);
+            metrics.set_workers(None);
+            metrics.report_endpoints(std::iter::empty());
         }
     }
 

@@ -17,6 +17,7 @@ mod django;
 mod drain;
 mod failures;
 mod harness;
+mod health;
 mod hostile_workers;
 mod life;
 mod operator;

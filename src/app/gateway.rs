@@ -18,6 +18,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::runtime;
 use crate::stack::{Blueprint, Shared};
+use crate::upstream::health::Probers;
 use crate::upstream::spool::Budget;
 use crate::upstream::{self, Connector};
 
@@ -28,6 +29,7 @@ pub struct Gateway {
     current: Arc<Current>,
     threads: Vec<Thread>,
     listeners: Vec<Bound>,
+    probers: Probers,
 }
 
 struct Thread {
@@ -81,7 +83,8 @@ impl From<BindError> for StartError {
 }
 
 impl Gateway {
-    /// Opens the listeners and starts the threads. `on_thread_start` runs first in each of them.
+    /// Opens the listeners and starts the threads. `on_thread_start` runs first in each of them. Endpoints are probed by
+    /// tasks of the calling thread.
     ///
     /// # Errors
     /// What could not be had; nothing runs then.
@@ -105,8 +108,10 @@ impl Gateway {
         shared.metrics.config_in_force(current.generation());
         let threads =
             (0..count).map(|index| start_thread(index, &current, on_thread_start)).collect::<Result<_, _>>()?;
-        let mut gateway = Self { shared, tls, current, threads, listeners: Vec::new() };
+        let probers = Probers::default();
+        let mut gateway = Self { shared, tls, current, threads, listeners: Vec::new(), probers };
         opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
+        gateway.probe();
         Ok(gateway)
     }
 
@@ -150,7 +155,14 @@ impl Gateway {
         self.shared.metrics.config_in_force(generation);
         opened.into_iter().for_each(|(bound, sockets)| self.add(bound, sockets));
         self.close_all_but(&kept);
+        self.probe();
         Ok(())
+    }
+
+    /// Probes what the configuration in force says.
+    fn probe(&mut self) {
+        let blueprint = &self.current.in_force.load().blueprint;
+        self.probers.follow(blueprint.config(), blueprint.upstreams());
     }
 
     fn has(&self, wanted: &config::Listener) -> bool {

@@ -59,9 +59,25 @@ impl Balance {
         self.endpoints.iter().any(|endpoint| endpoint.state.is_up())
     }
 
-    /// Whether this endpoint is the only one that takes exchanges.
+    fn is_primary_up(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| !endpoint.is_backup && endpoint.state.is_up())
+    }
+
+    /// Whether exchanges are sent to this endpoint now.
+    pub(super) fn is_used(&self, endpoint: &Endpoint) -> bool {
+        endpoint.state.is_up() && !(endpoint.is_backup && self.is_primary_up())
+    }
+
+    /// Whether this endpoint is the only one that takes exchanges. A backup that could is another.
     pub(super) fn is_last(&self, endpoint: &Endpoint) -> bool {
-        !self.endpoints.iter().any(|other| other.id != endpoint.id && other.state.is_up())
+        // An endpoint of the configuration before a reload has another number, but the same state.
+        let is_other = |other: &Endpoint| !Arc::ptr_eq(&other.state, &endpoint.state);
+        !self.endpoints.iter().any(|other| is_other(other) && other.state.is_up())
+    }
+
+    /// Takes back those that are left out for a while, when there is no other. Whether there are any.
+    pub(super) fn pardon(&self) -> bool {
+        self.endpoints.iter().filter(|endpoint| endpoint.state.pardon()).count() > 0
     }
 
     /// Chooses an endpoint and takes a slot of it. `None`: none is up, or all that are have their own workers busy.
@@ -69,7 +85,7 @@ impl Balance {
         if let [only] = &self.endpoints[..] {
             return (only.state.is_up() && only.acquire()).then(|| Arc::clone(only));
         }
-        let is_primary_up = self.endpoints.iter().any(|endpoint| !endpoint.is_backup && endpoint.state.is_up());
+        let is_primary_up = self.is_primary_up();
         let may = |endpoint: &Endpoint| {
             endpoint.is_backup != is_primary_up && endpoint.state.is_up() && wish.avoid != Some(endpoint.id)
         };
@@ -103,32 +119,50 @@ impl Balance {
 
     /// How busy it would be with one more, for its weight.
     fn load(&self, endpoint: &Endpoint) -> f64 {
-        let share = f64::from(endpoint.weight) * endpoint.state.warmth(self.slow_start);
-        f64::from(endpoint.state.in_flight() + 1) / share
+        f64::from(endpoint.state.in_flight() + 1) / self.share(endpoint)
+    }
+
+    /// Its weight, or part of it while it warms up.
+    fn share(&self, endpoint: &Endpoint) -> f64 {
+        f64::from(endpoint.weight) * endpoint.state.warmth(self.slow_start)
     }
 
     fn in_turn(&self, turns: &[usize], may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
         let begin = self.turn.fetch_add(1, Ordering::Relaxed);
-        let candidates = (0..turns.len()).map(|step| &self.endpoints[turns[begin.wrapping_add(step) % turns.len()]]);
-        candidates.into_iter().find(|endpoint| may(endpoint) && endpoint.acquire())
+        let candidates = || (0..turns.len()).map(|step| &self.endpoints[turns[begin.wrapping_add(step) % turns.len()]]);
+        let takes_turn = part_of(begin / turns.len());
+        let is_warm = |endpoint: &Endpoint| endpoint.state.warmth(self.slow_start) >= takes_turn;
+        let warm = candidates().find(|endpoint| may(endpoint) && is_warm(endpoint) && endpoint.acquire());
+        // Whoever is there is better than nobody.
+        warm.or_else(|| candidates().find(|endpoint| may(endpoint) && endpoint.acquire()))
     }
 
     /// Weighted rendezvous hashing: every key has an order of endpoints of its own, which changes only where an endpoint
     /// comes or goes.
     fn by_key(&self, key: u64, may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
         let mut ranked: Vec<_> = self.endpoints.iter().filter(|endpoint| may(endpoint)).collect();
-        ranked.sort_by(|a, b| rank(key, a).total_cmp(&rank(key, b)));
+        let rank = |endpoint: &Endpoint| rank(key, endpoint.name(), self.share(endpoint));
+        ranked.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
         ranked.into_iter().find(|endpoint| endpoint.acquire())
     }
 }
 
 /// The smaller, the earlier the key is given to this endpoint.
-fn rank(key: u64, endpoint: &Endpoint) -> f64 {
-    let digest = digest(&(key, endpoint.name()));
+fn rank(key: u64, name: &str, share: f64) -> f64 {
+    let digest = digest(&(key, name));
     // To a number strictly between 0 and 1, of which a float holds 52 bits.
     #[allow(clippy::cast_precision_loss)]
     let unit = ((digest >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
-    -unit.ln() / f64::from(endpoint.weight)
+    -unit.ln() / share
+}
+
+/// A number from 0 to 1 for every round of turns, so that any few rounds in a row are spread over that range.
+fn part_of(round: usize) -> f64 {
+    const GOLDEN: u32 = 0x9E37_79B9;
+    // Only the lower half counts, and wraps.
+    #[allow(clippy::cast_possible_truncation)]
+    let spread = (round as u32).wrapping_mul(GOLDEN);
+    f64::from(spread) / f64::from(u32::MAX)
 }
 
 /// The key of a value that requests are told apart by.
@@ -158,6 +192,7 @@ fn turns(endpoints: &[Arc<Endpoint>]) -> Box<[usize]> {
 mod tests {
     use std::collections::HashMap;
 
+    use super::super::clock;
     use super::super::endpoint::{Mark, test_endpoint};
     use super::*;
 
@@ -176,6 +211,74 @@ mod tests {
             }
         }
         taken
+    }
+
+    fn with_slow_start(rule: config::Balance) -> Balance {
+        Balance { slow_start: Duration::from_secs(100), ..balance(rule, &[A, B]) }
+    }
+
+    /// How many of a thousand exchanges, which end at once but for what else is busy, the second endpoint gets.
+    fn share_of_b(balance: &Balance) -> usize {
+        match balance.rule {
+            Rule::LeastBusy => {
+                let taken = taken(balance, 1000);
+                balance.endpoints.iter().for_each(|endpoint| {
+                    (0..taken.get(endpoint.name()).copied().unwrap_or(0)).for_each(|_| endpoint.release());
+                });
+                taken.get("unix:/b").copied().unwrap_or(0)
+            }
+            Rule::RoundRobin(_) => taken(balance, 1000).get("unix:/b").copied().unwrap_or(0),
+            Rule::Hash(_) => homes(balance).iter().filter(|name| *name == "unix:/b").count(),
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_back_warms_up_whatever_had_kept_it_out() {
+        type Out = fn(&Endpoint);
+        let silence: Out = |b| assert!(b.state.set(Mark::Silent, true) && b.state.set(Mark::Silent, false));
+        let health: Out = |b| assert!(b.state.set(Mark::Unhealthy, true) && b.state.set(Mark::Unhealthy, false));
+        let ejection: Out = |b| {
+            b.state.eject(Duration::from_secs(10));
+            clock::advance(Duration::from_secs(10));
+        };
+        let rules = || [config::Balance::LeastBusy, config::Balance::RoundRobin, config::Balance::Hash(HashBy::Client)];
+        for (rule, out) in
+            rules().into_iter().flat_map(|rule| [silence, health, ejection].map(|out| (rule.clone(), out)))
+        {
+            let balance = with_slow_start(rule.clone());
+            let full = share_of_b(&balance);
+            assert!((450..=550).contains(&full), "{rule:?}: {full}");
+            out(&balance.endpoints[1]);
+            // A tenth against one, then a half against one.
+            let cold = share_of_b(&balance);
+            assert!((40..=140).contains(&cold), "{rule:?}: {cold}");
+            clock::advance(Duration::from_secs(50));
+            let half = share_of_b(&balance);
+            assert!((220..=380).contains(&half), "{rule:?}: {half}");
+            clock::advance(Duration::from_secs(50));
+            assert!(share_of_b(&balance).abs_diff(full) <= 1, "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_cold_endpoint_takes_all_while_it_is_alone() {
+        let balance = with_slow_start(config::Balance::RoundRobin);
+        balance.endpoints[1].state.set(Mark::Silent, true);
+        balance.endpoints[1].state.set(Mark::Silent, false);
+        balance.endpoints[0].state.set(Mark::Silent, true);
+        assert_eq!(share_of_b(&balance), 1000);
+    }
+
+    #[test]
+    fn a_backup_that_is_up_is_another_endpoint() {
+        let balance = balance(config::Balance::LeastBusy, &[A, ("unix:/b", 1, None, true)]);
+        let [a, b] = &balance.endpoints[..] else { unreachable!() };
+        assert!(!balance.is_last(a) && !balance.is_last(b));
+        assert!(balance.is_used(a) && !balance.is_used(b));
+        b.state.set(Mark::Unhealthy, true);
+        assert!(balance.is_last(a));
+        a.state.eject(Duration::from_secs(60));
+        assert!(!balance.is_up() && balance.pardon() && balance.is_used(a), "the only one is not left out");
     }
 
     const A: (&str, u32, Option<u32>, bool) = ("unix:/a", 1, None, false);

@@ -1,10 +1,12 @@
 //! One address of an upstream: what is known of it now, and how many exchanges it has.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::clock::{millis, now};
 use super::connect::Connector;
 use crate::config;
 use crate::config::EndpointAddress;
@@ -30,20 +32,16 @@ pub(super) struct State {
     pub(super) name: Arc<str>,
     in_flight: AtomicU32,
     marks: AtomicU8,
+    /// Whether it has answered an exchange well since somebody last asked.
+    has_served: AtomicBool,
     /// Milliseconds of the process' clock until which it is left out; 0: it is not.
     ejected_until: AtomicU64,
     /// Milliseconds of the process' clock since which it takes part again; 0: it has always done.
     back_since: AtomicU64,
-    failures: Mutex<Failures>,
+    /// When it failed of late.
+    failures: Mutex<VecDeque<u64>>,
     /// Whether it has ever sent the `100 Continue` that it was asked for.
     pub(super) answers_continue: AtomicBool,
-}
-
-/// Failures of late.
-#[derive(Debug, Default)]
-struct Failures {
-    since: u64,
-    count: u32,
 }
 
 /// Why an endpoint takes no exchanges.
@@ -150,6 +148,15 @@ impl Endpoint {
         self.state.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 
+    /// The same for a probe, which leaves one to users, unless none is in use. `is_used`: whether exchanges are sent here;
+    /// if not, it takes any of them. `slots`: the upstream's.
+    pub(super) fn acquire_for_probe(&self, is_used: bool, slots: u32) -> bool {
+        let workers = self.workers.min(slots);
+        let is_free = |taken: u32| taken < workers && (!is_used || taken == 0 || taken + 2 <= workers);
+        let take = |taken: u32| is_free(taken).then_some(taken + 1);
+        self.state.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
+    }
+
     /// Gives a slot back.
     pub(super) fn release(&self) {
         self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
@@ -168,6 +175,7 @@ impl State {
             name: address.to_string().into(),
             in_flight: AtomicU32::new(0),
             marks: AtomicU8::new(0),
+            has_served: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
             failures: Mutex::default(),
@@ -188,7 +196,12 @@ impl State {
         // The clock is read only while there is something to compare it with.
         match self.ejected_until.load(Ordering::Acquire) {
             0 => true,
-            until => until <= now(),
+            until if until <= now() => {
+                // An error is a new ejection meanwhile, or another thread that was as quick.
+                let _ = self.ejected_until.compare_exchange(until, 0, Ordering::AcqRel, Ordering::Relaxed);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -220,6 +233,17 @@ impl State {
         changed
     }
 
+    /// It has answered an exchange, and not with a failure of its own.
+    pub(super) fn served(&self) {
+        // Beside the count of exchanges, which is written for each of them anyway.
+        self.has_served.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has, since this was last asked.
+    pub(super) fn take_served(&self) -> bool {
+        self.has_served.swap(false, Ordering::Relaxed)
+    }
+
     /// Leaves it out from now on for so long.
     pub(super) fn eject(&self, duration: Duration) {
         let until = now().saturating_add(millis(duration));
@@ -227,17 +251,28 @@ impl State {
         self.back_since.store(until, Ordering::Release);
     }
 
+    /// Ends its being left out for a while, if nothing else keeps it out. Whether that changed anything.
+    pub(super) fn pardon(&self) -> bool {
+        let is_ejected = self.condition() == Condition::Ejected;
+        if is_ejected {
+            self.ejected_until.store(0, Ordering::Release);
+            self.back_since.store(now(), Ordering::Release);
+        }
+        is_ejected
+    }
+
     /// Counts a failure. Whether there have been `limit` of them within `window`; then it begins anew.
     pub(super) fn failed(&self, limit: u32, window: Duration) -> bool {
         let now = now();
+        let begin = now.saturating_sub(millis(window));
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(failures.since) > millis(window) {
-            *failures = Failures { since: now, count: 0 };
+        while failures.front().is_some_and(|at| *at < begin) {
+            failures.pop_front();
         }
-        failures.count += 1;
-        let is_over = failures.count >= limit;
+        failures.push_back(now);
+        let is_over = u32::try_from(failures.len()).unwrap_or(u32::MAX) >= limit;
         if is_over {
-            *failures = Failures::default();
+            failures.clear();
         }
         is_over
     }
@@ -253,16 +288,6 @@ impl State {
     }
 }
 
-/// Milliseconds since the process first asked, from 1: 0 stands for never.
-fn now() -> u64 {
-    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    1 + millis(BEGIN.elapsed())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 pub(super) fn test_endpoint(name: &str, weight: u32, workers: Option<u32>, backup: bool) -> Arc<Endpoint> {
     let address = EndpointAddress::parse(name).unwrap();
@@ -272,6 +297,7 @@ pub(super) fn test_endpoint(name: &str, weight: u32, workers: Option<u32>, backu
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock;
     use super::*;
 
     #[test]
@@ -304,5 +330,41 @@ mod tests {
         let endpoint = test_endpoint("unix:/a", 1, None, false);
         let window = Duration::from_secs(60);
         assert_eq!([1, 2, 3, 4].map(|_| endpoint.state.failed(3, window)), [false, false, true, false]);
+        clock::advance(Duration::from_secs(50));
+        assert!(!endpoint.state.failed(3, window), "the second within a minute");
+        clock::advance(Duration::from_secs(11));
+        assert!(!endpoint.state.failed(3, window), "the first of those is too old by now");
+        clock::advance(Duration::from_secs(40));
+        assert!(endpoint.state.failed(3, window), "wherever the window begins");
+    }
+
+    #[test]
+    fn an_ejection_ends_by_itself_or_by_pardon() {
+        let endpoint = test_endpoint("unix:/a", 1, None, false);
+        let state = &endpoint.state;
+        state.eject(Duration::from_secs(10));
+        clock::advance(Duration::from_secs(9));
+        assert!(!state.is_up());
+        clock::advance(Duration::from_secs(2));
+        assert!(state.is_up() && !state.pardon());
+        state.eject(Duration::from_secs(10));
+        state.set(Mark::Drained, true);
+        assert!(!state.pardon(), "it would not be up");
+        state.set(Mark::Drained, false);
+        assert!(state.pardon() && state.is_up());
+    }
+
+    #[test]
+    fn a_probe_leaves_a_slot_to_users() {
+        let endpoint = test_endpoint("unix:/a", 1, Some(3), false);
+        assert!(endpoint.acquire_for_probe(true, 8), "an idle endpoint");
+        assert!(endpoint.acquire_for_probe(true, 8), "two are free");
+        assert!(
+            !endpoint.acquire_for_probe(true, 8) && endpoint.acquire_for_probe(false, 8),
+            "nobody else is sent there"
+        );
+        assert!(!endpoint.acquire_for_probe(false, 8), "nor more than it has");
+        let one = test_endpoint("unix:/b", 1, None, false);
+        assert!(one.acquire_for_probe(true, 1) && !one.acquire_for_probe(false, 1));
     }
 }

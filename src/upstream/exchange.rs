@@ -21,7 +21,7 @@ use super::spool::{Budget, Share, Spooled};
 use super::wire::{self, Connection, Failed, Once};
 use super::{Permit, Upstream, head};
 use crate::config::HashBy;
-use crate::error::Error;
+use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
@@ -162,6 +162,7 @@ impl Client {
             };
             if let Some(connection) = busy {
                 self.failed(&error, &endpoint, &outgoing.exchange);
+                self.judge(&endpoint, error.reason);
                 pump::hold(connection, self.upstream.abandon(), permit);
                 return Err(error);
             }
@@ -184,9 +185,12 @@ impl Client {
                 _ => {}
             }
             self.failed(&error, &endpoint, exchange);
-            self.judge(&endpoint, &error);
-            let is_over = attempts == self.upstream.retry().attempts || matches!(next, Next::Fail | Next::Backlog);
             // A connection that had grown stale says nothing about its endpoint, but much about its like.
+            let is_stale = is_reused && matches!(error.reason, Reason::EofBeforeHead | Reason::ResetBeforeHead);
+            if !is_stale {
+                self.judge(&endpoint, error.reason);
+            }
+            let is_over = attempts == self.upstream.retry().attempts || matches!(next, Next::Fail | Next::Backlog);
             let is_elsewhere = !is_reused && permit.move_on(&self.upstream.balance);
             if is_over || (next == Next::Elsewhere && !is_elsewhere) {
                 return Err(error);
@@ -297,24 +301,25 @@ impl Client {
         }
     }
 
-    /// A failure may be one too many for its endpoint, unless that is the last one.
-    fn judge(&self, endpoint: &Endpoint, error: &Error) {
+    /// A failure may be one too many for its endpoint.
+    pub(super) fn judge(&self, endpoint: &Endpoint, reason: Reason) {
         let ejection = self.upstream.ejection();
-        let is_over = ejection.failures > 0 && endpoint.state.failed(ejection.failures, ejection.window);
-        if !is_over || self.upstream.balance.is_last(endpoint) {
+        if ejection.failures == 0 || !speaks_against_endpoint(reason) {
             return;
         }
-        endpoint.state.eject(ejection.duration);
+        let is_over = endpoint.state.failed(ejection.failures, ejection.window);
+        if !is_over || !self.upstream.room.eject(endpoint, ejection.duration) {
+            return;
+        }
         tracing::warn!(
             upstream = %self.upstream.name,
             endpoint = endpoint.name(),
-            reason = error.reason.as_str(),
+            reason = reason.as_str(),
             "{} failures within {:?}: the endpoint is left out for {:?} (ejection)",
             ejection.failures,
             ejection.window,
             ejection.duration
         );
-        self.upstream.room.changed(None);
     }
 
     fn response(&self, response: wire::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
@@ -322,6 +327,9 @@ impl Client {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
         let wire::Response { status, headers, body, .. } = response;
+        if !status.is_server_error() {
+            rest.permit.endpoint().state.served();
+        }
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             self.explain_500(&headers, &rest);
         }
@@ -384,6 +392,14 @@ impl Client {
             pool.put(connection);
         }
     }
+}
+
+/// Whether a failure counts towards ejection: not what the client or the edge did, not load, and not what is waited
+/// for anyway.
+fn speaks_against_endpoint(reason: Reason) -> bool {
+    use Reason as R;
+    reason.side() == Side::Upstream
+        && !matches!(reason, R::BacklogFull | R::ConnectRefused | R::SocketMissing | R::NoEndpoint)
 }
 
 /// What `balance: { hash: … }` tells requests apart by.

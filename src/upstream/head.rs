@@ -35,17 +35,43 @@ pub(super) fn write(
     upstream: &Upstream,
     metrics: &Metrics,
 ) -> Result<(), Error> {
-    let Outgoing { method, headers, exchange, .. } = outgoing;
-    let place = Place::of(outgoing, upstream.config.prefix.as_deref())?;
-    let host = upstream.config.host.as_deref().map(str::as_bytes);
-    // HTTP/1.0 without Host: HTTP/1.1, which we speak to the worker, needs one, and so do apps.
-    let host = host.or_else(|| exchange.host.is_none().then_some(&b"localhost"[..]));
-    let length = length(outgoing);
+    let terms = Terms {
+        host: upstream.config.host.as_deref().map(str::as_bytes),
+        is_last: upstream.config.keepalive.idle.is_zero(),
+    };
     let dropped = |why| {
         if let Some(kind) = header_kind(why) {
             metrics.header_dropped(kind);
         }
     };
+    write_as(out, protocol, outgoing, upstream, terms, dropped)
+}
+
+/// What a request of our own has otherwise than a client's.
+pub(super) struct Terms<'a> {
+    /// Sent instead of the request's Host.
+    pub(super) host: Option<&'a [u8]>,
+    /// Whether no other follows on its connection.
+    pub(super) is_last: bool,
+}
+
+/// Appends the head. `dropped` is told of fields that may not pass.
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn write_as(
+    out: &mut Vec<u8>,
+    protocol: EndpointProtocol,
+    outgoing: &Outgoing,
+    upstream: &Upstream,
+    terms: Terms<'_>,
+    dropped: impl FnMut(fields::Dropped),
+) -> Result<(), Error> {
+    let Outgoing { method, headers, exchange, .. } = outgoing;
+    let place = Place::of(outgoing, upstream.config.prefix.as_deref())?;
+    // HTTP/1.0 without Host: HTTP/1.1, which we speak to the worker, needs one, and so do apps.
+    let host = terms.host.or_else(|| exchange.host.is_none().then_some(&b"localhost"[..]));
+    let length = length(outgoing);
     if protocol == EndpointProtocol::Uwsgi {
         let Place { target, script, mount } = &place;
         let request = vars::Request { method, target, script: *script, headers, host, length, exchange };
@@ -58,7 +84,7 @@ pub(super) fn write(
             out.line("SCRIPT_NAME", |out| out.extend_from_slice(script.as_bytes()));
         }
         forwarded::append(out, exchange, place.mount);
-        if upstream.config.keepalive.idle.is_zero() {
+        if terms.is_last {
             out.extend_from_slice(b"connection: close\r\n");
         }
     };

@@ -1,10 +1,12 @@
 //! Bytes out: from a request that is wholly here to the worker's answer.
 //!
 //! [`room`] (a slot of the upstream and of an endpoint, which [`balance`] chooses) → [`connect`] or [`pool`] →
-//! [`wire`] ([`crate::http1::client`] or [`h2c`]) → [`spool`] → back up the stack. Beside that way, [`watch`] looks after endpoints that do not
-//! answer. [`Upstream`] is the part that all threads share; [`Client`] is a thread's own, with its pools of connections.
+//! [`wire`] ([`crate::http1::client`] or [`h2c`]) → [`spool`] → back up the stack. Beside that way, [`watch`] looks after
+//! endpoints that do not answer, and [`health`] asks those that do whether they are well. [`Upstream`] is the part that all
+//! threads share; [`Client`] is a thread's own, with its pools of connections.
 
 mod balance;
+mod clock;
 pub mod connect;
 mod demand;
 mod detach;
@@ -13,6 +15,7 @@ mod exchange;
 mod forwarded;
 mod h2c;
 mod head;
+pub mod health;
 mod pool;
 mod pump;
 mod repeat;
@@ -37,7 +40,7 @@ use self::room::Rules;
 use crate::config::{self, ClientAddress, Ejection, Retry};
 use crate::error::{Error, Reason};
 use crate::http1::client::Patience;
-use crate::observe::metrics::UpstreamMetrics;
+use crate::observe::metrics::{EndpointReport, UpstreamMetrics};
 
 /// A named group of endpoints, compiled. What must be one for the process is behind an `Arc` that a reload carries over.
 pub struct Upstream {
@@ -119,6 +122,16 @@ impl Upstream {
         let changed = endpoint.state.set(Mark::Drained, on);
         self.room.changed(None);
         changed
+    }
+
+    /// Brings the gauges of its endpoints up to date.
+    pub fn report(&self) {
+        let endpoints = self.balance.endpoints.iter().map(|endpoint| EndpointReport {
+            name: endpoint.name(),
+            is_up: endpoint.state.is_up(),
+            in_flight: endpoint.state.in_flight(),
+        });
+        self.metrics.report_endpoints(endpoints);
     }
 
     /// What the configuration says of it.

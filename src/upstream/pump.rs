@@ -94,6 +94,10 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
     rest.exchange.time(|timings| timings.body = begun.elapsed());
     if let Err(error) = &result {
         rest.client.failed(error, rest.permit.endpoint(), &rest.exchange);
+        // A stream has no end of its own: a restart of the app cuts all of them at once.
+        if !is_stream {
+            rest.client.judge(rest.permit.endpoint(), error.reason);
+        }
     }
     let reason = result.as_ref().err().map(|error| error.reason);
     writer.end(result);

@@ -24,7 +24,7 @@ mod upstream;
 
 pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol};
 pub use route::RouteMetrics;
-pub use upstream::UpstreamMetrics;
+pub use upstream::{EndpointReport, ProbeResult, UpstreamMetrics};
 
 use families::Families;
 use listener::Handshakes;

@@ -1,6 +1,8 @@
 //! What is counted per upstream.
 
-use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::families::Families;
 use super::reasons::ReasonCounters;
@@ -22,8 +24,52 @@ pub struct UpstreamMetrics {
     pub informational: IntCounter,
     name: String,
     workers: IntGaugeVec,
+    endpoint_up: IntGaugeVec,
+    endpoint_in_flight: IntGaugeVec,
+    probes: IntCounterVec,
+    /// Names that have gauges.
+    reported: Mutex<Vec<String>>,
     failures: ReasonCounters,
     retries: ReasonCounters,
+}
+
+/// An endpoint as its gauges show it.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointReport<'a> {
+    /// The address as the operator wrote it.
+    pub name: &'a str,
+    /// Whether it takes exchanges.
+    pub is_up: bool,
+    /// Exchanges and probes in flight there.
+    pub in_flight: u32,
+}
+
+/// What came of a probe that was due: the `result` of `hostler_probes_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// It was answered as expected.
+    Good,
+    /// It was not.
+    Failed,
+    /// No worker was to spare, and an exchange had ended well instead.
+    Served,
+    /// No worker was to spare, or the endpoint does not answer anyway.
+    Skipped,
+}
+
+impl ProbeResult {
+    const ALL: [Self; 4] = [Self::Good, Self::Failed, Self::Served, Self::Skipped];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Failed => "failed",
+            Self::Served => "served",
+            Self::Skipped => "skipped",
+        }
+    }
 }
 
 impl UpstreamMetrics {
@@ -37,6 +83,10 @@ impl UpstreamMetrics {
             informational: families.informational.with_label_values(&[name]),
             name: name.to_owned(),
             workers: families.workers.clone(),
+            endpoint_up: families.endpoint_up.clone(),
+            endpoint_in_flight: families.endpoint_in_flight.clone(),
+            probes: families.probes.clone(),
+            reported: Mutex::default(),
             failures: ReasonCounters::new(&families.failures, name),
             retries: ReasonCounters::new(&families.retries, name),
         }
@@ -50,6 +100,33 @@ impl UpstreamMetrics {
             // An error means that it was not there.
             None => self.workers.remove_label_values(&[self.name.as_str()]).unwrap_or_default(),
         }
+    }
+
+    /// Sets the gauges of these endpoints. Those of others disappear, and so do their probes.
+    pub fn report_endpoints<'a>(&self, endpoints: impl Iterator<Item = EndpointReport<'a>>) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = std::mem::take(&mut *reported);
+        for EndpointReport { name, is_up, in_flight } in endpoints {
+            let labels = [self.name.as_str(), name];
+            self.endpoint_up.with_label_values(&labels).set(is_up.into());
+            self.endpoint_in_flight.with_label_values(&labels).set(in_flight.into());
+            gone.retain(|known| known != name);
+            reported.push(name.to_owned());
+        }
+        for name in &gone {
+            let labels = [self.name.as_str(), name];
+            // Errors mean that they were not there.
+            let _ = self.endpoint_up.remove_label_values(&labels);
+            let _ = self.endpoint_in_flight.remove_label_values(&labels);
+            for result in ProbeResult::ALL {
+                let _ = self.probes.remove_label_values(&[labels[0], labels[1], result.as_str()]);
+            }
+        }
+    }
+
+    /// Counts a probe that was due.
+    pub fn probe(&self, endpoint: &str, result: ProbeResult) {
+        self.probes.with_label_values(&[self.name.as_str(), endpoint, result.as_str()]).inc();
     }
 
     /// Counts an exchange that failed.

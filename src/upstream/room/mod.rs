@@ -11,8 +11,10 @@
 //! While no endpoint answers (an *outage*), everybody waits, for `hold` from the moment it began; after that requests
 //! fail at once until a probe succeeds. [`super::watch`] sees to both.
 
+mod marks;
 mod pace;
 mod permit;
+mod probe;
 mod queue;
 mod wait;
 
@@ -24,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub(super) use permit::{Permit, StreamPermit};
+pub(super) use probe::ProbePermit;
 
 use self::pace::Pace;
 use self::queue::Queue;
@@ -237,19 +240,6 @@ impl Room {
         self.grant();
     }
 
-    /// An endpoint refuses connections, or its socket is missing.
-    pub(super) fn silent(self: &Arc<Self>, endpoint: &Endpoint, reason: Reason) {
-        if endpoint.state.set(Mark::Silent, true) {
-            tracing::warn!(
-                upstream = %self.name,
-                endpoint = endpoint.name(),
-                reason = reason.as_str(),
-                "the endpoint does not answer: it is left out until a probe connects"
-            );
-        }
-        self.changed(Some(reason));
-    }
-
     /// Lets nobody through, or goes on. Whether that changed anything.
     pub(super) fn pause(self: &Arc<Self>, paused: bool) -> bool {
         let changed = std::mem::replace(&mut self.lock().is_paused, paused) != paused;
@@ -394,7 +384,9 @@ impl Room {
 impl Inner {
     fn update_outage(&mut self, name: &str, reason: Option<Reason>) {
         let now = Instant::now();
-        match (self.rules.balance.is_up(), &mut self.outage) {
+        // What an endpoint did a moment ago weighs less than that there is no other.
+        let is_up = self.rules.balance.is_up() || self.rules.balance.pardon();
+        match (is_up, &mut self.outage) {
             (true, Some(outage)) => {
                 let lasted = now.saturating_duration_since(outage.since);
                 self.was_out += lasted;

@@ -427,3 +427,19 @@ fn cost_of_a_slot() {
         println!("{threads} threads at once: {:?} for one slot taken and given back", begun.elapsed() / ROUNDS);
     }
 }
+
+#[test]
+fn the_last_endpoint_is_never_left_out_for_its_failures() {
+    paused(async || {
+        let stage = Stage::with(2, &[("unix:/nowhere/a.sock", None), ("unix:/nowhere/b.sock", None)], |rules| rules);
+        let [a, b] = &stage.balance.endpoints[..] else { unreachable!() };
+        let long = Duration::from_secs(3600);
+        assert!(stage.room.eject(a, long) && !stage.room.eject(b, long));
+        assert_eq!(stage.enter(1).await.unwrap().endpoint().name(), b.name());
+        stage.room.unhealthy(b, true);
+        assert_eq!(stage.room.status().outage.map(|(_, reason)| reason), None, "what it did before weighs less now");
+        assert_eq!(stage.enter(1).await.unwrap().endpoint().name(), a.name());
+        stage.room.silent(a, Reason::ConnectRefused);
+        assert!(stage.room.status().outage.is_some());
+    });
+}

@@ -1,0 +1,147 @@
+//! One probe: a GET on a connection of its own, and what becomes of the worker that has it.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::Aim;
+use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
+use crate::error::Error;
+use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Target};
+use crate::http1::client::Patience;
+use crate::runtime::Deadline;
+use crate::upstream::Outgoing;
+use crate::upstream::head::{self, Terms};
+use crate::upstream::wire::{self, Connection, End, Failed, Once, ResponseBody};
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static("hostler-health");
+
+/// What came of a probe.
+pub(super) struct Outcome {
+    /// The status of the answer, or why there is none.
+    pub(super) seen: Result<StatusCode, Error>,
+    /// The worker, when it is not done with it.
+    pub(super) rest: Option<Rest>,
+}
+
+/// A worker that is still busy with a probe.
+pub(super) struct Rest {
+    /// Whether it has not answered in time.
+    pub(super) is_late: bool,
+    /// Ends when the worker is done, or has been waited for long enough.
+    pub(super) end: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// Asks, within the probe's timeout in all.
+pub(super) async fn ask(aim: Rc<Aim>) -> Outcome {
+    let limit = aim.upstream.abandon();
+    match exchange(&aim).await {
+        Ok(wire::Response { status, body, .. }) => {
+            Outcome { seen: Ok(status), rest: Some(Rest { is_late: false, end: Box::pin(answered(body, limit)) }) }
+        }
+        Err(Failed { error, busy }) => {
+            let late = |connection: Connection| Rest { is_late: true, end: Box::pin(connection.closed(limit)) };
+            Outcome { seen: Err(error), rest: busy.map(late) }
+        }
+    }
+}
+
+async fn exchange(aim: &Aim) -> Result<wire::Response, Failed> {
+    let unsent = |error| Failed { error, busy: None };
+    let begun = Instant::now();
+    let timeout = aim.health.timeout;
+    let connector = &aim.endpoint.connector;
+    let mut head = Vec::new();
+    connector.preamble(None, &mut head);
+    write_head(aim, &mut head).map_err(unsent)?;
+    let stream = connector.connect(None, timeout).await.map_err(unsent)?;
+    let connection = Connection::open(stream, connector.protocol()).await.map_err(unsent)?;
+    let left = timeout.saturating_sub(begun.elapsed());
+    let once = Once { may_run_twice: true, expect: None };
+    let patience = Patience { head: left, idle: left };
+    connection.exchange(&head, Body::Empty, &Method::GET, once, patience).await
+}
+
+/// Appends the head, written as that of any request is.
+fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
+    let path = Bytes::copy_from_slice(aim.health.path.as_bytes());
+    let host = Host::parse(Bytes::copy_from_slice(aim.host.as_bytes()))?;
+    let connection = ConnectionInfo {
+        listener: "health".into(),
+        peer: None,
+        local: None,
+        tls: aim.scheme == Scheme::Https,
+        redirect_https: None,
+    };
+    let exchange = Rc::new(Exchange::new(
+        Rc::new(connection),
+        Protocol::Http11,
+        Method::GET,
+        path.clone(),
+        Some(host),
+        Some(USER_AGENT),
+    ));
+    let outgoing = Outgoing {
+        method: Method::GET,
+        target: Target::parse(path)?,
+        headers: HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]),
+        mount: aim.mount.as_deref().map(Rc::from),
+        body: None,
+        exchange: Rc::clone(&exchange),
+        share: None,
+        priority: 0,
+    };
+    let terms = Terms { host: Some(aim.host.as_bytes()), is_last: true };
+    let written = head::write_as(out, aim.endpoint.address.protocol, &outgoing, &aim.upstream, terms, |_| {});
+    // It was of use for its fields only.
+    exchange.finish(Finish::Complete);
+    written
+}
+
+/// Reads the answer to its end, and waits until a worker that closes has closed.
+async fn answered(mut body: ResponseBody, limit: Duration) {
+    let drained = async {
+        while let Ok(Some(_)) = body.data().await {}
+        body
+    };
+    if let Ok(body) = Deadline::new().bound(limit, drained).await
+        && let End::Closing(connection) = body.into_end()
+    {
+        connection.closed(limit).await;
+    }
+}
+
+/// The Host of probes of the upstream at this index of [`Config::upstreams`].
+pub(super) fn host(config: &Config, index: usize) -> String {
+    let upstream = config.upstreams.get(index);
+    let own = upstream.and_then(|upstream| upstream.health.as_ref()?.host.clone().or_else(|| upstream.host.clone()));
+    let exact = |pattern: &HostPattern| match pattern {
+        HostPattern::Exact(host) => Some(host.clone()),
+        HostPattern::Wildcard(_) => None,
+    };
+    let of_site = || routes(config, index).flat_map(|(site, _)| &site.hosts).find_map(exact);
+    own.or_else(of_site).unwrap_or_else(|| "localhost".into())
+}
+
+/// What X-Forwarded-Proto says to the upstream at this index.
+pub(super) fn scheme(config: &Config, index: usize) -> Scheme {
+    let own = config.upstreams.get(index).and_then(|upstream| upstream.health.as_ref()?.scheme);
+    let has_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
+    own.unwrap_or(if has_tls { Scheme::Https } else { Scheme::Http })
+}
+
+/// The prefix under which the app of the upstream at this index lives; the probe's path may be within it.
+pub(super) fn mount(config: &Config, index: usize) -> Option<String> {
+    routes(config, index).find_map(|(_, route)| route.mount.clone())
+}
+
+/// The routes that lead to the upstream at this index.
+fn routes(config: &Config, index: usize) -> impl Iterator<Item = (&Site, &Route)> {
+    let all = config.sites.iter().flat_map(|site| site.routes.iter().map(move |route| (site, route)));
+    all.filter(move |(_, route)| route.action == Action::Proxy(index))
+}
