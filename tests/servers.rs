@@ -1,4 +1,5 @@
-//! The same behaviour in front of every server that serves WSGI over HTTP: {HTTP/1.1, HTTP/2} × servers × {tcp, unix}.
+//! The same behaviour in front of every server that serves WSGI: {HTTP/1.1, HTTP/2} × servers × {http, uwsgi} ×
+//! {tcp, unix}.
 //!
 //! One test a row of the table below, which starts its server once.
 
@@ -8,7 +9,7 @@ use crate::support::gunicorn::{Kind, Plan};
 use crate::support::h2::request;
 use crate::support::server::AT_ONCE;
 use crate::support::worker::Transport::{self, Tcp, Unix};
-use crate::support::{Client, Gateway, Gunicorn, H2, Response, Server};
+use crate::support::{Client, Gateway, Gunicorn, H2, Response, Server, Uwsgi};
 
 /// A row: the claim's name, the server, and what it is known for.
 macro_rules! rows {
@@ -33,6 +34,13 @@ rows! {
     uvicorn_over_tcp = Server::uvicorn(Tcp), UVICORN;
     uvicorn_over_unix = Server::uvicorn(Unix), UVICORN;
     mod_wsgi_over_tcp = Server::mod_wsgi(), MOD_WSGI;
+    uwsgi_over_tcp = Uwsgi::shop(Tcp, BUFFER_SIZE), UWSGI;
+    uwsgi_over_unix = Uwsgi::shop(Unix, BUFFER_SIZE), UWSGI;
+    gunicorn_sync_in_uwsgi_over_tcp = gunicorn_in_uwsgi(Kind::Sync, Tcp), IN_UWSGI;
+    gunicorn_sync_in_uwsgi_over_unix = gunicorn_in_uwsgi(Kind::Sync, Unix), Traits { remote: "", ..IN_UWSGI };
+    gunicorn_gthread_in_uwsgi_over_tcp = gunicorn_in_uwsgi(Kind::Gthread { threads: 2 }, Tcp), IN_UWSGI;
+    gunicorn_gthread_in_uwsgi_over_unix =
+        gunicorn_in_uwsgi(Kind::Gthread { threads: 2 }, Unix), Traits { remote: "", ..IN_UWSGI };
 }
 
 /// What a server can know and do.
@@ -65,14 +73,31 @@ const UVICORN: Traits = Traits { streams: false, ..BELIEVING };
 
 const MOD_WSGI: Traits = BELIEVING;
 
+/// One request a connection is the protocol's own, whoever serves. gunicorn takes no client from it.
+const IN_UWSGI: Traits = Traits { keeps_alive: false, ..GUNICORN };
+
+/// Its app is told what the gateway says, of the client too.
+const UWSGI: Traits = Traits { keeps_alive: false, ..BELIEVING };
+
+/// What uWSGI takes of a request's variables, in bytes, and the gateway is told so: 4096 is the default of both.
+const BUFFER_SIZE: u32 = 32768;
+
+fn gunicorn_in_uwsgi(kind: Kind, transport: Transport) -> Gunicorn {
+    Plan::new(kind, 2, transport).uwsgi().start()
+}
+
 fn gunicorn(kind: Kind, transport: Transport) -> Gunicorn {
     Plan::new(kind, 2, transport).start()
 }
 
 fn check(endpoint: &str, traits: Traits) {
+    let settings = match endpoint.starts_with("uwsgi") {
+        true => format!(", uwsgi: {{ buffer_size: {BUFFER_SIZE} }}"),
+        false => String::new(),
+    };
     let gateway = Gateway::start(&format!(
         "listeners:\n  - {{ bind: \"127.0.0.1:0\", tls: {{ local: true }} }}\n  - {{ bind: \"127.0.0.2:0\" }}\n\
-         upstreams:\n  app: {{ endpoints: [\"{endpoint}\"], workers: {AT_ONCE} }}\n\
+         upstreams:\n  app: {{ endpoints: [\"{endpoint}\"], workers: {AT_ONCE}{settings} }}\n\
          sites:\n  - routes: [{{ path: /, proxy: app }}]\n"
     ));
     for way in [Way::H1, Way::H2] {

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use super::LIMIT;
+use super::worker::Protocol;
 
 /// Where somebody listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Self {
         match text.strip_prefix("unix:") {
             Some(path) => Self::Unix(path.into()),
-            None => Self::Tcp(text.trim_start_matches("http://").trim_start_matches("https://").parse().expect(text)),
+            None => Self::Tcp(text.split_once("://").map_or(text, |(_, rest)| rest).parse().expect(text)),
         }
     }
 
@@ -37,6 +38,14 @@ impl Address {
         match self {
             Self::Tcp(address) => format!("uwsgi://{address}"),
             Self::Unix(path) => format!("uwsgi+unix:{}", path.display()),
+        }
+    }
+
+    /// The same for who speaks this.
+    pub(crate) fn endpoint_in(&self, protocol: Protocol) -> String {
+        match protocol {
+            Protocol::Http1 => self.endpoint(),
+            Protocol::Uwsgi => self.uwsgi_endpoint(),
         }
     }
 

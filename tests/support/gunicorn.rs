@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::journal::Journal;
 use super::lines::Lines;
 use super::shop::{self, python};
-use super::worker::Transport;
+use super::worker::{Protocol, Transport};
 use super::{Address, look_until};
 
 /// gunicorn's own kinds of workers that serve WSGI.
@@ -26,13 +26,21 @@ pub(crate) struct Plan {
     kind: Kind,
     workers: u32,
     transport: Transport,
+    protocol: Protocol,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
 impl Plan {
     pub(crate) fn new(kind: Kind, workers: u32, transport: Transport) -> Self {
-        Self { kind, workers, transport, arguments: Vec::new(), environment: Vec::new() }
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        Self { kind, workers, transport, protocol: Protocol::Http1, arguments, environment }
+    }
+
+    /// It speaks uwsgi instead of HTTP.
+    pub(crate) fn uwsgi(mut self) -> Self {
+        self.protocol = Protocol::Uwsgi;
+        self.argument("--protocol=uwsgi")
     }
 
     /// One argument more, such as `--timeout=5`.
@@ -121,7 +129,7 @@ impl Gunicorn {
 
     /// As `endpoints` in a configuration has it.
     pub(crate) fn endpoint(&self) -> String {
-        self.address.endpoint()
+        self.address.endpoint_in(self.plan.protocol)
     }
 
     /// The process that supervises the workers.

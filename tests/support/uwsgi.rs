@@ -54,6 +54,20 @@ impl Uwsgi {
         Self::run(command, folder)
     }
 
+    /// uWSGI with the shop, whose variables may take so many bytes.
+    pub(crate) fn shop(transport: Transport, buffer_size: u32) -> Self {
+        let folder = shop::folder();
+        let bind = match transport {
+            Transport::Tcp => "127.0.0.1:0".to_owned(),
+            Transport::Unix => folder.path().join("app.sock").display().to_string(),
+        };
+        let mut command = Command::new(python());
+        command.args(RUN).args(["--master", "--processes", WORKERS, "--need-app", "--socket", &bind]);
+        command.args(["--module", "shop.wsgi", "--buffer-size", &buffer_size.to_string()]);
+        command.current_dir(shop::root());
+        Self::run(command, folder)
+    }
+
     /// uWSGI with the shop, as this file of settings says; its socket is put into a folder of the test's own.
     pub(crate) fn with_settings(file: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -65,7 +79,7 @@ impl Uwsgi {
         let settings = folder.path().join("uwsgi.ini");
         std::fs::write(&settings, lines.join("\n")).unwrap();
         let mut command = Command::new(python());
-        command.args(RUN).arg("--ini").arg(settings).current_dir(root().join("examples/shop"));
+        command.args(RUN).arg("--ini").arg(settings).current_dir(shop::root());
         Self::run(command, folder)
     }
 
@@ -120,7 +134,7 @@ fn listens(line: &str) -> Option<Address> {
         return Some(Address::Unix(word(rest).into()));
     }
     let (_, rest) = line.split_once("bound to TCP address ").or_else(|| line.split_once("Listening at: "))?;
-    Some(Address::parse(word(rest).trim_start_matches("uwsgi://")))
+    Some(Address::parse(&word(rest)))
 }
 
 fn root() -> &'static Path {

@@ -23,6 +23,31 @@ pub(crate) enum Transport {
     Unix,
 }
 
+/// What a worker is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Uwsgi,
+}
+
+/// Every protocol over every transport.
+pub(crate) const LINKS: [(Protocol, Transport); 4] = [
+    (Protocol::Http1, Transport::Tcp),
+    (Protocol::Http1, Transport::Unix),
+    (Protocol::Uwsgi, Transport::Tcp),
+    (Protocol::Uwsgi, Transport::Unix),
+];
+
+/// What a request says of itself before its body, in either protocol.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) method: String,
+    /// As the client wrote it.
+    pub(crate) target: String,
+    /// Of the body, in bytes.
+    pub(crate) length: usize,
+}
+
 /// A request as a worker got it.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
@@ -161,6 +186,11 @@ impl Worker {
         self.address.uwsgi_endpoint()
     }
 
+    /// The same when the script speaks this.
+    pub(crate) fn endpoint_in(&self, protocol: Protocol) -> String {
+        self.address.endpoint_in(protocol)
+    }
+
     /// How many connections it has had.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
@@ -261,6 +291,30 @@ impl Visit {
             rest = tail;
         }
         Some(parts.chunks_exact(2).map(|var| (var[0].clone(), var[1].clone())).collect())
+    }
+
+    /// Reads what stands before the body in this protocol. `None` when the gateway closes instead.
+    pub(crate) fn opening(&mut self, protocol: Protocol) -> Option<Opening> {
+        if protocol == Protocol::Uwsgi {
+            let mut vars = self.packet()?;
+            let length = vars.get("CONTENT_LENGTH").map_or(0, |length| length.parse().unwrap_or(0));
+            return Some(Opening {
+                method: vars.remove("REQUEST_METHOD")?,
+                target: vars.remove("REQUEST_URI")?,
+                length,
+            });
+        }
+        let head = self.head()?;
+        let (line, fields) = split_head(head.as_bytes());
+        let mut words = line.split(' ').map(str::to_owned);
+        let length = fields.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, v)| v.parse().unwrap());
+        Some(Opening { method: words.next()?, target: words.next()?, length })
+    }
+
+    /// Reads a whole request in this protocol, without a record. `None` when the gateway closes instead.
+    pub(crate) fn whole(&mut self, protocol: Protocol) -> Option<Opening> {
+        let opening = self.opening(protocol)?;
+        (self.body(opening.length).len() == opening.length).then_some(opening)
     }
 
     /// Reads a head and leaves the body where it is.
