@@ -31,6 +31,7 @@ mod upstream_h2c;
 mod upstream_tls;
 mod uwsgi;
 mod waiting_room;
+mod wire_early;
 mod wire_forwarding;
 mod wire_http2;
 mod wire_requests;
