@@ -111,7 +111,7 @@ fn compare(pattern: &PathPattern, path: &[u8]) -> Match {
 impl<S: Service<Error = Error>> Service for Router<S> {
     type Error = Error;
 
-    async fn call(&self, request: Request) -> Result<Response, Error> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         let exchange = &request.exchange;
         let site = self.site(exchange.host.as_ref()).ok_or(Error::new(Reason::UnknownHost))?;
         if let Some(port) = exchange.connection.redirect_https {

@@ -163,7 +163,7 @@ pub enum Action {
 impl Service for Action {
     type Error = Error;
 
-    async fn call(&self, request: Request) -> Result<Response, Error> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         match self {
             Self::Proxy(proxy) => proxy.call(request).await,
             Self::Answer(answer) => answer.call(request).await,

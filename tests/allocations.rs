@@ -112,7 +112,9 @@ fn a_proxied_get_stays_within_its_allocations() {
     (0..requests).for_each(|_| get(&mut client));
     let total = COUNT.load(Ordering::SeqCst) - before;
     println!("{:.2} heap allocations per proxied GET", total as f64 / requests as f64);
-    assert!(total <= MOST_PER_REQUEST * requests, "{total} allocations for {requests} requests");
+    // What the clock brings now and then (the sweep, the date) is nobody's.
+    let by_the_clock = 20;
+    assert!(total <= MOST_PER_REQUEST * requests + by_the_clock, "{total} allocations for {requests} requests");
     let line = std::fs::read_to_string(folder.path().join("access.log"));
     assert!(line.is_ok(), "the access log was on");
     drop(client);

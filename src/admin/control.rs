@@ -64,7 +64,7 @@ impl Order {
 }
 
 /// Does what is asked for, and says what is now.
-pub(super) async fn obey(admin: &Admin, caller: &Caller, order: Order, mut request: Request) -> Response {
+pub(super) async fn obey(admin: &Admin, caller: &Caller, order: Order, mut request: Box<Request>) -> Response {
     let wants_text = wants_text(&request.headers);
     let parameters = match parameters(&mut request).await {
         Ok(parameters) => parameters,

@@ -146,7 +146,7 @@ impl Entry for Door {
 impl Service for Desk {
     type Error = Infallible;
 
-    async fn call(&self, request: Request) -> Result<Response, Infallible> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Infallible> {
         let admin = &self.admin;
         if let Some(error) = &request.refused {
             return Ok(text(StatusCode::BAD_REQUEST, format!("{}\n", error.reason)));

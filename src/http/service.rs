@@ -39,9 +39,9 @@ pub trait Service {
     /// [`Error`] below `rescue`, [`std::convert::Infallible`] above it.
     type Error;
 
-    /// Answers one request.
+    /// Answers one request. Boxed: every layer would move it, and hold room for it while the layers below wait.
     ///
     /// # Errors
     /// What kept it from an answer, with its reason.
-    fn call(&self, request: Request) -> impl Future<Output = Result<Response, Self::Error>>;
+    fn call(&self, request: Box<Request>) -> impl Future<Output = Result<Response, Self::Error>>;
 }

@@ -56,7 +56,7 @@ impl<S> tower::Layer<S> for AccessLogLayer {
 impl<S: Service> Service for Logged<S> {
     type Error = S::Error;
 
-    async fn call(&self, request: Request) -> Result<Response, S::Error> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, S::Error> {
         let exchange = Rc::clone(&request.exchange);
         if self.log.0.is_on() {
             exchange.observe(Rc::clone(&self.log) as Rc<dyn Observer>);

@@ -39,7 +39,7 @@ impl Answer {
 impl Service for Answer {
     type Error = Error;
 
-    async fn call(&self, _: Request) -> Result<Response, Error> {
+    async fn call(&self, _: Box<Request>) -> Result<Response, Error> {
         let mut response =
             Response::new(if self.body.is_empty() { Body::Empty } else { Body::Full(self.body.clone()) });
         *response.status_mut() = self.status;

@@ -45,7 +45,7 @@ impl<S> tower::Layer<S> for MetricsLayer {
 impl<S: Service> Service for Counted<S> {
     type Error = S::Error;
 
-    fn call(&self, request: Request) -> impl Future<Output = Result<Response, S::Error>> {
+    fn call(&self, request: Box<Request>) -> impl Future<Output = Result<Response, S::Error>> {
         request.exchange.observe(Rc::clone(&self.counter) as Rc<dyn Observer>);
         self.inner.call(request)
     }

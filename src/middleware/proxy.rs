@@ -46,8 +46,8 @@ impl Proxy {
 impl Service for Proxy {
     type Error = Error;
 
-    async fn call(&self, request: Request) -> Result<Response, Error> {
-        let Request { method, target, headers, body, exchange, .. } = request;
+    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
+        let Request { method, target, headers, body, exchange, .. } = *request;
         // The app behind a WSGI server cannot take one; said plainly instead of as a 404 of its own.
         if fields::has_token(&headers, &header::UPGRADE, "websocket") {
             return Err(Error::new(Reason::UpgradeRefused));

@@ -25,7 +25,7 @@ impl<S> tower::Layer<S> for RequestIdLayer {
 impl<S: Service> Service for RequestIds<S> {
     type Error = S::Error;
 
-    async fn call(&self, request: Request) -> Result<Response, S::Error> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, S::Error> {
         const NAME: HeaderName = HeaderName::from_static("x-request-id");
         let since = request.exchange.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let id = RequestId::new(u64::try_from(since.as_millis()).unwrap_or(0));

@@ -36,7 +36,7 @@ impl<S> tower::Layer<S> for RescueLayer {
 impl<S: Service<Error = Error>> Service for Rescued<S> {
     type Error = Infallible;
 
-    async fn call(&self, mut request: Request) -> Result<Response, Infallible> {
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Infallible> {
         let exchange = std::rc::Rc::clone(&request.exchange);
         // Shared, not read: only an error page wants to know.
         let accept = request.headers.get(header::ACCEPT).cloned();

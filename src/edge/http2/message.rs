@@ -24,7 +24,7 @@ pub(super) fn request(
     info: Rc<ConnectionInfo>,
     (header_count, header_size): (usize, usize),
     request: http::Request<Incoming>,
-) -> Request {
+) -> Box<Request> {
     let (mut parts, body) = request.into_parts();
     let read = read_head(&mut parts, header_count, header_size);
     let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| Bytes::copy_from_slice(raw.as_str().as_bytes()));
@@ -34,14 +34,14 @@ pub(super) fn request(
     };
     let user_agent = parts.headers.get(header::USER_AGENT).cloned();
     let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
-    Request {
+    Box::new(Request {
         method: parts.method,
         target,
         headers: parts.headers,
         body: request_body(body),
         exchange: Rc::new(exchange),
         refused,
-    }
+    })
 }
 
 /// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.

@@ -86,7 +86,7 @@ async fn exchange<E: Entry>(
     connection: &Rc<Connection>,
     limits: &Limits,
     entry: &E,
-    request: Request,
+    request: Box<Request>,
     terms: Terms,
 ) -> bool {
     let exchange = Rc::clone(&request.exchange);
@@ -115,7 +115,7 @@ async fn exchange<E: Entry>(
 async fn call<S: Service<Error = Infallible>>(
     connection: &Connection,
     stack: &S,
-    request: Request,
+    request: Box<Request>,
 ) -> Option<crate::http::Response> {
     // Boxed: an idle connection does not hold the room that a request needs on its way through all layers.
     let mut call = Box::pin(stack.call(request));
@@ -134,7 +134,7 @@ fn accept(
     info: &Rc<ConnectionInfo>,
     head: RequestHead,
     patience: Duration,
-) -> (Request, Terms) {
+) -> (Box<Request>, Terms) {
     let terms = Terms { protocol: head.protocol, is_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
     let exchange = Rc::new(Exchange::new(
         Rc::clone(info),
@@ -152,11 +152,11 @@ fn accept(
     };
     let request =
         Request { method: head.method, target: head.target, headers: head.headers, body, exchange, refused: None };
-    (request, terms)
+    (Box::new(request), terms)
 }
 
 /// A request that is not read any further goes through the stack like any other, with the error it is to be answered with.
-fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Request, Terms) {
+fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Box<Request>, Terms) {
     let method = refusal.method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default());
     let terms = Terms { protocol: Protocol::Http11, is_head: method == Method::HEAD, keep_alive: false };
     let exchange =
@@ -169,5 +169,5 @@ fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Request, Terms) {
         exchange,
         refused: Some(Error::new(refusal.reason)),
     };
-    (request, terms)
+    (Box::new(request), terms)
 }

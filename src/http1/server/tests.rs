@@ -29,7 +29,7 @@ struct Stub;
 impl Service for Stub {
     type Error = Infallible;
 
-    async fn call(&self, request: Request) -> Result<Response, Infallible> {
+    async fn call(&self, request: Box<Request>) -> Result<Response, Infallible> {
         let mut body = request.body;
         let mut failed = request.refused;
         while let Some(data) = body.data().await {
