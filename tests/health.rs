@@ -74,6 +74,31 @@ fn from_shop(client: &mut Client) -> Response {
     client.response("GET")
 }
 
+/// Runs `weather` while four clients ask one thing after the other. Each of their answers has to be 200.
+fn under_load<T>(gateway: &Gateway, ask: impl Fn(&mut Client) -> Response + Sync, weather: impl FnOnce() -> T) -> T {
+    /// Ends the load, even when the weather has failed the test.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                while !is_over.load(Ordering::Relaxed) {
+                    let response = ask(&mut client);
+                    assert_eq!(response.status, 200, "{response:?}");
+                }
+            });
+        }
+        let _over = Over(&is_over);
+        weather()
+    })
+}
+
 fn event(gateway: &Gateway, words: &str) -> serde_json::Value {
     gateway.log_event(words, |event| event["message"].as_str().is_some_and(|message| message.contains(words)))
 }
@@ -146,26 +171,16 @@ fn no_probe_takes_the_only_worker_from_users() {
 fn a_busy_endpoint_is_not_called_down_for_want_of_probes() {
     let gunicorn = Gunicorn::start(1);
     let endpoint = gunicorn.endpoint();
-    let gateway = Gateway::before(&format!(
-        "endpoints: [\"{endpoint}\"], workers: 1, health: {{ path: /page, interval: 50ms, fall: 1, rise: 1 }}"
-    ));
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let mut client = gateway.client();
-                while !done.load(Ordering::Relaxed) {
-                    let response = from_shop(&mut client);
-                    assert_eq!(response.status, 200, "{response:?}");
-                }
-            });
-        }
+    let upstream = format!("endpoints: [\"{endpoint}\"], workers: 1");
+    let gateway = Gateway::before(&upstream);
+    let is_told = under_load(&gateway, from_shop, || {
+        gateway.wait_metric("hostler_waiting{upstream=\"app\"}", 3.0);
+        // A probe, should there ever be a worker to spare, would fail.
+        gateway.reload(&before(&format!("{upstream}, health: {{ path: /status/503, interval: 50ms, fall: 5 }}")));
         grown(&gateway, &probes(&endpoint, "served"), 10.0);
-        done.store(true, Ordering::Relaxed);
+        gateway.log().iter().any(|line| line.contains("probes in a row failed"))
     });
-    assert_eq!(gateway.metric(&probes(&endpoint, "failed")), 0.0);
-    up(&gateway, &endpoint, 1.0);
-    gateway.wait_idle();
+    assert!(!is_told, "it was called down under load: {:#?}", gateway.log());
 }
 
 #[test]
@@ -276,26 +291,59 @@ fn an_endpoint_that_fails_under_load_is_ejected_and_no_get_fails() {
         a.endpoint(),
         b.endpoint()
     ));
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    let response = gateway.client().get("/page");
-                    assert_eq!(response.status, 200, "{response:?}");
-                }
-            });
-        }
+    let ask = |_: &mut Client| gateway.client().get("/page");
+    under_load(&gateway, ask, || {
         let told = event(&gateway, "(ejection)");
         assert_eq!((&told["endpoint"], &told["reason"]), (&a.endpoint().into(), &"eof_before_head".into()));
         is_broken.store(false, Ordering::SeqCst);
         up(&gateway, &a.endpoint(), 1.0);
         // Requests that it answers now are those of the time after its ejection.
         gateway.access_line("answered by it", |line| line["endpoint"] == a.endpoint() && line["status"] == 200);
-        done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(gateway.failures("app", "head_timeout"), 0.0);
     gateway.wait_idle();
+}
+
+#[test]
+fn what_ends_without_a_whole_answer_counts_towards_ejection() {
+    for (does, answer, is_ejected) in [
+        ("says nothing", None, true),
+        ("closes", Some(""), true),
+        ("closes within the head", Some("HTTP/1.1 200 OK\r\n"), true),
+        ("closes within the body", Some("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), true),
+        ("says something else", Some("SSH-2.0-OpenSSH_9.2\r\n\r\n"), true),
+        (
+            "cuts a stream",
+            Some("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100\r\n\r\nhalf"),
+            false,
+        ),
+        ("fails in its own words", Some("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"), false),
+    ] {
+        let a = Worker::unix(move |visit| {
+            visit.request();
+            match answer {
+                Some(answer) => drop(visit.send(answer)),
+                None => visit.wait_closed(),
+            }
+        });
+        let (b, _) = worker("b");
+        let gateway = Gateway::before(&format!(
+            "endpoints: [\"{}\", \"{}\"], workers: 4, timeouts: {{ head: 200ms }}, abandon: 100ms, \
+             ejection: {{ failures: 1, for: 1h }}",
+            a.endpoint(),
+            b.endpoint()
+        ));
+        for _ in 0..4 {
+            gateway.client().get("/page");
+        }
+        gateway.wait_idle();
+        let (seen, is_up) =
+            (a.requests().len(), format!("hostler_endpoint_up{{endpoint=\"{}\",upstream=\"app\"}}", a.endpoint()));
+        assert_eq!(
+            (gateway.metric(&is_up), seen),
+            if is_ejected { (0.0, 1) } else { (1.0, 2) },
+            "a worker that {does}"
+        );
+    }
 }
 
 #[test]

@@ -432,3 +432,21 @@ fn wants_to_stream(headers: &HeaderMap) -> bool {
     });
     is_events || headers.get("x-accel-buffering").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_clients_nor_load_nor_restarts_speak_against_an_endpoint() {
+        use Reason as R;
+        for reason in [R::HeadTimeout, R::EofBeforeHead, R::EofInBody, R::BadHead, R::TlsFailed, R::ConnectTimeout] {
+            assert!(speaks_against_endpoint(reason), "{reason}");
+        }
+        for reason in
+            [R::ClientGone, R::VarsTooLarge, R::SpoolFailed, R::StreamsFull, R::BacklogFull, R::ConnectRefused]
+        {
+            assert!(!speaks_against_endpoint(reason), "{reason}");
+        }
+    }
+}

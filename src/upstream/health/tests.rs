@@ -18,12 +18,15 @@ enum Answer {
     BacklogFull,
     /// The time is over, and the worker never ends.
     Late,
+    /// 200, from a worker that goes on until it is let go.
+    Lingering,
 }
 
 #[derive(Default)]
 struct Script {
     answers: RefCell<HashMap<String, Answer>>,
     asked: RefCell<Vec<String>>,
+    let_go: Rc<Notify>,
 }
 
 struct Stage {
@@ -121,6 +124,11 @@ impl Script {
             Answer::Status(status) => Outcome { seen: Ok(StatusCode::from_u16(status).unwrap()), rest: None },
             Answer::Refused => failed(Reason::ConnectRefused),
             Answer::BacklogFull => failed(Reason::BacklogFull),
+            Answer::Lingering => {
+                let let_go = Rc::clone(&self.let_go);
+                let end = Box::pin(async move { let_go.notified().await });
+                Outcome { seen: Ok(StatusCode::OK), rest: Some(Rest { is_late: false, end }) }
+            }
             Answer::Late => {
                 let rest = Rest { is_late: true, end: Box::pin(std::future::pending()) };
                 Outcome { rest: Some(rest), ..failed(Reason::HeadTimeout) }
@@ -235,6 +243,50 @@ fn one_of_several_free_workers_is_left_to_users() {
         assert_eq!((stage.asked("a"), stage.upstream.room.status().in_flight), (1, 2));
         assert!(stage.enter().await.is_ok(), "the third is free");
         drop(first);
+    });
+}
+
+#[test]
+fn the_last_slot_of_the_upstream_is_left_to_users_as_well() {
+    paused(async || {
+        let stage = Stage::new(&format!("{}, {HEALTH}", TWO.replace("workers: 4", "workers: 2")));
+        let _one = stage.enter().await.unwrap();
+        intervals(2).await;
+        assert_eq!((stage.asked("a"), stage.asked("b")), (0, 0), "whichever endpoint is idle");
+    });
+}
+
+#[test]
+fn who_waits_for_the_worker_that_a_probe_has_is_let_through_at_its_end() {
+    paused(async || {
+        let stage = Stage::new(
+            "endpoints: [{ address: \"unix:/nowhere/a\", workers: 1 }, \"unix:/nowhere/b\"], workers: 1, \
+             health: { path: /up, interval: 10s, fall: 1, rise: 1 }",
+        );
+        stage.answers("a", Answer::Status(500));
+        intervals(1).await;
+        let at_b = stage.enter().await.unwrap();
+        stage.answers("a", Answer::Lingering);
+        intervals(1).await;
+        assert_eq!((stage.conditions()[0], stage.upstream.endpoints()[0].state.in_flight()), (Condition::Up, 1));
+        stage.upstream.drain(&stage.upstream.endpoints()[1], true);
+        drop(at_b);
+        let upstream = Arc::clone(&stage.upstream);
+        let waiting = tokio::task::spawn_local(async move {
+            upstream
+                .room
+                .enter(&upstream.balance, Seek::default())
+                .await
+                .map(|permit| permit.endpoint().name().to_owned())
+        });
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished());
+        let begun = Instant::now();
+        stage.script.let_go.notify_one();
+        assert_eq!(waiting.await.unwrap().unwrap(), "unix:/nowhere/a");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     });
 }
 
