@@ -76,6 +76,29 @@ struct Attempt {
     is_reused: bool,
 }
 
+/// What has been tried for a request.
+struct Tries {
+    /// Whether the app may get it twice.
+    is_idempotent: bool,
+    /// How often it was sent again.
+    repeated: u32,
+    /// How long it waits for a place in a full backlog.
+    backlog_pause: Duration,
+}
+
+impl Tries {
+    fn new(outgoing: &Outgoing) -> Self {
+        Self { is_idempotent: outgoing.may_run_twice(), repeated: 0, backlog_pause: BACKLOG_PAUSE }
+    }
+
+    /// The next pause: each is twice as long as the one before.
+    fn backlog_pause(&mut self) -> Duration {
+        let pause = self.backlog_pause;
+        self.backlog_pause = (pause * 2).min(LONGEST_BACKLOG_PAUSE);
+        pause
+    }
+}
+
 impl Outgoing {
     /// Whether the app may get it twice (RFC 9110, 9.2.2).
     fn may_run_twice(&self) -> bool {
@@ -139,9 +162,8 @@ impl Client {
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
         let mut written = None;
-        let is_idempotent = outgoing.may_run_twice();
-        let (mut attempts, mut begun) = (0, permit.since());
-        let mut backlog_pause = BACKLOG_PAUSE;
+        let mut tries = Tries::new(&outgoing);
+        let mut begun = permit.since();
         loop {
             let endpoint = Arc::clone(permit.endpoint());
             let protocol = endpoint.address.protocol;
@@ -166,43 +188,58 @@ impl Client {
                 pump::hold(connection, self.upstream.abandon(), permit);
                 return Err(error);
             }
-            let exchange = &outgoing.exchange;
-            let next = if exchange.is_finished() { Next::Fail } else { repeat::next(&error, is_idempotent) };
-            match next {
-                Next::Hold => {
-                    self.upstream.metrics.retry(error.reason);
-                    self.upstream.room.silent(&endpoint, error.reason);
-                    permit = self.rejoin(permit, exchange).await?;
-                    begun = Instant::now();
-                    continue;
-                }
-                Next::Backlog if permit.move_on(&self.upstream.balance) => continue,
-                Next::Backlog if permit.arrived().elapsed() < self.upstream.config.waiting_room.timeout => {
-                    tokio::time::sleep(backlog_pause).await;
-                    backlog_pause = (backlog_pause * 2).min(LONGEST_BACKLOG_PAUSE);
-                    continue;
-                }
-                _ => {}
-            }
-            self.failed(&error, &endpoint, exchange);
-            // A connection that had grown stale says nothing about its endpoint, but much about its like.
-            let is_stale = is_reused && matches!(error.reason, Reason::EofBeforeHead | Reason::ResetBeforeHead);
-            if !is_stale {
-                self.judge(&endpoint, error.reason);
-            }
-            let is_over = attempts == self.upstream.retry().attempts || matches!(next, Next::Fail | Next::Backlog);
-            let is_elsewhere = !is_reused && permit.move_on(&self.upstream.balance);
-            if is_over || (next == Next::Elsewhere && !is_elsewhere) {
-                return Err(error);
-            }
-            if let Some(pool) = self.pool(&endpoint) {
-                pool.clear();
-            }
-            attempts += 1;
+            permit = self.again(permit, error, is_reused, &outgoing.exchange, &mut tries).await?;
             begun = Instant::now();
-            self.upstream.metrics.retry(error.reason);
-            exchange.retries.set(attempts);
         }
+    }
+
+    /// After an attempt that brought no answer and left no worker busy: the slot for the next one.
+    ///
+    /// # Errors
+    /// What failed, when there is to be none.
+    async fn again(
+        &self,
+        mut permit: Permit,
+        error: Error,
+        is_reused: bool,
+        exchange: &Exchange,
+        tries: &mut Tries,
+    ) -> Result<Permit, Error> {
+        let endpoint = Arc::clone(permit.endpoint());
+        let next = if exchange.is_finished() { Next::Fail } else { repeat::next(&error, tries.is_idempotent) };
+        match next {
+            Next::Hold => {
+                self.upstream.metrics.retry(error.reason);
+                self.upstream.room.silent(&endpoint, error.reason);
+                return self.rejoin(permit, exchange).await;
+            }
+            Next::Backlog if permit.arrived().elapsed() < self.upstream.config.waiting_room.timeout => {
+                permit.move_on(&self.upstream.balance);
+                tokio::time::sleep(tries.backlog_pause()).await;
+                return Ok(permit);
+            }
+            _ => {}
+        }
+        self.failed(&error, &endpoint, exchange);
+        // A connection that had grown stale says nothing about its endpoint, but much about its like.
+        let is_stale = is_reused && matches!(error.reason, Reason::EofBeforeHead | Reason::ResetBeforeHead);
+        if !is_stale {
+            self.judge(&endpoint, error.reason);
+        }
+        if matches!(next, Next::Fail | Next::Backlog) || tries.repeated == self.upstream.retry().attempts {
+            return Err(error);
+        }
+        let is_elsewhere = !is_reused && permit.move_on(&self.upstream.balance);
+        if next == Next::Elsewhere && !is_elsewhere {
+            return Err(error);
+        }
+        if let Some(pool) = self.pool(&endpoint) {
+            pool.clear();
+        }
+        tries.repeated += 1;
+        exchange.retries.set(tries.repeated);
+        self.upstream.metrics.retry(error.reason);
+        Ok(permit)
     }
 
     /// Back to the waiting room, until somebody answers.
