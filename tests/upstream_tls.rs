@@ -3,7 +3,7 @@
 use crate::support::Gateway;
 use crate::support::client::post;
 use crate::support::gunicorn::{Kind, Plan};
-use crate::support::tls_worker::{After, Ca, Greeting, TlsWorker, closing};
+use crate::support::tls_worker::{After, Ca, Greeting, LONG, TlsWorker, closing};
 use crate::support::worker::Transport;
 
 fn before(endpoint: &str, tls: &str, more: &str) -> Gateway {
@@ -106,6 +106,23 @@ fn a_connection_the_worker_has_cut_is_not_used_again_and_the_next_resumes_its_se
     }
     let resumed: Vec<bool> = worker.greetings().iter().map(|greeting| greeting.is_resumed).collect();
     assert_eq!(resumed, [false, true, true]);
+}
+
+#[test]
+fn what_came_in_the_last_record_of_an_answer_is_not_lost_sight_of() {
+    let authority = Ca::new();
+    for (after, length) in [(After::Surplus, LONG), (After::Goodbye, 2)] {
+        let worker = TlsWorker::start(authority.server("localhost"), after);
+        let gateway = before(&worker.endpoint("localhost"), &ca(&authority), ", keepalive: { idle: 30s }");
+        let mut client = gateway.client();
+        for _ in 0..3 {
+            client.send(post("/", "order"));
+            let response = client.response("POST");
+            assert_eq!((response.status, response.text().len()), (200, length));
+            gateway.wait_idle();
+        }
+        assert_eq!(worker.greetings().len(), 3);
+    }
 }
 
 #[test]
