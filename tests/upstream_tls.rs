@@ -126,6 +126,23 @@ fn what_came_in_the_last_record_of_an_answer_is_not_lost_sight_of() {
 }
 
 #[test]
+fn a_handshake_has_longer_than_a_connection_and_the_log_tells_which_was_missing() {
+    let authority = Ca::new();
+    // Connections wait in its backlog, as they do while gunicorn's workers boot.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let gateway = before(&endpoint, &ca(&authority), ", timeouts: { connect: 100ms, head: 1s }");
+    let mut client = gateway.client();
+    client.send(post("/", "order"));
+    let response = client.response("POST");
+    assert_eq!(response.status, 504, "{response:?}");
+    assert_eq!(gateway.access_of(&response)["reason"], "connect_timeout");
+    let event = gateway.log_event("handshake", |event| event["reason"] == "connect_timeout");
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("connected, but no answer to the TLS handshake"), "{message}");
+}
+
+#[test]
 fn a_worker_that_closes_in_the_handshake_has_seen_nothing_of_the_request() {
     let authority = Ca::new();
     let gateway = before(&format!("https://localhost:{}", closing().port()), &ca(&authority), "");
