@@ -3,7 +3,7 @@
 use crate::support::Gateway;
 use crate::support::client::post;
 use crate::support::gunicorn::{Kind, Plan};
-use crate::support::tls_worker::{After, Ca, Greeting, LONG, TlsWorker, closing};
+use crate::support::tls_worker::{After, Ca, Greeting, LONG, TlsWorker, closing, serve_one};
 use crate::support::worker::Transport;
 
 fn before(endpoint: &str, tls: &str, more: &str) -> Gateway {
@@ -140,6 +140,23 @@ fn a_handshake_has_longer_than_a_connection_and_the_log_tells_which_was_missing(
     let event = gateway.log_event("handshake", |event| event["reason"] == "connect_timeout");
     let message = event["message"].as_str().unwrap();
     assert!(message.contains("connected, but no answer to the TLS handshake"), "{message}");
+}
+
+#[test]
+fn a_worker_that_boots_behind_an_open_port_is_waited_for() {
+    let authority = Ca::new();
+    let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = |of: &std::net::TcpListener| format!("https://localhost:{}", of.local_addr().unwrap().port());
+    let (booting, silent) = (listen(), listen());
+    let patient = before(&endpoint(&booting), &ca(&authority), ", timeouts: { connect: 100ms, head: 60s }");
+    let mut client = patient.client();
+    client.send(post("/", "order"));
+    let (stream, _) = booting.accept().unwrap();
+    // Another gateway's end of patience is the event after which the first has passed its time to connect.
+    let hasty = before(&endpoint(&silent), &ca(&authority), ", timeouts: { connect: 1s, head: 1s }");
+    assert_eq!(hasty.client().get("/").status, 504);
+    serve_one(stream, authority.server("localhost"));
+    assert_eq!(client.response("POST").text(), "ok");
 }
 
 #[test]
