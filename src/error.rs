@@ -111,7 +111,7 @@ reasons! {
     SocketPermission = "socket_permission", Upstream;
     /// The worker's listen backlog is full (EAGAIN on a unix socket).
     BacklogFull = "backlog_full", Upstream;
-    /// No connection within `timeouts.connect`.
+    /// No connection within `timeouts.connect`, or no TLS handshake within `timeouts.head`.
     ConnectTimeout = "connect_timeout", Upstream;
     /// The endpoint's certificate or its TLS was not accepted.
     TlsFailed = "tls_failed", Upstream;

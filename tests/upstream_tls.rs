@@ -3,7 +3,7 @@
 use crate::support::Gateway;
 use crate::support::client::post;
 use crate::support::gunicorn::{Kind, Plan};
-use crate::support::tls_worker::{After, Ca, Greeting, TlsWorker, closing};
+use crate::support::tls_worker::{After, Ca, Greeting, LONG, TlsWorker, closing};
 use crate::support::worker::Transport;
 
 fn before(endpoint: &str, tls: &str, more: &str) -> Gateway {
@@ -106,6 +106,40 @@ fn a_connection_the_worker_has_cut_is_not_used_again_and_the_next_resumes_its_se
     }
     let resumed: Vec<bool> = worker.greetings().iter().map(|greeting| greeting.is_resumed).collect();
     assert_eq!(resumed, [false, true, true]);
+}
+
+#[test]
+fn what_came_in_the_last_record_of_an_answer_is_not_lost_sight_of() {
+    let authority = Ca::new();
+    for (after, length) in [(After::Surplus, LONG), (After::Goodbye, 2)] {
+        let worker = TlsWorker::start(authority.server("localhost"), after);
+        let gateway = before(&worker.endpoint("localhost"), &ca(&authority), ", keepalive: { idle: 30s }");
+        let mut client = gateway.client();
+        for _ in 0..3 {
+            client.send(post("/", "order"));
+            let response = client.response("POST");
+            assert_eq!((response.status, response.text().len()), (200, length));
+            gateway.wait_idle();
+        }
+        assert_eq!(worker.greetings().len(), 3);
+    }
+}
+
+#[test]
+fn a_handshake_has_longer_than_a_connection_and_the_log_tells_which_was_missing() {
+    let authority = Ca::new();
+    // Connections wait in its backlog, as they do while gunicorn's workers boot.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let gateway = before(&endpoint, &ca(&authority), ", timeouts: { connect: 100ms, head: 1s }");
+    let mut client = gateway.client();
+    client.send(post("/", "order"));
+    let response = client.response("POST");
+    assert_eq!(response.status, 504, "{response:?}");
+    assert_eq!(gateway.access_of(&response)["reason"], "connect_timeout");
+    let event = gateway.log_event("handshake", |event| event["reason"] == "connect_timeout");
+    let message = event["message"].as_str().unwrap();
+    assert!(message.contains("connected, but no answer to the TLS handshake"), "{message}");
 }
 
 #[test]

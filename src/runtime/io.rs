@@ -145,12 +145,13 @@ impl Stream {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // The event queue may not know yet of what the kernel has: then reading changes nothing.
         for _ in 0..2 {
-            if stream.get_ref().0.is_quiet(surely) {
-                return true;
-            }
+            // First what is decrypted already, or a goodbye that was: the kernel knows nothing of it any more.
             let mut byte = [0];
             if Pin::new(&mut *stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready() {
                 return false;
+            }
+            if stream.get_ref().0.is_quiet(surely) {
+                return true;
             }
         }
         false

@@ -34,6 +34,8 @@ pub struct Connector {
     way: Way,
     tls: Option<Tls>,
     preamble: Option<preamble::Version>,
+    /// How long a TLS handshake may take: a server listens before its workers have booted, and only those answer it.
+    handshake: Duration,
 }
 
 enum Way {
@@ -69,7 +71,8 @@ impl Connector {
             ClientAddress::ProxyV1 => Some(preamble::Version::V1),
             ClientAddress::ProxyV2 => Some(preamble::Version::V2),
         };
-        Ok(Self { name: endpoint.address.to_string(), protocol, way, tls, preamble })
+        let handshake = config.timeouts.head;
+        Ok(Self { name: endpoint.address.to_string(), protocol, way, tls, preamble, handshake })
     }
 
     /// One for plain HTTP/1.1.
@@ -79,7 +82,8 @@ impl Connector {
             Place::Unix(path) => Way::Unix(path.clone()),
             Place::Tcp { host, port } => Way::Fixed(without_lookup(host, *port).unwrap_or_default()),
         };
-        Self { name: address.to_string(), protocol: address.protocol, way, tls: None, preamble: None }
+        let handshake = Duration::ZERO;
+        Self { name: address.to_string(), protocol: address.protocol, way, tls: None, preamble: None, handshake }
     }
 
     /// The endpoint as the operator wrote it.
@@ -115,14 +119,28 @@ impl Connector {
         self.preamble.is_some() && self.protocol == EndpointProtocol::Http
     }
 
-    /// Connects within `timeout`, name lookup and TLS handshake included. `exchange` is whose connection it becomes;
-    /// `None` for one of our own, such as a probe.
+    /// Connects within `timeout`, name lookup included. `exchange` is whose connection it becomes; its TLS handshake has
+    /// as long as an answer (`timeouts.head`). `None` for one of our own, such as a probe, which has `timeout` for all.
     ///
     /// # Errors
     /// Nothing of a request has been sent, so that every failure may be retried. [`Reason::SocketPermission`],
     /// [`Reason::NameNotResolved`] and [`Reason::TlsFailed`] are not worth waiting for.
     pub async fn connect(&self, exchange: Option<&Exchange>, timeout: Duration) -> Result<Stream, Error> {
-        self.open(timeout, async |socket| self.greet(socket, exchange).await).await
+        let begun = Instant::now();
+        let greet = async |socket| {
+            if self.preamble.is_none() && self.tls.is_none() {
+                return Ok(Stream::Plain(socket));
+            }
+            let left = timeout.saturating_sub(begun.elapsed());
+            let patience = if exchange.is_some() { self.handshake.max(left) } else { left };
+            match Deadline::new().bound(patience, self.greet(socket, exchange)).await {
+                Ok(greeted) => greeted,
+                Err(_) => {
+                    Err(Error::new(Reason::ConnectTimeout).detail("connected, but no answer to the TLS handshake"))
+                }
+            }
+        };
+        self.open(timeout, greet).await
     }
 
     /// Whether anybody answers within `timeout`: connects and closes, which costs a worker nothing.
@@ -133,24 +151,23 @@ impl Connector {
         self.open(timeout, async |_| Ok(())).await
     }
 
-    /// A socket, and what is done with it, all within `timeout`.
+    /// A socket within `timeout`, and what is done with it.
     async fn open<T>(&self, timeout: Duration, then: impl AsyncFnOnce(Socket) -> Result<T, Error>) -> Result<T, Error> {
-        let opened = match &self.way {
+        let connected = match &self.way {
             // It connects at once, and nothing is waited for behind it.
-            Way::Unix(path) => match unix(path) {
-                Ok(socket) => then(Socket::Unix(socket)).await,
-                Err(error) => Err(error),
-            },
-            Way::Fixed(addresses) => within(timeout, addresses, 0, then).await,
+            Way::Unix(path) => unix(path).map(Socket::Unix),
+            Way::Fixed(addresses) => within(timeout, addresses, 0).await,
             Way::Name(name) => {
                 let begun = Instant::now();
                 match name.addresses(timeout).await {
-                    Ok((addresses, first)) => {
-                        within(timeout.saturating_sub(begun.elapsed()), &addresses, first, then).await
-                    }
+                    Ok((addresses, first)) => within(timeout.saturating_sub(begun.elapsed()), &addresses, first).await,
                     Err(error) => Err(error),
                 }
             }
+        };
+        let opened = match connected {
+            Ok(socket) => then(socket).await,
+            Err(error) => Err(error),
         };
         opened.map_err(|error| {
             let detail =
@@ -196,43 +213,66 @@ fn unix(path: &Path) -> Result<UnixStream, Error> {
     connect().map_err(|error| failure(error, true))
 }
 
-async fn within<T>(
-    timeout: Duration,
-    addresses: &[SocketAddr],
-    first: usize,
-    then: impl AsyncFnOnce(Socket) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let connecting = async { then(one_of(addresses, first, timeout).await?).await };
-    match Deadline::new().bound(timeout, connecting).await {
+async fn within(timeout: Duration, addresses: &[SocketAddr], first: usize) -> Result<Socket, Error> {
+    match Deadline::new().bound(timeout, one_of(addresses, first, timeout)).await {
         Ok(result) => result,
         Err(_) => Err(Error::new(Reason::ConnectTimeout)),
     }
 }
 
 /// The first address, counted from `first`, that takes the connection. One that is silent leaves time for the others.
+/// Where none does, the error that says most of the worker.
 async fn one_of(addresses: &[SocketAddr], first: usize, timeout: Duration) -> Result<Socket, Error> {
     if let [address] = addresses {
         return tcp(*address).await;
     }
     let begun = Instant::now();
-    let mut last = Error::new(Reason::NameNotResolved).detail("it has no address");
+    let mut told: Option<Error> = None;
     let in_turn = addresses.iter().cycle().skip(first).take(addresses.len());
     for (left, address) in (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev().zip(in_turn) {
         let share = timeout.saturating_sub(begun.elapsed()) / left;
-        match Deadline::new().bound(share, tcp(*address)).await {
+        let error = match Deadline::new().bound(share, tcp(*address)).await {
             Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => last = error.detail(address.to_string()),
-            Err(_) => last = Error::new(Reason::ConnectTimeout).detail(address.to_string()),
+            Ok(Err(error)) => error,
+            Err(_) => Error::new(Reason::ConnectTimeout),
+        };
+        if told.as_ref().is_none_or(|told| weight(told) <= weight(&error)) {
+            told = Some(error.detail(address.to_string()));
         }
     }
-    Err(last)
+    Err(told.unwrap_or_else(|| Error::new(Reason::NameNotResolved).detail("it has no address")))
+}
+
+/// How much a failure at one address says of the worker. A host that has no IPv6 says so of `::1`, whatever happens to
+/// who listens on 127.0.0.1.
+fn weight(error: &Error) -> u8 {
+    let errno = error.source.as_ref().and_then(io::Error::raw_os_error).map(Errno::from_raw_os_error);
+    match (error.reason, errno) {
+        (Reason::ConnectRefused | Reason::ResetBeforeHead, _) => 3,
+        (Reason::ConnectTimeout, _) => 2,
+        (_, Some(Errno::ADDRNOTAVAIL | Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::AFNOSUPPORT)) => 0,
+        _ => 1,
+    }
 }
 
 async fn tcp(address: SocketAddr) -> Result<Socket, Error> {
     let stream = TcpStream::connect(address).await.map_err(|error| failure(error, false))?;
     // Fails only on a socket that is dead already, which the first write will tell.
     let _ = stream.set_nodelay(true);
-    Ok(Socket::Tcp(stream))
+    unless_own(Socket::Tcp(stream), address)
+}
+
+/// Where nobody listens on a port of this machine's ephemeral range, connect may be given that very port, and TCP opens
+/// the connection to itself (RFC 9293, 3.5: simultaneous open). It would keep the port from who is to listen there.
+fn unless_own(socket: Socket, address: SocketAddr) -> Result<Socket, Error> {
+    if let Socket::Tcp(stream) = &socket
+        && address.ip().is_loopback()
+        && stream.local_addr().is_ok_and(|local| local == address)
+    {
+        socket.reset_on_close();
+        return Err(failure(Errno::CONNREFUSED.into(), false));
+    }
+    Ok(socket)
 }
 
 fn failure(source: io::Error, is_unix: bool) -> Error {
@@ -268,6 +308,43 @@ mod tests {
         for host in ["app", "localhost.example", ".localhost", "notlocalhost"] {
             assert_eq!(without_lookup(host, 1), None, "{host}");
         }
+    }
+
+    #[test]
+    fn the_failure_that_says_most_of_the_worker_is_told() {
+        let of = |errno: Errno| failure(errno.into(), false);
+        let in_order = [
+            vec![of(Errno::ADDRNOTAVAIL), of(Errno::NETUNREACH), of(Errno::HOSTUNREACH), of(Errno::AFNOSUPPORT)],
+            vec![of(Errno::MFILE), of(Errno::ACCESS)],
+            vec![of(Errno::TIMEDOUT), Error::new(Reason::ConnectTimeout)],
+            vec![of(Errno::CONNREFUSED), of(Errno::CONNRESET)],
+        ];
+        for (expected, errors) in in_order.iter().enumerate() {
+            for error in errors {
+                assert_eq!(usize::from(weight(error)), expected, "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_this_host_cannot_reach_does_not_hide_one_that_refuses() {
+        let refusing = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
+        // A link-local address without its interface.
+        let unreachable: SocketAddr = "[fe80::1]:1".parse().unwrap();
+        for first in 0..2 {
+            let error = one_of(&[refusing, unreachable], first, Duration::from_secs(5)).await.unwrap_err();
+            assert_eq!((error.reason, &*error.detail), (Reason::ConnectRefused, &*refusing.to_string()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_nobody_listening() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let own = socket.connect(address).await.unwrap();
+        assert_eq!(unless_own(Socket::Tcp(own), address).unwrap_err().reason, Reason::ConnectRefused);
+        TcpListener::bind(address).await.expect("the port is free again");
     }
 
     #[tokio::test]

@@ -107,6 +107,9 @@ struct Shared {
     greetings: Mutex<Vec<Greeting>>,
 }
 
+/// The length of a body that ends within a record (2^14 bytes), where others fill more than one.
+pub(crate) const LONG: usize = 100_000;
+
 /// What a worker does after each answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
@@ -116,6 +119,10 @@ pub(crate) enum After {
     Rekey,
     /// Closes without TLS's goodbye.
     Cut,
+    /// Has sent another answer behind it, in its last record, and takes the next request. The answer is [`LONG`].
+    Surplus,
+    /// Has said TLS's goodbye with it, and leaves the socket open.
+    Goodbye,
 }
 
 impl TlsWorker {
@@ -169,6 +176,8 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, shared: &Shared, after: A
         alpn: tls.conn.alpn_protocol().map(text),
         is_resumed: tls.conn.handshake_kind() == Some(HandshakeKind::Resumed),
     });
+    // Answers are cut into records as a whole.
+    tls.conn.set_buffer_limit(None);
     let mut unread = Vec::new();
     loop {
         while head_end(&unread).is_none() {
@@ -179,10 +188,18 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, shared: &Shared, after: A
             }
         }
         unread.clear();
-        tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        tls.conn.writer().write_all(&answer(after))?;
+        if after == After::Goodbye {
+            tls.conn.send_close_notify();
+        }
         tls.flush()?;
         match after {
-            After::Next => {}
+            After::Next | After::Surplus => {}
+            After::Goodbye => {
+                // Until the other end has closed.
+                while tls.sock.read(&mut [0; 4096])? > 0 {}
+                return Ok(());
+            }
             After::Rekey => {
                 tls.conn.refresh_traffic_keys().unwrap();
                 // It is made when the next bytes are given, however few.
@@ -192,6 +209,17 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, shared: &Shared, after: A
             After::Cut => return Ok(()),
         }
     }
+}
+
+fn answer(after: After) -> Vec<u8> {
+    let short = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    if after != After::Surplus {
+        return short.to_vec();
+    }
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n").into_bytes();
+    answer.resize(answer.len() + LONG, b'.');
+    answer.extend_from_slice(short);
+    answer
 }
 
 /// The address of somebody who listens, takes connections and closes them at once.

@@ -3,8 +3,8 @@
 //!
 //! The system's resolver does not tell how long its answer holds, so that `resolve: ttl` stands for [`TTL`], which is
 //! below what any name server of a platform that moves endpoints about says. An answer that has become old serves on
-//! while the next is looked up and when no name server answers; only one that is far older is not used without waiting
-//! for that.
+//! while the next is looked up and when no name server answers. One that is far older is not used before that is known:
+//! it waits for a lookup that fails, and once for half of the time to connect where name servers are silent.
 
 use std::fmt;
 use std::future::Future;
@@ -51,6 +51,8 @@ struct Known {
     addresses: Option<(Arc<[SocketAddr]>, Instant)>,
     failed: Option<(Arc<str>, Instant)>,
     is_looking: bool,
+    /// Somebody has waited in vain; until a lookup succeeds nobody else does who can do with an old answer.
+    is_silent: bool,
 }
 
 impl Name {
@@ -85,13 +87,25 @@ impl Name {
                 changed.await;
             }
         };
-        let addresses = match Deadline::new().bound(timeout, looked_up).await {
+        // Where an old answer is known, time is left to connect to it.
+        let patience = if self.known().addresses.is_some() { timeout / 2 } else { timeout };
+        let addresses = match Deadline::new().bound(patience, looked_up).await {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(why)) => return Err(Error::new(Reason::NameNotResolved).detail(why.to_string())),
-            Err(_) => return Err(Error::new(Reason::NameNotResolved).detail("no name server has answered in time")),
+            Err(_) => self.in_vain()?,
         };
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
         Ok((addresses, first))
+    }
+
+    /// What serves somebody who has waited for a lookup that did not end.
+    fn in_vain(&self) -> Result<Arc<[SocketAddr]>, Error> {
+        let mut known = self.known();
+        let Some(addresses) = known.addresses.as_ref().map(|(addresses, _)| Arc::clone(addresses)) else {
+            return Err(Error::new(Reason::NameNotResolved).detail("no name server has answered in time"));
+        };
+        known.is_silent = true;
+        Ok(addresses)
     }
 
     /// What serves somebody who came at `arrived`; `None`: a lookup is under way and has to be waited for. Starts one
@@ -110,7 +124,9 @@ impl Name {
             tokio::task::spawn_local(look_up(Looking(Arc::clone(self))));
         }
         match (answer, failure) {
-            (Some((addresses, age)), None) if age < self.holds.saturating_add(FAR) => Some(Ok(addresses)),
+            (Some((addresses, age)), None) if known.is_silent || age < self.holds.saturating_add(FAR) => {
+                Some(Ok(addresses))
+            }
             // Better old than nothing.
             (Some((addresses, _)), Some(_)) => Some(Ok(addresses)),
             (None, Some((why, _))) => Some(Err(why)),
@@ -134,6 +150,7 @@ async fn look_up(looking: Looking) {
         Ok(addresses) if !addresses.is_empty() => {
             known.addresses = Some((addresses.into(), Instant::now()));
             known.failed = None;
+            known.is_silent = false;
         }
         Ok(_) => known.failed = Some(("the name has no address".into(), Instant::now())),
         Err(error) => known.failed = Some((error.to_string().into(), Instant::now())),
@@ -238,6 +255,40 @@ mod tests {
                 assert_eq!(first(&name).await.unwrap(), "10.0.0.2");
             })
             .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_answer_serves_when_name_servers_are_silent() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let ask = move |_: &str, port| -> Answer {
+            let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            Box::pin(async move {
+                if is_first {
+                    Ok(vec![SocketAddr::new([10, 0, 0, 1].into(), port)])
+                } else {
+                    std::future::pending().await
+                }
+            })
+        };
+        let name = Arc::new(Name::asking("app", 80, Resolve::Ttl, Box::new(ask)));
+        let looks = async {
+            assert_eq!(first(&name).await.unwrap(), "10.0.0.1");
+            pass(3600).await;
+            let timeout = Duration::from_secs(5);
+            let begun = Instant::now();
+            assert!(name.addresses(timeout).await.is_ok());
+            assert!(begun.elapsed() < timeout, "time is left to connect");
+            let begun = Instant::now();
+            assert_eq!(first(&name).await.unwrap(), "10.0.0.1");
+            assert_eq!(begun.elapsed(), Duration::ZERO, "one has waited for all");
+            assert_eq!(asked.load(Ordering::Relaxed), 2);
+        };
+        let local = LocalSet::new();
+        tokio::select! {
+            () = local.run_until(looks) => {}
+            () = crate::runtime::deadline::sweep() => unreachable!(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
