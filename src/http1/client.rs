@@ -6,6 +6,8 @@
 //! What a failure proves about the app, and how a body is withheld so that it proves more, is told in [`verdict`].
 
 mod sending;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod writing;
 
@@ -82,8 +84,18 @@ pub enum Withhold {
     Nothing,
     /// That the worker has read the head. Unix sockets tell; elsewhere this is nothing.
     UntilRead,
-    /// The worker's `100 Continue`, which the head asks for, at most for so long.
-    UntilContinue(Duration),
+    /// The worker's `100 Continue`, which the head asks for.
+    UntilContinue(Expect),
+}
+
+/// How long a worker has for its `100 Continue`, and what comes of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    /// From the complete head.
+    pub patience: Duration,
+    /// Whether the worker is known to send it: without it nobody has begun, and the request fails with
+    /// [`Reason::HeadTimeout`]. Others may never do (RFC 9110, 10.1.1): they get the body all the same.
+    pub is_known: bool,
 }
 
 /// A response whose body is still on the connection.
@@ -139,12 +151,12 @@ impl Connection {
     }
 
     /// What the body of a request that must not run twice waits for on this connection, so that a failure tells most.
-    /// `expect`: how long a worker on TCP has for its `100 Continue`; `None`: it is not asked for one.
+    /// `expect`: what a worker on TCP is asked for a `100 Continue` with; `None`: it is not asked for one.
     #[must_use]
-    pub fn withhold(&self, expect: Option<Duration>) -> Withhold {
+    pub fn withhold(&self, expect: Option<Expect>) -> Withhold {
         match (self.io.stream.socket(), expect) {
             (Socket::Unix(_), _) => Withhold::UntilRead,
-            (Socket::Tcp(_), Some(patience)) if self.dialect.has_continue => Withhold::UntilContinue(patience),
+            (Socket::Tcp(_), Some(expect)) if self.dialect.has_continue => Withhold::UntilContinue(expect),
             (Socket::Tcp(_), _) => Withhold::Nothing,
         }
     }
@@ -186,11 +198,14 @@ impl Connection {
                 match reading.poll(&mut self.io, method, &mut sending, cx) {
                     Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err((error, false))),
-                    Poll::Pending if awaited && !sending.is_awaiting_continue() => continue,
+                    Poll::Pending if awaited && !sending.is_awaiting_continue() => {
+                        // The 100 has come. The body's source may take longer than the worker had for that.
+                        self.deadline.arm(patience.idle);
+                        continue;
+                    }
                     Poll::Pending => ready!(self.deadline.poll(cx)),
                 }
-                if sending.is_awaiting_continue() {
-                    sending.release();
+                if sending.give_up_continue() {
                     self.deadline.arm(patience.idle);
                     continue;
                 }
