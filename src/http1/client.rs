@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::ReadAhead;
 use super::body::{BodyReader, Cut};
@@ -271,21 +272,40 @@ impl Connection {
 impl Connection {
     /// Makes the worker's next write fail, and waits until it has closed, at most for `limit`.
     ///
-    /// On TCP the worker hears of it at once, if it listens; else its next write is answered with a reset, after which
-    /// there is no telling when it closes.
+    /// A worker that has not read the whole request may wait for the rest of it. It hears that there is none by the end of
+    /// the connection alone, after which nothing tells when it is done: on a unix socket this takes `limit` then.
+    ///
+    /// On TCP the worker hears of it at once, if it listens; else its next write is answered with a reset, and the one
+    /// after that fails: when, is estimated by how long the one before took to come.
     pub async fn abandoned(mut self, limit: Duration) {
         let deadline = Deadline::new();
         let io = &mut self.io;
         io.consume(io.unread().len());
-        // Either way the connection is dropped now.
-        if io.stream.socket().refuse_more() {
-            let _ = deadline.bound(limit, hung_up(io.stream.socket())).await;
-        } else {
-            if !self.is_unsent {
-                let _ = deadline.bound(limit, poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx))).await;
-                let _ = deadline.bound(limit, poll_fn(|cx| io.poll_fill(cx))).await;
+        match io.stream.socket() {
+            Socket::Unix(_) if self.is_unsent => {
+                drop(self);
+                tokio::time::sleep(limit).await;
             }
-            io.stream.socket().reset_on_close();
+            socket if socket.refuse_more() => {
+                // Either way the connection is dropped now.
+                let _ = deadline.bound(limit, hung_up(socket)).await;
+            }
+            socket if self.is_unsent => socket.reset_on_close(),
+            _ => {
+                let begun = Instant::now();
+                let next_write = async {
+                    // An error is a connection that has ended, which reading tells as well.
+                    let _ = poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx)).await;
+                    matches!(poll_fn(|cx| io.poll_fill(cx)).await, Ok(read) if read > 0)
+                };
+                let has_written = deadline.bound(limit, next_write).await.unwrap_or(false);
+                let took = begun.elapsed();
+                self.io.stream.socket().reset_on_close();
+                drop(self);
+                if has_written {
+                    tokio::time::sleep(took.min(limit.saturating_sub(took))).await;
+                }
+            }
         }
     }
 }
