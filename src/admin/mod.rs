@@ -217,7 +217,7 @@ fn wants_text(headers: &http::HeaderMap) -> bool {
 /// # Errors
 /// Why it cannot be listened on.
 pub fn bind(admin: &config::Admin) -> Result<(Listening, String), crate::edge::listener::BindError> {
-    let (mut sockets, address) = crate::edge::listener::bind(&admin.bind, 1)?;
+    let (mut sockets, address) = crate::edge::listener::bind_private(&admin.bind)?;
     let socket = sockets.pop().ok_or_else(|| crate::edge::listener::BindError {
         address: address.clone(),
         message: "no socket was opened".into(),
