@@ -163,6 +163,11 @@ impl Service for Desk {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return Ok(not_allowed("GET, HEAD"));
         }
+        if matches!(request.target.path(), b"/metrics" | b"/status")
+            && let Some(refusal) = door::refuse_view(&request, &self.caller, admin.token.is_some())
+        {
+            return Ok(refusal);
+        }
         Ok(match request.target.path() {
             b"/metrics" => admin.metrics(),
             b"/status" => status::answer(admin, &request.headers),
