@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::control::reminders;
 pub use self::parameters::Parameters;
@@ -34,6 +34,9 @@ use crate::runtime::buffers::Buffer;
 use crate::runtime::{Socket, Stream};
 use crate::upstream::Upstream;
 use crate::upstream::spool::Budget;
+
+/// Open connections at a time. More wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
 
 const LIMITS: Limits = Limits {
     head: HeadLimits { size: 16 << 10, count: 100 },
@@ -100,11 +103,17 @@ pub async fn listen(socket: Listening, admin: Admin) {
             return;
         }
     };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        // It is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match acceptor.accept().await {
             Ok(socket) => {
                 let admin = Rc::clone(&admin);
-                tokio::task::spawn_local(async move { serve(socket, admin).await });
+                tokio::task::spawn_local(async move {
+                    serve(socket, admin).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!("the admin listener cannot accept: {error}");
