@@ -23,6 +23,7 @@ use super::{Permit, Upstream, head};
 use crate::config::HashBy;
 use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
+use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
@@ -310,9 +311,11 @@ impl Client {
 
     /// How long the body of a request that must not run twice waits for the worker's 100, if that is wanted. One that is
     /// known to send it has as long as for an answer: until then nobody has begun. Others may never do (RFC 9110, 10.1.1).
-    fn patience_for_continue(&self, endpoint: &Endpoint) -> Option<Duration> {
-        let is_known = || endpoint.state.answers_continue.load(Ordering::Relaxed);
-        self.upstream.retry().expect.then(|| if is_known() { self.upstream.patience.head } else { CONTINUE })
+    fn patience_for_continue(&self, endpoint: &Endpoint) -> Option<Expect> {
+        self.upstream.retry().expect.then(|| {
+            let is_known = endpoint.state.answers_continue.load(Ordering::Relaxed);
+            Expect { patience: if is_known { self.upstream.patience.head } else { CONTINUE }, is_known }
+        })
     }
 
     /// A fresh connection, and when it was there.
