@@ -129,3 +129,40 @@ fn an_order_that_cannot_be_meant_is_refused_with_what_can() {
     assert_eq!(drain(&format!("endpoint={app}")), (false, "app".into(), first_drained), "as often as one likes");
     assert_eq!(drain("endpoint=http://127.0.0.1:9&upstream=api"), (true, "api".into(), vec!["drained".into()]));
 }
+
+#[test]
+fn no_page_whose_name_points_here_reads_what_the_gateway_does() {
+    let gateway = gateway("bind: \"127.0.0.254:0\"");
+    for path in ["/status", "/metrics"] {
+        let status = |fields: &str| ask(&gateway, &format!("GET {path}"), fields, "").status;
+        for fields in ["Host: shop.example\r\n", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"] {
+            assert_eq!(status(fields), 403, "{path} {fields}");
+        }
+        for host in ["localhost:9180", "127.0.0.254", "[::1]:9180"] {
+            assert_eq!(status(&format!("Host: {host}\r\n")), 200, "{path} {host}");
+        }
+    }
+    for path in ["/live", "/ready"] {
+        assert_eq!(ask(&gateway, &format!("GET {path}"), "Host: probe.example\r\n", "").status, 200, "{path}");
+    }
+}
+
+#[test]
+fn more_connections_than_the_listener_keeps_wait_for_one_to_end() {
+    const LIVE: &str = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let gateway = gateway("bind: \"127.0.0.254:0\"");
+    let mut kept: Vec<Client> = (0..64).map(|_| Client::connect(gateway.admin())).collect();
+    for client in &mut kept {
+        client.send(LIVE);
+        assert_eq!(client.response("GET").status, 200);
+    }
+    let mut waiting = Client::connect(gateway.admin());
+    waiting.send(
+        "POST /pause?upstream=app HTTP/1.1\r\nHost: localhost\r\nX-Hostler-Control: 1\r\nContent-Length: 0\r\n\r\n",
+    );
+    kept[0].send("GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let status: serde_json::Value = serde_json::from_str(kept[0].response("GET").text()).unwrap();
+    assert_eq!(status["upstreams"][0]["paused"], false, "nobody has heard of it");
+    kept.pop();
+    assert_eq!(waiting.response("POST").status, 200);
+}

@@ -1,10 +1,12 @@
 //! Clients that leave before they have their answer: what the worker sees of it, and when its slot is free.
 
-use crate::support::client::get;
+use std::sync::{Mutex, mpsc};
+
+use crate::support::client::{get, post};
 use crate::support::gateway::Signal;
 use crate::support::h2::request;
 use crate::support::worker::Transport;
-use crate::support::{Gateway, Latch, Worker};
+use crate::support::{Gateway, LIMIT, Latch, Worker};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const IN_FLIGHT: &str = "hostler_in_flight{upstream=\"app\"}";
@@ -166,6 +168,29 @@ fn a_worker_that_never_ends_gives_its_slot_back_after_abandon() {
     });
     worker.wait_ended(1);
     gateway.wait_idle();
+}
+
+#[test]
+fn a_worker_that_waits_for_the_rest_of_an_abandoned_request_is_freed() {
+    let (tell, freed) = mpsc::channel();
+    let tell = Mutex::new(tell);
+    let left = Latch::default();
+    let gone = left.clone();
+    let worker = Worker::unix(move |visit| {
+        visit.head();
+        visit.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: first\n\n");
+        gone.wait();
+        visit.wait_closed();
+        let _ = tell.lock().unwrap().send(());
+    });
+    let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1, abandon: 60s", worker.endpoint()));
+    let mut client = gateway.client();
+    client.send(post("/gone", &"x".repeat(4 << 20)));
+    assert_eq!(client.head().map(|head| head.0), Some(200));
+    client.reset();
+    left.open();
+    freed.recv_timeout(LIMIT).expect("the worker waits no longer");
+    assert_eq!(gateway.metric(IN_FLIGHT), 1.0, "it may still be at it");
 }
 
 #[test]

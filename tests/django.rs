@@ -108,14 +108,17 @@ fn the_csrf_check_passes_over_https() {
 fn streamed_bytes_reach_the_client_as_they_are_produced() {
     let gunicorn = Gunicorn::start(2);
     let gateway = shop(&gunicorn);
-    for path in ["/stream?chunks=2&delay=3", "/events?count=2&delay=3"] {
+    // Both at once: one wait.
+    let streams = ["/stream?chunks=2&delay=3", "/events?count=2&delay=3"].map(|path| {
         let mut client = Client::tls(gateway.address(), "localhost", &gateway.root());
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
-        assert_eq!(client.head().expect("a head").0, 200);
-        assert!(!client.peek(1).is_empty());
-        // The first piece is here while the worker has still to make the second.
-        assert_eq!(gateway.metric("hostler_in_flight{upstream=\"app\"}"), 1.0, "{path}");
-        drop(client);
-        gateway.wait_idle();
+        (path, client)
+    });
+    for (path, mut client) in streams {
+        assert_eq!(client.head().expect("a head").0, 200, "{path}");
+        assert!(!client.peek(1).is_empty(), "{path}");
+        // The first piece is here while the workers have still to make the second.
+        assert_eq!(gateway.metric("hostler_in_flight{upstream=\"app\"}"), 2.0, "{path}");
     }
+    gateway.wait_idle();
 }

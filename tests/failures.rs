@@ -136,8 +136,10 @@ fn a_worker_that_does_not_read_the_request_is_given_up() {
         visit.head();
         wait.wait();
     });
-    let gateway =
-        Gateway::before(&format!("endpoints: [\"{}\"], workers: 2, timeouts: {{ idle: 500ms }}", worker.endpoint()));
+    let gateway = Gateway::before(&format!(
+        "endpoints: [\"{}\"], workers: 2, timeouts: {{ idle: 500ms }}, abandon: 500ms",
+        worker.endpoint()
+    ));
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {}\r\n\r\n", 8 << 20));
     client.send(vec![b'b'; 8 << 20]);

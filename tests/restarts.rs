@@ -97,32 +97,39 @@ fn with_expect_restarts_on_tcp_lose_no_post_that_has_a_body() {
 }
 
 #[test]
-fn a_killed_worker_takes_along_what_it_had_in_hand_and_nothing_else() {
-    for transport in [Transport::Unix, Transport::Tcp] {
-        let gunicorn = Plan::new(Kind::Sync, WORKERS, transport).start();
-        let gateway = before(&gunicorn, "");
-        let outcomes = Storm::during(gateway.address(), CLIENTS, mixed(&[0, 100, 300 << 10]), |storm| {
-            let mut killed = Vec::new();
-            for turn in 0..KILLS {
-                go_on(storm, 20);
-                let alive: Vec<i32> = gunicorn.worker_pids().into_iter().filter(|pid| !killed.contains(pid)).collect();
-                let pid = alive[turn * 7 % alive.len()];
-                gunicorn.kill_worker(pid);
-                killed.push(pid);
-            }
+fn a_killed_worker_takes_along_what_it_had_in_hand_and_nothing_else_over_unix() {
+    kill_storm(Transport::Unix);
+}
+
+#[test]
+fn a_killed_worker_takes_along_what_it_had_in_hand_and_nothing_else_over_tcp() {
+    kill_storm(Transport::Tcp);
+}
+
+fn kill_storm(transport: Transport) {
+    let gunicorn = Plan::new(Kind::Sync, WORKERS, transport).start();
+    let gateway = before(&gunicorn, "");
+    let outcomes = Storm::during(gateway.address(), CLIENTS, mixed(&[0, 100, 300 << 10]), |storm| {
+        let mut killed = Vec::new();
+        for turn in 0..KILLS {
             go_on(storm, 20);
-        });
-        gateway.wait_idle();
-        check_posts(&gunicorn, &outcomes);
-        let lost: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.is_served()).collect();
-        assert!(lost.len() <= KILLS, "{transport:?}: {:?}", unserved(&outcomes));
-        for outcome in &lost {
-            // A GET is sent to another worker.
-            let told = (outcome.ask.method, outcome.answer.as_ref().map(|answer| answer.status));
-            assert_eq!(told, ("POST", Some(502)), "{outcome:?}");
-            let reason = outcome.reason().unwrap();
-            assert!(matches!(reason, "eof_before_head" | "reset_before_head"), "{outcome:?}");
+            let alive: Vec<i32> = gunicorn.worker_pids().into_iter().filter(|pid| !killed.contains(pid)).collect();
+            let pid = alive[turn * 7 % alive.len()];
+            gunicorn.kill_worker(pid);
+            killed.push(pid);
         }
+        go_on(storm, 20);
+    });
+    gateway.wait_idle();
+    check_posts(&gunicorn, &outcomes);
+    let lost: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.is_served()).collect();
+    assert!(lost.len() <= KILLS, "{transport:?}: {:?}", unserved(&outcomes));
+    for outcome in &lost {
+        // A GET is sent to another worker.
+        let told = (outcome.ask.method, outcome.answer.as_ref().map(|answer| answer.status));
+        assert_eq!(told, ("POST", Some(502)), "{outcome:?}");
+        let reason = outcome.reason().unwrap();
+        assert!(matches!(reason, "eof_before_head" | "reset_before_head"), "{outcome:?}");
     }
 }
 

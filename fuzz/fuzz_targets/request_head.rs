@@ -3,7 +3,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use hostler::http1::client::write_head;
+use hostler::http1::client::{Request, write_head};
 use hostler::http1::head::{Framing, HeadLimits, find_end};
 use hostler::http1::request::parse;
 use libfuzzer_sys::fuzz_target;
@@ -24,7 +24,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
     };
     let mut out = Vec::new();
-    write_head(&mut out, &received.method, &received.target, &received.headers, length, own, |_| {});
+    let (method, target, headers) = (&received.method, &received.target, &received.headers);
+    write_head(&mut out, &Request { method, target, headers, host: None, length }, own, |_| {});
     assert_eq!(find_end(&out, &mut 0), Some(out.len()));
     let read = parse(&Bytes::from(out), &LIMITS).expect("what we write can be read");
     assert_eq!((&read.method, read.target.as_str()), (&received.method, received.target.as_str()));

@@ -77,6 +77,27 @@ pub(super) fn refuse_control(request: &Request, caller: &Caller, is_known: bool)
     Some(text(StatusCode::FORBIDDEN, format!("{sentence}\n")))
 }
 
+/// The answer to a request that may not see how the gateway is. `is_known`: it has brought the token.
+pub(super) fn refuse_view(request: &Request, caller: &Caller, is_known: bool) -> Option<Response> {
+    if is_known || matches!(caller, Caller::Unix { .. }) {
+        return None;
+    }
+    let sentence = view_fault(&request.headers, request.exchange.host.as_ref())?;
+    Some(text(StatusCode::FORBIDDEN, format!("{sentence}\n")))
+}
+
+/// What keeps a request over TCP without a token from seeing. The operator may look with a browser, at its address.
+fn view_fault(headers: &HeaderMap, host: Option<&Host>) -> Option<&'static str> {
+    let is_own = |site: &HeaderValue| site == "none" || site == "same-origin";
+    if headers.contains_key(header::ORIGIN) || !headers.get_all("sec-fetch-site").iter().all(is_own) {
+        return Some("a web page may not look at Hostler: this request says that it comes from one");
+    }
+    if !host.is_some_and(is_this_machine) {
+        return Some("without admin.token the Host of a request must be localhost or a loopback address");
+    }
+    None
+}
+
 /// What keeps a request without a token from controlling.
 fn fault(headers: &HeaderMap, host: Option<&Host>, is_unix: bool) -> Option<&'static str> {
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
@@ -143,6 +164,29 @@ mod tests {
             &["Bearer 0123456789abcdef", "Bearer 0123456789abcdef"],
         ] {
             assert!(!brings(fields), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_no_web_page_sees_and_its_operator_does() {
+        let fault = |fields: &[(&'static str, &'static str)], host: &'static str| {
+            view_fault(&headers(fields), Host::parse(Bytes::from_static(host.as_bytes())).ok().as_ref())
+        };
+        for host in ["localhost", "LOCALHOST:9180", "127.0.0.1:9180", "127.1.2.3", "[::1]:9180"] {
+            for fields in [&[][..], &[("sec-fetch-site", "none")], &[("sec-fetch-site", "same-origin")]] {
+                assert_eq!(fault(fields, host), None, "{host} {fields:?}");
+            }
+        }
+        for host in ["shop.example", "127.0.0.1.shop.example", "10.0.0.1", "[::2]", ""] {
+            assert!(fault(&[], host).is_some(), "{host}");
+        }
+        for fields in [
+            &[("origin", "http://shop.example")][..],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+            &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+        ] {
+            assert!(fault(fields, "localhost").is_some(), "{fields:?}");
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::control::reminders;
 pub use self::parameters::Parameters;
@@ -34,6 +34,9 @@ use crate::runtime::buffers::Buffer;
 use crate::runtime::{Socket, Stream};
 use crate::upstream::Upstream;
 use crate::upstream::spool::Budget;
+
+/// Open connections at a time. More wait to be accepted.
+const MAX_CONNECTIONS: usize = 64;
 
 const LIMITS: Limits = Limits {
     head: HeadLimits { size: 16 << 10, count: 100 },
@@ -100,11 +103,17 @@ pub async fn listen(socket: Listening, admin: Admin) {
             return;
         }
     };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        // It is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match acceptor.accept().await {
             Ok(socket) => {
                 let admin = Rc::clone(&admin);
-                tokio::task::spawn_local(async move { serve(socket, admin).await });
+                tokio::task::spawn_local(async move {
+                    serve(socket, admin).await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!("the admin listener cannot accept: {error}");
@@ -163,6 +172,11 @@ impl Service for Desk {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return Ok(not_allowed("GET, HEAD"));
         }
+        if matches!(request.target.path(), b"/metrics" | b"/status")
+            && let Some(refusal) = door::refuse_view(&request, &self.caller, admin.token.is_some())
+        {
+            return Ok(refusal);
+        }
         Ok(match request.target.path() {
             b"/metrics" => admin.metrics(),
             b"/status" => status::answer(admin, &request.headers),
@@ -217,7 +231,7 @@ fn wants_text(headers: &http::HeaderMap) -> bool {
 /// # Errors
 /// Why it cannot be listened on.
 pub fn bind(admin: &config::Admin) -> Result<(Listening, String), crate::edge::listener::BindError> {
-    let (mut sockets, address) = crate::edge::listener::bind(&admin.bind, 1)?;
+    let (mut sockets, address) = crate::edge::listener::bind_private(&admin.bind)?;
     let socket = sockets.pop().ok_or_else(|| crate::edge::listener::BindError {
         address: address.clone(),
         message: "no socket was opened".into(),

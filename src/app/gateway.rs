@@ -1,6 +1,7 @@
 //! The running gateway: threads, listening sockets, and the configuration in force.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +22,9 @@ use crate::stack::{Blueprint, Shared};
 use crate::upstream::health::Probers;
 use crate::upstream::spool::Budget;
 use crate::upstream::{self, Connector};
+
+/// What is left of the drain's time for answers to those who wait in vain.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A running gateway.
 pub struct Gateway {
@@ -190,13 +194,18 @@ impl Gateway {
     pub async fn stop(self, timeout: Duration) -> usize {
         let drained = self.threads.iter().map(|thread| thread.ask(Command::Drain)).collect::<Vec<_>>();
         self.listeners.iter().for_each(Bound::remove_socket);
-        let all = async {
+        let mut all = pin!(async {
             for thread in drained {
                 // An error is a thread that has ended already.
                 let _ = thread.await;
             }
-        };
-        let _ = tokio::time::timeout(timeout, all).await;
+        });
+        // Whoever waits for a worker until then is told, and not cut off.
+        let last_words = LAST_WORDS.min(timeout / 4);
+        if tokio::time::timeout(timeout - last_words, &mut all).await.is_err() {
+            self.current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.close());
+            let _ = tokio::time::timeout(last_words, &mut all).await;
+        }
         let mut cut = 0;
         for thread in &self.threads {
             cut += thread.ask(Command::Stop).await.unwrap_or(0);

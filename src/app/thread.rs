@@ -75,6 +75,7 @@ impl Entry for Door {
         let thread = &self.0;
         let mut built = thread.built.borrow_mut();
         if built.generation != thread.current.generation() {
+            built.clients.iter().for_each(|client| client.retire());
             *built = Thread::build(&thread.current);
         }
         Rc::clone(&built.stack)

@@ -9,7 +9,7 @@ use http::Method;
 
 use super::client::{self, Answer, NoAnswer};
 use super::{BAD_CONFIG, FAILED, say, say_error};
-use crate::config::{self, Admin, Bind, EndpointAddress};
+use crate::config::{self, Admin, Bind, EndpointAddress, Place};
 
 /// The file that the gateway was started with.
 #[derive(Debug, Args)]
@@ -76,7 +76,8 @@ struct Wish {
 impl Operation {
     /// Asks the gateway, and says what it answers.
     pub(super) fn run(self) -> ExitCode {
-        let (wish, file) = match self.wish() {
+        let folder = config::folder_of(&self.file().config);
+        let (wish, file) = match self.wish(&folder) {
             Ok(asked) => asked,
             Err(sentence) => {
                 say_error(&format!("hostler: {sentence}"));
@@ -103,7 +104,18 @@ impl Operation {
         }
     }
 
-    fn wish(self) -> Result<(Wish, File), String> {
+    fn file(&self) -> &File {
+        match self {
+            Self::Status { file, .. }
+            | Self::Pause { file, .. }
+            | Self::Resume { file, .. }
+            | Self::Drain { file, .. }
+            | Self::Reload { file } => file,
+        }
+    }
+
+    /// `folder`: where relative paths start, as in the file.
+    fn wish(self, folder: &Path) -> Result<(Wish, File), String> {
         let post = |target| Wish { method: Method::POST, target, is_json: false };
         Ok(match self {
             Self::Status { file, json } => {
@@ -113,22 +125,30 @@ impl Operation {
             Self::Resume { subject, upstream, file } => {
                 // No name of an upstream has a colon, and every address has one.
                 let target = match subject.contains(':') {
-                    true => target("/resume", upstream.as_deref(), Some(address(&subject)?)),
+                    true => target("/resume", upstream.as_deref(), Some(&address(&subject, folder)?)),
                     false if upstream.is_some() => return Err("--upstream goes with the address of an endpoint".into()),
                     false => target("/resume", Some(&subject), None),
                 };
                 (post(target), file)
             }
             Self::Drain { endpoint, upstream, file } => {
-                (post(target("/drain", upstream.as_deref(), Some(address(&endpoint)?))), file)
+                (post(target("/drain", upstream.as_deref(), Some(&address(&endpoint, folder)?))), file)
             }
             Self::Reload { file } => (post("/reload".into()), file),
         })
     }
 }
 
-fn address(text: &str) -> Result<&str, String> {
-    EndpointAddress::parse(text).map(|_| text)
+/// An address as the gateway knows it: with the whole path of a unix socket.
+fn address(text: &str, folder: &Path) -> Result<String, String> {
+    let address = EndpointAddress::parse(text)?;
+    Ok(match address.place {
+        Place::Unix(path) if path.is_relative() => {
+            let place = Place::Unix(config::resolve(folder, &path));
+            EndpointAddress { place, ..address }.to_string()
+        }
+        _ => text.to_owned(),
+    })
 }
 
 fn target(path: &str, upstream: Option<&str>, endpoint: Option<&str>) -> String {
@@ -145,7 +165,7 @@ fn encode(value: &str) -> String {
 
 /// Says what was answered. The exit code.
 fn tell(answer: &Answer, file: &Path) -> ExitCode {
-    let body = answer.body.trim_end();
+    let body = &*printable(answer.body.trim_end());
     match answer.status {
         200 => {
             say(body);
@@ -168,6 +188,12 @@ fn tell(answer: &Answer, file: &Path) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Whoever has the port may answer: what would steer a terminal is replaced.
+fn printable(text: &str) -> String {
+    let is_steering = |symbol: char| symbol.is_control() && symbol != '\n';
+    text.replace(is_steering, "\u{FFFD}")
 }
 
 fn no_admin(file: &Path) -> String {
@@ -200,7 +226,7 @@ mod tests {
         let arguments = [&["hostler"], arguments].concat();
         match super::super::Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
             super::super::Command::Operate(operation) => {
-                operation.wish().map(|(wish, _)| (wish.method.to_string(), wish.target))
+                operation.wish(Path::new("/etc/hostler")).map(|(wish, _)| (wish.method.to_string(), wish.target))
             }
             other => Err(format!("{other:?}")),
         }
@@ -215,6 +241,8 @@ mod tests {
             (&["resume", "app"], "POST", "/resume?upstream=app"),
             (&["resume", "unix:/run/a.sock"], "POST", "/resume?endpoint=unix:/run/a.sock"),
             (&["drain", "uwsgi+unix:/a b"], "POST", "/drain?endpoint=uwsgi%2Bunix:/a%20b"),
+            (&["drain", "unix:./app.sock"], "POST", "/drain?endpoint=unix:/etc/hostler/app.sock"),
+            (&["resume", "uwsgi+unix:a.sock"], "POST", "/resume?endpoint=uwsgi%2Bunix:/etc/hostler/a.sock"),
             (
                 &["drain", "http://10.0.0.5:80", "--upstream", "app"],
                 "POST",
@@ -224,6 +252,11 @@ mod tests {
         ] {
             assert_eq!(asked(arguments), Ok((method.to_owned(), target.to_owned())), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_does_not_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2J\nb\rc\u{9b}\u{7}é"), "a\u{FFFD}[2J\nb\u{FFFD}c\u{FFFD}\u{FFFD}é");
     }
 
     #[test]

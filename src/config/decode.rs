@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::node::{Entry, Node, Span, Value};
@@ -298,8 +298,7 @@ impl<'a> Decoder<'a> {
             self.error(at, format!("`~` is not expanded in `{key}`")).help("write the whole path, or ${HOME}/...");
             return None;
         }
-        let inner = path.components().filter(|part| *part != Component::CurDir);
-        Some(inner.fold(self.base.to_owned(), |folder, part| folder.join(part)))
+        Some(super::load::resolve(self.base, path))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::certificate::said_by_system;
@@ -70,8 +70,21 @@ fn read_text(path: &Path) -> Result<(String, PathBuf), Report> {
         let at = error.utf8_error().valid_up_to();
         unreadable(format!("the file is not UTF-8 text (byte {at})"), "save it as UTF-8")
     })?;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    Ok((text, absolute.parent().unwrap_or(Path::new("/")).to_owned()))
+    Ok((text, folder_of(path)))
+}
+
+/// The folder that a file is in, absolute: where the relative paths in it start.
+#[must_use]
+pub fn folder_of(file: &Path) -> PathBuf {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    absolute.parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// A path as it is written, from an absolute folder on.
+#[must_use]
+pub fn resolve(folder: &Path, path: &Path) -> PathBuf {
+    let inner = path.components().filter(|part| *part != Component::CurDir);
+    inner.fold(folder.to_owned(), |folder, part| folder.join(part))
 }
 
 /// The bytes of a file, or what is wrong with it and what to do.

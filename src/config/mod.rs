@@ -27,7 +27,7 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
-pub use load::{Loaded, load, load_admin, load_str};
+pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use report::{Report, Warning};
 pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, HashBy, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,

@@ -135,7 +135,7 @@ pub enum Scheme {
 /// `upstreams.*.ejection`: passive, never the last endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ejection {
-    /// Failures within `window` that leave an endpoint out; 0: never. Default 5.
+    /// Failures in a row, within `window`, that leave an endpoint out; 0: never. Default 5.
     pub failures: u32,
     /// Default 10 s.
     pub window: Duration,

@@ -1,16 +1,17 @@
 //! Listening sockets: one per thread and TCP address, so that the kernel spreads connections over the threads; unix
 //! sockets are shared by all.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
 
 use crate::config::Bind;
 use crate::runtime::Socket;
@@ -120,10 +121,22 @@ impl std::error::Error for BindError {}
 /// # Errors
 /// `address_in_use` when anybody, another Hostler included, listens there.
 pub fn bind(bind: &Bind, threads: usize) -> Result<(Vec<Listening>, String), BindError> {
+    open(bind, threads, None)
+}
+
+/// The same, for one thread; a unix socket can be opened by its owner alone.
+///
+/// # Errors
+/// As above.
+pub fn bind_private(bind: &Bind) -> Result<(Vec<Listening>, String), BindError> {
+    open(bind, 1, Some(Permissions::from_mode(0o600)))
+}
+
+fn open(bind: &Bind, threads: usize, permissions: Option<Permissions>) -> Result<(Vec<Listening>, String), BindError> {
     let opened = match bind {
         Bind::Any(port) => any(*port, threads),
         Bind::Tcp(address) => tcp(*address, threads),
-        Bind::Unix(path) => unix(path, threads),
+        Bind::Unix(path) => unix(path, threads, permissions),
     };
     opened.map_err(|error| BindError { address: bind.to_string(), message: explain(&error) })
 }
@@ -184,11 +197,17 @@ fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-fn unix(path: &Path, threads: usize) -> io::Result<(Vec<Listening>, String)> {
+fn unix(path: &Path, threads: usize, permissions: Option<Permissions>) -> io::Result<(Vec<Listening>, String)> {
     remove_stale(path)?;
-    let listener = UnixListener::bind(path)?;
-    SockRef::from(&listener).listen(BACKLOG)?;
-    listener.set_nonblocking(true)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before it listens.
+    if let Some(permissions) = permissions {
+        std::fs::set_permissions(path, permissions)?;
+    }
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let listener = UnixListener::from(socket);
     let mut sockets = Vec::with_capacity(threads);
     for _ in 1..threads {
         sockets.push(Listening::Unix(listener.try_clone()?));
@@ -243,6 +262,15 @@ mod tests {
         assert!(bind(&path, 1).unwrap_err().message.starts_with("address_in_use"));
         drop(held);
         bind(&path, 1).unwrap();
+    }
+
+    #[test]
+    fn a_private_unix_socket_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _held = bind_private(&Bind::Unix(path.clone())).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        UnixStream::connect(path).unwrap();
     }
 
     #[test]

@@ -199,6 +199,8 @@ pub struct Exchange {
     pub bytes_out: Cell<u64>,
     observers: RefCell<[Option<Rc<dyn Observer>>; 2]>,
     finished: Cell<bool>,
+    /// When the client left before the end.
+    left: Cell<Option<Instant>>,
 }
 
 impl Exchange {
@@ -237,6 +239,7 @@ impl Exchange {
             bytes_out: Cell::new(0),
             observers: RefCell::new([None, None]),
             finished: Cell::new(false),
+            left: Cell::new(None),
         }
     }
 
@@ -268,6 +271,12 @@ impl Exchange {
         self.finished.get()
     }
 
+    /// For how long the client has been gone, if it left before the end.
+    #[must_use]
+    pub fn gone_for(&self) -> Option<Duration> {
+        self.left.get().map(|left| left.elapsed())
+    }
+
     /// Tells the observers, once.
     pub fn finish(&self, finish: Finish) {
         if self.finished.replace(true) {
@@ -276,6 +285,7 @@ impl Exchange {
         OPEN.set(OPEN.get() - 1);
         if finish == Finish::ClientGone {
             self.fail(Reason::ClientGone);
+            self.left.set(Some(Instant::now()));
         }
         for observer in self.observers.take().into_iter().flatten() {
             observer.finished(self, finish);

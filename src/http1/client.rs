@@ -6,6 +6,8 @@
 //! What a failure proves about the app, and how a body is withheld so that it proves more, is told in [`verdict`].
 
 mod sending;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod writing;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::ReadAhead;
 use super::body::{BodyReader, Cut};
@@ -82,8 +85,18 @@ pub enum Withhold {
     Nothing,
     /// That the worker has read the head. Unix sockets tell; elsewhere this is nothing.
     UntilRead,
-    /// The worker's `100 Continue`, which the head asks for, at most for so long.
-    UntilContinue(Duration),
+    /// The worker's `100 Continue`, which the head asks for.
+    UntilContinue(Expect),
+}
+
+/// How long a worker has for its `100 Continue`, and what comes of none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expect {
+    /// From the complete head.
+    pub patience: Duration,
+    /// Whether the worker is known to send it: without it nobody has begun, and the request fails with
+    /// [`Reason::HeadTimeout`]. Others may never do (RFC 9110, 10.1.1): they get the body all the same.
+    pub is_known: bool,
 }
 
 /// A response whose body is still on the connection.
@@ -139,12 +152,12 @@ impl Connection {
     }
 
     /// What the body of a request that must not run twice waits for on this connection, so that a failure tells most.
-    /// `expect`: how long a worker on TCP has for its `100 Continue`; `None`: it is not asked for one.
+    /// `expect`: what a worker on TCP is asked for a `100 Continue` with; `None`: it is not asked for one.
     #[must_use]
-    pub fn withhold(&self, expect: Option<Duration>) -> Withhold {
+    pub fn withhold(&self, expect: Option<Expect>) -> Withhold {
         match (self.io.stream.socket(), expect) {
             (Socket::Unix(_), _) => Withhold::UntilRead,
-            (Socket::Tcp(_), Some(patience)) if self.dialect.has_continue => Withhold::UntilContinue(patience),
+            (Socket::Tcp(_), Some(expect)) if self.dialect.has_continue => Withhold::UntilContinue(expect),
             (Socket::Tcp(_), _) => Withhold::Nothing,
         }
     }
@@ -186,11 +199,14 @@ impl Connection {
                 match reading.poll(&mut self.io, method, &mut sending, cx) {
                     Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err((error, false))),
-                    Poll::Pending if awaited && !sending.is_awaiting_continue() => continue,
+                    Poll::Pending if awaited && !sending.is_awaiting_continue() => {
+                        // The 100 has come. The body's source may take longer than the worker had for that.
+                        self.deadline.arm(patience.idle);
+                        continue;
+                    }
                     Poll::Pending => ready!(self.deadline.poll(cx)),
                 }
-                if sending.is_awaiting_continue() {
-                    sending.release();
+                if sending.give_up_continue() {
                     self.deadline.arm(patience.idle);
                     continue;
                 }
@@ -256,21 +272,40 @@ impl Connection {
 impl Connection {
     /// Makes the worker's next write fail, and waits until it has closed, at most for `limit`.
     ///
-    /// On TCP the worker hears of it at once, if it listens; else its next write is answered with a reset, after which
-    /// there is no telling when it closes.
+    /// A worker that has not read the whole request may wait for the rest of it. It hears that there is none by the end of
+    /// the connection alone, after which nothing tells when it is done: on a unix socket this takes `limit` then.
+    ///
+    /// On TCP the worker hears of it at once, if it listens; else its next write is answered with a reset, and the one
+    /// after that fails: when, is estimated by how long the one before took to come.
     pub async fn abandoned(mut self, limit: Duration) {
         let deadline = Deadline::new();
         let io = &mut self.io;
         io.consume(io.unread().len());
-        // Either way the connection is dropped now.
-        if io.stream.socket().refuse_more() {
-            let _ = deadline.bound(limit, hung_up(io.stream.socket())).await;
-        } else {
-            if !self.is_unsent {
-                let _ = deadline.bound(limit, poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx))).await;
-                let _ = deadline.bound(limit, poll_fn(|cx| io.poll_fill(cx))).await;
+        match io.stream.socket() {
+            Socket::Unix(_) if self.is_unsent => {
+                drop(self);
+                tokio::time::sleep(limit).await;
             }
-            io.stream.socket().reset_on_close();
+            socket if socket.refuse_more() => {
+                // Either way the connection is dropped now.
+                let _ = deadline.bound(limit, hung_up(socket)).await;
+            }
+            socket if self.is_unsent => socket.reset_on_close(),
+            _ => {
+                let begun = Instant::now();
+                let next_write = async {
+                    // An error is a connection that has ended, which reading tells as well.
+                    let _ = poll_fn(|cx| Pin::new(&mut io.stream).poll_shutdown(cx)).await;
+                    matches!(poll_fn(|cx| io.poll_fill(cx)).await, Ok(read) if read > 0)
+                };
+                let has_written = deadline.bound(limit, next_write).await.unwrap_or(false);
+                let took = begun.elapsed();
+                self.io.stream.socket().reset_on_close();
+                drop(self);
+                if has_written {
+                    tokio::time::sleep(took.min(limit.saturating_sub(took))).await;
+                }
+            }
         }
     }
 }

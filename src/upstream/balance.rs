@@ -32,7 +32,7 @@ enum Rule {
 pub(super) struct Wish {
     /// What `hash` goes by; `None`: the request has no such thing.
     pub(super) key: Option<u64>,
-    /// The endpoint that has just failed it: taken only if there is no other.
+    /// The endpoint that has just failed it, which it is not to have again.
     pub(super) avoid: Option<usize>,
 }
 
@@ -83,7 +83,8 @@ impl Balance {
     /// Chooses an endpoint and takes a slot of it. `None`: none is up, or all that are have their own workers busy.
     pub(super) fn acquire(&self, wish: Wish) -> Option<Arc<Endpoint>> {
         if let [only] = &self.endpoints[..] {
-            return (only.state.is_up() && only.acquire()).then(|| Arc::clone(only));
+            let may = wish.avoid != Some(only.id) && only.state.is_up();
+            return (may && only.acquire()).then(|| Arc::clone(only));
         }
         let is_primary_up = self.is_primary_up();
         let may = |endpoint: &Endpoint| {
@@ -94,10 +95,7 @@ impl Balance {
             (Rule::Hash(_), Some(key)) => self.by_key(key, may),
             _ => self.least_busy(may),
         };
-        match (chosen, wish.avoid) {
-            (None, Some(_)) => self.acquire(Wish { avoid: None, ..wish }),
-            (chosen, _) => chosen.map(Arc::clone),
-        }
+        chosen.map(Arc::clone)
     }
 
     fn least_busy(&self, may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
@@ -140,10 +138,11 @@ impl Balance {
     /// Weighted rendezvous hashing: every key has an order of endpoints of its own, which changes only where an endpoint
     /// comes or goes.
     fn by_key(&self, key: u64, may: impl Fn(&Endpoint) -> bool) -> Option<&Arc<Endpoint>> {
-        let mut ranked: Vec<_> = self.endpoints.iter().filter(|endpoint| may(endpoint)).collect();
         let rank = |endpoint: &Endpoint| rank(key, endpoint.name(), self.share(endpoint));
-        ranked.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
-        ranked.into_iter().find(|endpoint| endpoint.acquire())
+        let candidates = self.endpoints.iter().filter(|endpoint| may(endpoint));
+        let mut ranked: Vec<_> = candidates.map(|endpoint| (rank(endpoint), endpoint)).collect();
+        ranked.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        ranked.into_iter().map(|(_, endpoint)| endpoint).find(|endpoint| endpoint.acquire())
     }
 }
 
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_that_failed_is_taken_only_if_there_is_no_other() {
+    fn the_endpoint_that_failed_is_not_taken_again() {
         let balance = balance(config::Balance::LeastBusy, &[A, B]);
         let first = balance.endpoints[0].id;
         let wish = Wish { avoid: Some(first), ..Wish::default() };
@@ -327,7 +326,7 @@ mod tests {
             assert_eq!(balance.acquire(wish).unwrap().name(), "unix:/b");
         }
         balance.endpoints[1].state.set(Mark::Silent, true);
-        assert_eq!(balance.acquire(wish).unwrap().name(), "unix:/a");
+        assert!(balance.acquire(wish).is_none());
     }
 
     fn homes(balance: &Balance) -> Vec<String> {

@@ -25,6 +25,11 @@ pub struct Endpoint {
     pub(super) state: Arc<State>,
 }
 
+/// Who has not been told yet that an exchange was answered: the probes.
+const FOR_HEALTH: u8 = 1;
+/// The count of failures.
+const FOR_EJECTION: u8 = 2;
+
 /// What is known of an address, from the moment it is first named.
 #[derive(Debug)]
 pub(super) struct State {
@@ -33,7 +38,7 @@ pub(super) struct State {
     in_flight: AtomicU32,
     marks: AtomicU8,
     /// Whether it has answered an exchange well since somebody last asked.
-    has_served: AtomicBool,
+    has_served: AtomicU8,
     /// Milliseconds of the process' clock until which it is left out; 0: it is not.
     ejected_until: AtomicU64,
     /// Milliseconds of the process' clock since which it takes part again; 0: it has always done.
@@ -175,7 +180,7 @@ impl State {
             name: address.to_string().into(),
             in_flight: AtomicU32::new(0),
             marks: AtomicU8::new(0),
-            has_served: AtomicBool::new(false),
+            has_served: AtomicU8::new(0),
             ejected_until: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
             failures: Mutex::default(),
@@ -235,13 +240,15 @@ impl State {
 
     /// It has answered an exchange, and not with a failure of its own.
     pub(super) fn served(&self) {
-        // Beside the count of exchanges, which is written for each of them anyway.
-        self.has_served.store(true, Ordering::Relaxed);
+        // Read far more often than written: the line stays shared between threads.
+        if self.has_served.load(Ordering::Relaxed) != FOR_HEALTH | FOR_EJECTION {
+            self.has_served.store(FOR_HEALTH | FOR_EJECTION, Ordering::Relaxed);
+        }
     }
 
     /// Whether it has, since this was last asked.
     pub(super) fn take_served(&self) -> bool {
-        self.has_served.swap(false, Ordering::Relaxed)
+        self.has_served.fetch_and(!FOR_HEALTH, Ordering::Relaxed) & FOR_HEALTH != 0
     }
 
     /// Leaves it out from now on for so long.
@@ -261,11 +268,16 @@ impl State {
         is_ejected
     }
 
-    /// Counts a failure. Whether there have been `limit` of them within `window`; then it begins anew.
+    /// Counts a failure. Whether there have been `limit` of them within `window` with no answer in between: a page that
+    /// kills its worker, and whoever asks for it again and again, is not to take a good endpoint away from everybody.
+    /// Then it begins anew.
     pub(super) fn failed(&self, limit: u32, window: Duration) -> bool {
         let now = now();
         let begin = now.saturating_sub(millis(window));
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has_served.fetch_and(!FOR_EJECTION, Ordering::Relaxed) & FOR_EJECTION != 0 {
+            failures.clear();
+        }
         while failures.front().is_some_and(|at| *at < begin) {
             failures.pop_front();
         }
@@ -336,6 +348,17 @@ mod tests {
         assert!(!endpoint.state.failed(3, window), "the first of those is too old by now");
         clock::advance(Duration::from_secs(40));
         assert!(endpoint.state.failed(3, window), "wherever the window begins");
+    }
+
+    #[test]
+    fn an_answer_ends_a_row_of_failures() {
+        let endpoint = test_endpoint("unix:/a", 1, None, false);
+        let fails = || endpoint.state.failed(3, Duration::from_secs(60));
+        assert!(!fails() && !fails());
+        endpoint.state.served();
+        assert!(!fails() && !fails() && fails());
+        endpoint.state.served();
+        assert!(endpoint.state.take_served() && !endpoint.state.take_served(), "the probes are told as well, once");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{Permit, Upstream, head};
 use crate::config::HashBy;
 use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Phase, Response, Target, fields};
+use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
@@ -82,13 +83,19 @@ struct Tries {
     is_idempotent: bool,
     /// How often it was sent again.
     repeated: u32,
-    /// How long it waits for a place in a full backlog.
+    /// How long it waits for a place in a full backlog, and since when.
     backlog_pause: Duration,
+    in_backlog: Option<Instant>,
 }
 
 impl Tries {
     fn new(outgoing: &Outgoing) -> Self {
-        Self { is_idempotent: outgoing.may_run_twice(), repeated: 0, backlog_pause: BACKLOG_PAUSE }
+        Self { is_idempotent: outgoing.may_run_twice(), repeated: 0, backlog_pause: BACKLOG_PAUSE, in_backlog: None }
+    }
+
+    /// For how long it has met full backlogs.
+    fn in_backlog(&mut self) -> Duration {
+        self.in_backlog.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// The next pause: each is twice as long as the one before.
@@ -121,6 +128,11 @@ impl Client {
     /// Closes idle connections that have grown too old.
     pub fn sweep(&self) {
         self.pools.iter().for_each(Pool::sweep);
+    }
+
+    /// Another configuration is in force: what is still in flight here ends, and leaves no connection behind.
+    pub fn retire(&self) {
+        self.pools.iter().for_each(Pool::retire);
     }
 
     /// Why a request would not even be let wait, known before its body is received. `None`: it would.
@@ -211,9 +223,11 @@ impl Client {
             Next::Hold => {
                 self.upstream.metrics.retry(error.reason);
                 self.upstream.room.silent(&endpoint, error.reason);
-                return self.rejoin(permit, exchange).await;
+                let permit = self.rejoin(permit, exchange).await?;
+                exchange.is_counted.set(false);
+                return Ok(permit);
             }
-            Next::Backlog if permit.arrived().elapsed() < self.upstream.config.waiting_room.timeout => {
+            Next::Backlog if tries.in_backlog() < self.upstream.config.waiting_room.timeout => {
                 permit.move_on(&self.upstream.balance);
                 tokio::time::sleep(tries.backlog_pause()).await;
                 return Ok(permit);
@@ -238,6 +252,8 @@ impl Client {
         }
         tries.repeated += 1;
         exchange.retries.set(tries.repeated);
+        // What comes of it is counted on its own.
+        exchange.is_counted.set(false);
         self.upstream.metrics.retry(error.reason);
         Ok(permit)
     }
@@ -270,7 +286,9 @@ impl Client {
                 .await
                 .map_err(|error| Attempt { failed: Failed { error, busy: None }, is_reused })?,
         };
-        *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
+        if is_reused {
+            *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
+        }
         exchange.phase.set(Phase::Working);
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
@@ -293,9 +311,11 @@ impl Client {
 
     /// How long the body of a request that must not run twice waits for the worker's 100, if that is wanted. One that is
     /// known to send it has as long as for an answer: until then nobody has begun. Others may never do (RFC 9110, 10.1.1).
-    fn patience_for_continue(&self, endpoint: &Endpoint) -> Option<Duration> {
-        let is_known = || endpoint.state.answers_continue.load(Ordering::Relaxed);
-        self.upstream.retry().expect.then(|| if is_known() { self.upstream.patience.head } else { CONTINUE })
+    fn patience_for_continue(&self, endpoint: &Endpoint) -> Option<Expect> {
+        self.upstream.retry().expect.then(|| {
+            let is_known = endpoint.state.answers_continue.load(Ordering::Relaxed);
+            Expect { patience: if is_known { self.upstream.patience.head } else { CONTINUE }, is_known }
+        })
     }
 
     /// A fresh connection, and when it was there.

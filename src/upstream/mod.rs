@@ -140,6 +140,11 @@ impl Upstream {
         &self.config
     }
 
+    /// Ends all waiting, because the process is ending.
+    pub fn close(&self) {
+        self.room.close();
+    }
+
     /// Takes note of how much is asked of the workers, unless that has been done within `age`: to be called every few
     /// seconds.
     pub fn sample(&self, age: Duration) {

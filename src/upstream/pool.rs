@@ -1,6 +1,6 @@
 //! Idle connections to one endpoint: a thread's own, the freshest first.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,13 +11,13 @@ use crate::config::KeepAlive;
 /// Idle connections, oldest first.
 pub(super) struct Pool {
     idle: RefCell<Vec<(Instant, Connection)>>,
-    max: usize,
+    max: Cell<usize>,
     age: Duration,
 }
 
 impl Pool {
     pub(super) fn new(keepalive: &KeepAlive) -> Self {
-        Self { idle: RefCell::new(Vec::new()), max: keepalive.max, age: keepalive.idle }
+        Self { idle: RefCell::new(Vec::new()), max: Cell::new(keepalive.max), age: keepalive.idle }
     }
 
     /// The connection used last, if it is young enough and nothing has come from the worker since. `surely` for requests
@@ -39,11 +39,11 @@ impl Pool {
 
     /// Keeps a connection for later.
     pub(super) fn put(&self, connection: Connection) {
-        if self.age.is_zero() || self.max == 0 {
+        if self.age.is_zero() || self.max.get() == 0 {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        if idle.len() == self.max {
+        if idle.len() == self.max.get() {
             idle.remove(0);
         }
         idle.push((Instant::now(), connection));
@@ -52,6 +52,12 @@ impl Pool {
     /// Closes all of them.
     pub(super) fn clear(&self) {
         self.idle.borrow_mut().clear();
+    }
+
+    /// Closes all of them, and keeps none any more.
+    pub(super) fn retire(&self) {
+        self.max.set(0);
+        self.clear();
     }
 
     /// Closes what has grown too old, so that a worker does not keep a thread for it.

@@ -44,6 +44,13 @@ pub(super) struct Rest {
     pub(super) permit: Permit,
 }
 
+impl Rest {
+    /// How much longer a worker may keep its slot for nobody.
+    fn patience(&self) -> Duration {
+        self.client.upstream().abandon().saturating_sub(self.exchange.gone_for().unwrap_or_default())
+    }
+}
+
 /// The body for the layers above. Takes over the connection and the slot.
 ///
 /// # Errors
@@ -104,7 +111,7 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
     match reason {
         None => end(body, rest),
         // It may be asleep in the middle of its answer: its slot is not free.
-        Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.client.upstream().abandon(), rest.permit),
+        Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.patience(), rest.permit),
         Some(Reason::StreamsFull) => leave(body.into_busy(), rest),
         Some(_) => {}
     }
@@ -164,13 +171,20 @@ async fn next(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<
 /// The client has gone; the worker still writes. It is let finish, within bounds, so that its slot is not given to
 /// another request while it is busy.
 async fn drain(mut body: ResponseBody, rest: Rest) {
-    let abandon = rest.client.upstream().abandon();
     let drained = async {
-        while let Ok(Some(_)) = body.data().await {}
-        body
+        loop {
+            match body.data().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return (body, None),
+                Err(error) => return (body, Some(error.reason)),
+            }
+        }
     };
-    if let Ok(body) = Deadline::new().bound(abandon, drained).await {
-        end(body, rest);
+    match Deadline::new().bound(rest.patience(), drained).await {
+        // It may be asleep in the middle of its answer.
+        Ok((body, Some(Reason::IdleTimeout))) => hold(body.into_busy(), rest.patience(), rest.permit),
+        Ok((body, _)) => end(body, rest),
+        Err(_) => {}
     }
 }
 
@@ -179,7 +193,7 @@ fn end(body: ResponseBody, rest: Rest) {
     match body.into_end() {
         End::Reusable(connection) => rest.client.keep(rest.permit.endpoint(), connection),
         // It runs the app's `close()` after its last byte, and takes no other request before that.
-        End::Closing(connection) => hold(connection, rest.client.upstream().abandon(), rest.permit),
+        End::Closing(connection) => hold(connection, rest.patience(), rest.permit),
         End::Useless => {}
     }
 }
@@ -195,7 +209,7 @@ pub(super) fn hold(connection: Connection, limit: Duration, permit: Permit) {
 /// The client of a stream has left, or may not have it: the worker is told by the failure of its next write, and keeps
 /// its slot until it is done.
 fn leave(connection: Connection, rest: Rest) {
-    let abandon = rest.client.upstream().abandon();
+    let abandon = rest.patience();
     tokio::task::spawn_local(async move {
         connection.abandoned(abandon).await;
         drop(rest.permit);

@@ -10,7 +10,7 @@ use super::h2c;
 use crate::config::EndpointProtocol;
 use crate::error::Error;
 use crate::http::Body;
-use crate::http1::client::{self, Patience, Withhold};
+use crate::http1::client::{self, Expect, Patience, Withhold};
 use crate::runtime::Stream;
 use crate::uwsgi;
 
@@ -51,8 +51,8 @@ pub(super) struct Failed {
 pub(super) struct Once {
     /// It may, in truth (RFC 9110, 9.2.2).
     pub(super) may_run_twice: bool,
-    /// How long a worker on TCP is waited for that is asked for a 100 before it gets the body; `None`: it is not asked.
-    pub(super) expect: Option<Duration>,
+    /// How a worker on TCP is asked for a 100 before it gets the body; `None`: it is not asked.
+    pub(super) expect: Option<Expect>,
 }
 
 /// What becomes of a connection after an exchange.

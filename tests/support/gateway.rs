@@ -201,7 +201,7 @@ impl Gateway {
     /// `GET` from the admin listener.
     pub(crate) fn admin_get(&self, path: &str) -> Response {
         let mut client = Client::connect(&self.admin);
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
         client.response("GET")
     }
 

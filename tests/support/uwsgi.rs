@@ -27,7 +27,7 @@ pub(crate) struct Uwsgi {
 }
 
 /// Two workers, and nothing else that is not a default.
-const WORKERS: &str = "2";
+const WORKERS: u32 = 2;
 
 impl Uwsgi {
     /// Starts, and waits until the workers are there.
@@ -39,12 +39,12 @@ impl Uwsgi {
             (Transport::Unix, Program::Uwsgi) => socket.display().to_string(),
             (Transport::Unix, Program::Gunicorn) => format!("unix:{}", socket.display()),
         };
-        let mut command = Command::new(python());
+        let (mut command, workers) = (Command::new(python()), WORKERS.to_string());
         match server {
-            Program::Uwsgi => command.args(RUN).args(["--master", "--processes", WORKERS, "--socket", &bind]),
+            Program::Uwsgi => command.args(RUN).args(["--master", "--processes", &workers, "--socket", &bind]),
             Program::Gunicorn => command
                 .args(["-m", "gunicorn", "--no-control-socket", "--log-level", "info", "--protocol", "uwsgi"])
-                .args(["--workers", WORKERS, "--bind", &bind]),
+                .args(["--workers", &workers, "--bind", &bind]),
         };
         match server {
             Program::Uwsgi => command.args(["--module", "bare"]),
@@ -62,7 +62,7 @@ impl Uwsgi {
             Transport::Unix => folder.path().join("app.sock").display().to_string(),
         };
         let mut command = Command::new(python());
-        command.args(RUN).args(["--master", "--processes", WORKERS, "--need-app", "--socket", &bind]);
+        command.args(RUN).args(["--master", "--processes", &WORKERS.to_string(), "--need-app", "--socket", &bind]);
         command.args(["--module", "shop.wsgi", "--buffer-size", &buffer_size.to_string()]);
         command.current_dir(shop::root());
         Self::run(command, folder)
@@ -89,11 +89,13 @@ impl Uwsgi {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", python().display()));
         let log = Lines::of(child.stderr.take().unwrap());
-        let mut address = None;
+        let (mut address, mut booted) = (None, 0);
         let is_up = log.find(|line| {
             address = address.take().or_else(|| listens(line));
-            let has_booted = line.starts_with("spawned uWSGI worker 2 ") || line.contains("Booting worker with pid");
-            (has_booted && address.is_some()).then_some(())
+            // All of them: a gunicorn worker does not hear a signal before it has booted, and would hold up the end.
+            let is_worker = line.starts_with("spawned uWSGI worker ") || line.contains("Booting worker with pid");
+            booted += u32::from(is_worker);
+            (booted >= WORKERS && address.is_some()).then_some(())
         });
         assert!(is_up.is_some(), "it does not start:\n{}", log.all().join("\n"));
         let address = address.expect("the server says where it listens");

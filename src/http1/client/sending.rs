@@ -26,6 +26,8 @@ pub(super) struct Sending {
     withhold: Withhold,
     /// What a reset means while no more than the head has gone.
     proof: Proof,
+    /// A 100 was waited for and has come.
+    has_continued: bool,
     /// Nothing more will be written: all has gone, or the worker takes no more.
     pub(super) done: bool,
     /// All has gone.
@@ -43,6 +45,7 @@ impl Sending {
             head: head as u64,
             withhold,
             proof: if matches!(withhold, Withhold::UntilContinue(_)) { Proof::Reset } else { Proof::UnixReset },
+            has_continued: false,
             done: false,
             complete: false,
             failure: None,
@@ -106,13 +109,25 @@ impl Sending {
     }
 
     /// Lets the body go.
-    pub(super) fn release(&mut self) {
+    fn release(&mut self) {
         self.withhold = Withhold::Nothing;
     }
 
     /// Whether the body waits, and for a 100.
     pub(super) fn is_awaiting_continue(&self) -> bool {
         matches!(self.withhold, Withhold::UntilContinue(_)) && self.is_withheld()
+    }
+
+    /// The time for a 100 is over. Whether the body goes without: then the worker may be one that has begun, and a reset
+    /// proves nothing any more.
+    pub(super) fn give_up_continue(&mut self) -> bool {
+        let is_given_up =
+            self.is_awaiting_continue() && matches!(self.withhold, Withhold::UntilContinue(expect) if !expect.is_known);
+        if is_given_up {
+            self.proof = Proof::None;
+            self.release();
+        }
+        is_given_up
     }
 
     /// Whether the head has gone and the body waits.
@@ -125,6 +140,7 @@ impl Sending {
         let awaited = matches!(self.withhold, Withhold::UntilContinue(_));
         if awaited {
             self.proof = Proof::None;
+            self.has_continued = true;
             self.release();
         }
         awaited
@@ -132,7 +148,7 @@ impl Sending {
 
     /// Whether a 100 was waited for and has come.
     pub(super) fn has_continued(&self) -> bool {
-        self.proof == Proof::None
+        self.has_continued
     }
 
     /// The answer has come. A worker that gives it instead of a 100 wants no body (RFC 9110, 10.1.1); any other gets
@@ -145,7 +161,7 @@ impl Sending {
     /// How long what comes next may take, after something has been sent.
     pub(super) fn patience(&self, patience: Patience) -> Duration {
         match self.withhold {
-            Withhold::UntilContinue(patience) if self.is_withheld() => patience,
+            Withhold::UntilContinue(expect) if self.is_withheld() => expect.patience,
             Withhold::UntilRead if self.is_withheld() => patience.head,
             _ => patience.idle,
         }
@@ -157,9 +173,10 @@ impl Sending {
     }
 
     /// The time is over for a worker that has not read the head. It may do so yet: as much of the body as the kernel
-    /// takes goes after it, and most are taken whole.
+    /// takes goes after it, and most are taken whole. One that owes a 100 gets nothing unasked: it has not begun, and is
+    /// not to.
     pub(super) fn finish_now(&mut self, socket: &Socket) {
-        if !self.is_withheld() {
+        if !self.is_withheld() || self.is_awaiting_continue() {
             return;
         }
         let mut cx = Context::from_waker(std::task::Waker::noop());

@@ -28,7 +28,8 @@
 //! | any             | a byte   | `eof_in_head`, never             | `eof_in_head`, never      | `eof_in_head`, never | as above |
 //!
 //! After a deadline the worker may still be at it, or begin: it is not sent again, and the slot stays taken. A `100` that
-//! was asked for is no byte of the answer, but ends the proof.
+//! was asked for is no byte of the answer, but ends the proof, as does the end of the time for it. Only a worker that is
+//! known to send a `100` and does not has certainly not begun: it is reset, and keeps no slot.
 //!
 //! [`Withhold::UntilRead`]: super::Withhold::UntilRead
 //! [`Withhold::UntilContinue`]: super::Withhold::UntilContinue
@@ -51,9 +52,9 @@ pub(super) enum Sent {
 pub(super) enum Proof {
     /// On unix sockets.
     UnixReset,
-    /// On every socket: the worker has been asked for a 100 and has sent none.
+    /// On every socket: the worker has been asked for a 100, has sent none and still has time for it.
     Reset,
-    /// Nowhere: it has.
+    /// Nowhere: it has sent it, or its time for that is over.
     None,
 }
 

@@ -12,6 +12,7 @@
 //! fail at once until a probe succeeds. [`super::watch`] sees to both.
 
 mod marks;
+mod outage;
 mod pace;
 mod permit;
 mod probe;
@@ -22,17 +23,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 pub(super) use permit::{Permit, StreamPermit};
 pub(super) use probe::ProbePermit;
 
+use self::outage::Outage;
 use self::pace::Pace;
 use self::queue::Queue;
 use super::balance::{Balance, Wish};
 use super::demand::{Demand, Needed, Sample};
-use super::endpoint::{Endpoint, Mark};
+use super::endpoint::Endpoint;
 use crate::config::{self, Workers};
 use crate::error::{Error, Reason};
 use crate::observe::metrics::UpstreamMetrics;
@@ -42,8 +44,8 @@ const UNLIMITED: u32 = 1 << 30;
 /// Set in [`Room::state`] while newcomers and leavers have to take the lock: somebody waits, the room is paused, or no
 /// endpoint answers.
 const GUARDED: u64 = 1 << 63;
-/// How many times `waiting_room.limit` may wait while the app restarts: those requests do not wait for a worker, and a
-/// deploy shorter than `hold` is to lose nothing.
+/// How many times `waiting_room.limit` may wait while the app restarts, and until those have been served: a deploy
+/// shorter than `hold` is to lose nothing.
 const OUTAGE_FACTOR: usize = 10;
 
 /// The slots of one upstream and the requests that wait for them, shared by all threads.
@@ -55,6 +57,8 @@ pub struct Room {
     streams: AtomicU32,
     streams_max: AtomicU32,
     inner: Mutex<Inner>,
+    /// Told when an outage begins.
+    pub(super) alarm: Notify,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -78,16 +82,11 @@ struct Inner {
     /// Whether to say, once, that somebody waits for a number of workers that was never written down.
     hint: bool,
     is_watched: bool,
+    /// Whether more wait than usually may, because of an outage that is over.
+    is_recovering: bool,
+    /// Whether the process is ending: nobody is let in or through any more.
+    is_closed: bool,
     demand: Demand,
-}
-
-/// Since when no endpoint takes exchanges, and why.
-#[derive(Debug, Clone, Copy)]
-struct Outage {
-    since: Instant,
-    reason: Reason,
-    /// Whether those who waited have been told that it lasts longer than `hold`.
-    is_told: bool,
 }
 
 /// Who asks for a slot.
@@ -111,8 +110,9 @@ struct Waiter {
 #[derive(Debug, Clone, Copy)]
 struct Arrived {
     at: Instant,
-    /// All the time until then during which the upstream was out, which counts towards nobody's timeout.
-    was_out: Duration,
+    /// All the time until then during which the upstream was out, which counts towards nobody's timeout. `None`: it has
+    /// not waited yet.
+    was_out: Option<Duration>,
 }
 
 /// A room as an operator reads it.
@@ -161,8 +161,11 @@ impl Room {
                 was_out: Duration::ZERO,
                 hint: false,
                 is_watched: false,
+                is_recovering: false,
+                is_closed: false,
                 demand: Demand::default(),
             }),
+            alarm: Notify::new(),
             metrics,
         }
     }
@@ -190,7 +193,7 @@ impl Room {
         match self.try_enter(balance, seek.wish) {
             Some(endpoint) => {
                 self.metrics.waiting_seconds.observe(0.0);
-                Ok(Permit::new(self, endpoint, seek, Arrived { at: now, was_out: Duration::ZERO }, now))
+                Ok(Permit::new(self, endpoint, seek, Arrived { at: now, was_out: None }, now))
             }
             None => wait::wait(self, seek).await,
         }
@@ -228,21 +231,29 @@ impl Room {
     /// Something has changed that decides who may go: an endpoint's state, the rules, the operator's hand. `reason` is
     /// what an endpoint has just failed with.
     pub(super) fn changed(self: &Arc<Self>, reason: Option<Reason>) {
-        let watch = {
+        let (change, watch) = {
             let mut inner = self.lock();
-            inner.update_outage(&self.name, reason);
+            let change = inner.update_outage(reason);
             self.set_guard(&inner);
-            inner.needs_watch() && !std::mem::replace(&mut inner.is_watched, true)
+            (change, inner.needs_watch() && !std::mem::replace(&mut inner.is_watched, true))
         };
+        if let Some(change) = change {
+            self.tell(change);
+        }
         if watch {
-            super::watch::spawn(Arc::clone(self));
+            super::watch::spawn(self);
         }
         self.grant();
     }
 
     /// Lets nobody through, or goes on. Whether that changed anything.
     pub(super) fn pause(self: &Arc<Self>, paused: bool) -> bool {
-        let changed = std::mem::replace(&mut self.lock().is_paused, paused) != paused;
+        let changed = {
+            let mut inner = self.lock();
+            // What is done in between says nothing of how fast the workers are.
+            inner.pace.interrupt();
+            std::mem::replace(&mut inner.is_paused, paused) != paused
+        };
         self.changed(None);
         changed
     }
@@ -281,6 +292,13 @@ impl Room {
         self.lock().demand.add(sample);
     }
 
+    /// The same for an endpoint's slot that has come free, if anybody waits.
+    pub(super) fn grant_if_guarded(self: &Arc<Self>) {
+        if self.state.load(Ordering::Acquire) & GUARDED != 0 {
+            self.grant();
+        }
+    }
+
     /// Hands free slots to those who wait.
     fn grant(self: &Arc<Self>) {
         // Outside the lock: waking another thread is a system call.
@@ -293,7 +311,7 @@ impl Room {
     fn next(self: &Arc<Self>) -> Option<(oneshot::Sender<Result<Permit, Error>>, Permit)> {
         let mut inner = self.lock();
         let seek = inner.queue.peek()?.seek;
-        if inner.is_paused || self.is_full() {
+        if inner.is_paused || inner.is_closed || self.is_full() {
             return None;
         }
         let endpoint = inner.rules.balance.acquire(seek.wish)?;
@@ -321,8 +339,26 @@ impl Room {
         self.grant();
     }
 
+    /// Ends all waiting, because the process is ending: everybody is told.
+    pub(super) fn close(&self) {
+        let told = {
+            let mut inner = self.lock();
+            inner.is_closed = true;
+            let told: Vec<_> = std::iter::from_fn(|| inner.queue.pop()).collect();
+            self.set_guard(&inner);
+            told
+        };
+        for waiter in told {
+            self.metrics.waiting.dec();
+            // Its client may have left.
+            drop(waiter.sender.send(Err(Error::new(Reason::ShuttingDown))));
+        }
+    }
+
     /// After somebody has left the queue.
     fn rest(&self, inner: &mut Inner) {
+        // Well below the limit: newcomers are not to meet it again at once.
+        inner.is_recovering &= inner.outage.is_some() || inner.queue.len() >= inner.rules.limit / 2;
         if inner.queue.len() == 0 {
             inner.pace.rest();
             self.set_guard(inner);
@@ -330,7 +366,8 @@ impl Room {
     }
 
     fn set_guard(&self, inner: &Inner) {
-        if inner.is_paused || inner.outage.is_some() || inner.queue.len() > 0 {
+        let has_reason = inner.is_paused || inner.is_closed || inner.outage.is_some();
+        if has_reason || inner.queue.len() > 0 {
             self.state.fetch_or(GUARDED, Ordering::AcqRel);
         } else {
             self.state.fetch_and(!GUARDED, Ordering::AcqRel);
@@ -342,102 +379,9 @@ impl Room {
     }
 }
 
-/// What [`super::watch`] does with a room.
-impl Room {
-    /// The rules in force, and for how long the outage has lasted; `None` when there is nothing left to watch.
-    pub(super) fn watched(&self) -> Option<(Arc<Rules>, Option<Duration>)> {
-        let mut inner = self.lock();
-        if !inner.needs_watch() {
-            inner.is_watched = false;
-            return None;
-        }
-        Some((Arc::clone(&inner.rules), inner.outage.map(|outage| outage.since.elapsed())))
-    }
-
-    /// Tells everybody who waits, once, that the outage has lasted longer than `hold`.
-    pub(super) fn end_hold(&self) {
-        let mut inner = self.lock();
-        let now = Instant::now();
-        if !inner.is_failing(now) {
-            return;
-        }
-        let Some(outage) = &mut inner.outage else { return };
-        if std::mem::replace(&mut outage.is_told, true) {
-            return;
-        }
-        let error = |inner: &Inner| inner.outage_error(&self.name, now);
-        let mut told = Vec::new();
-        while let Some(waiter) = inner.queue.pop() {
-            self.metrics.waiting.dec();
-            told.extend(error(&inner).map(|error| (waiter.sender, error)));
-        }
-        self.rest(&mut inner);
-        drop(inner);
-        tracing::error!(upstream = %self.name, failed = told.len(), "nothing has answered for longer than `hold`: requests fail at once until a probe succeeds");
-        for (sender, error) in told {
-            // Its client may have left.
-            drop(sender.send(Err(error)));
-        }
-    }
-}
-
 impl Inner {
-    fn update_outage(&mut self, name: &str, reason: Option<Reason>) {
-        let now = Instant::now();
-        // What an endpoint did a moment ago weighs less than that there is no other.
-        let is_up = self.rules.balance.is_up() || self.rules.balance.pardon();
-        match (is_up, &mut self.outage) {
-            (true, Some(outage)) => {
-                let lasted = now.saturating_duration_since(outage.since);
-                self.was_out += lasted;
-                self.outage = None;
-                tracing::info!(upstream = name, waiting = self.queue.len(), "answers again after {lasted:?}");
-            }
-            (false, None) if !self.rules.balance.endpoints.is_empty() => {
-                let reason = reason.unwrap_or(Reason::NoEndpoint);
-                self.outage = Some(Outage { since: now, reason, is_told: false });
-                tracing::warn!(
-                    upstream = name,
-                    reason = reason.as_str(),
-                    "no endpoint answers: requests wait up to {:?} for one (upstreams.{name}.hold)",
-                    self.rules.hold
-                );
-            }
-            (false, Some(outage)) => outage.reason = reason.unwrap_or(outage.reason),
-            _ => {}
-        }
-    }
-
-    /// Whether somebody has to look after it from time to time.
-    fn needs_watch(&self) -> bool {
-        let is_out = |endpoint: &Arc<Endpoint>| {
-            endpoint.state.has(Mark::Silent) || endpoint.state.condition() == super::endpoint::Condition::Ejected
-        };
-        self.outage.is_some() || self.rules.balance.endpoints.iter().any(is_out)
-    }
-
-    fn is_failing(&self, now: Instant) -> bool {
-        self.outage.is_some_and(|outage| now.saturating_duration_since(outage.since) >= self.rules.hold)
-    }
-
-    /// All the time until now during which the upstream was out.
-    fn out_until(&self, now: Instant) -> Duration {
-        self.was_out + self.outage.map_or(Duration::ZERO, |outage| now.saturating_duration_since(outage.since))
-    }
-
-    fn outage_error(&self, name: &str, now: Instant) -> Option<Error> {
-        let outage = self.outage?;
-        let lasted = now.saturating_duration_since(outage.since);
-        let detail = format!(
-            "upstream {name} has not answered for {} s, longer than `hold` ({:?})",
-            lasted.as_secs(),
-            self.rules.hold
-        );
-        Some(Error::new(outage.reason).detail(detail).retry_after(self.pace.retry_after(0)))
-    }
-
     fn limit(&self) -> usize {
-        self.rules.limit.saturating_mul(if self.outage.is_some() { OUTAGE_FACTOR } else { 1 })
+        self.rules.limit.saturating_mul(if self.is_recovering { OUTAGE_FACTOR } else { 1 })
     }
 
     /// Makes room for a newcomer that has been told it may wait: who gives way, and what it is told.
@@ -445,7 +389,7 @@ impl Inner {
         if self.queue.len() < self.limit() {
             return None;
         }
-        let retry_after = self.pace.retry_after(self.queue.len());
+        let retry_after = self.pace.retry_after(self.queue.len(), Instant::now());
         let waiter = self.queue.take_yielding(seek.priority, seek.client)?;
         let detail = format!(
             "the waiting room of upstream {name} is full, and this client has the most there: it gave way to another"
@@ -456,6 +400,9 @@ impl Inner {
     /// Why a request that comes now is refused. `is_full`: whether it would have to wait.
     fn refusal(&self, name: &str, is_full: bool, seek: Seek) -> Option<Error> {
         let now = Instant::now();
+        if self.is_closed {
+            return Some(Error::new(Reason::ShuttingDown));
+        }
         if self.is_failing(now) {
             return self.outage_error(name, now);
         }
@@ -464,13 +411,13 @@ impl Inner {
         }
         let (limit, timeout, waiting) = (self.limit(), self.rules.timeout, self.queue.len());
         let full = |detail: String, turns| {
-            Some(Error::new(Reason::QueueFull).detail(detail).retry_after(self.pace.retry_after(turns)))
+            Some(Error::new(Reason::QueueFull).detail(detail).retry_after(self.pace.retry_after(turns, now)))
         };
         if waiting >= limit && !self.queue.has_yielding(seek.priority, seek.client) {
             return full(format!("{waiting} requests already wait for upstream {name} (waiting_room.limit)"), waiting);
         }
         // Of those that wait only some may be served before it: the exact number is asked for only when it matters.
-        let is_longer = |turns: usize| self.pace.estimate(turns).filter(|estimate| *estimate > timeout);
+        let is_longer = |turns: usize| self.pace.estimate(turns, now).filter(|estimate| *estimate > timeout);
         if self.outage.is_some() || self.is_paused || is_longer(waiting).is_none() {
             return None;
         }

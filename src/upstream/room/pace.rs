@@ -43,6 +43,11 @@ impl Pace {
         self.present = Some(window);
     }
 
+    /// Something else than the workers' speed decides for a while: what was seen of the present window is void.
+    pub(super) fn interrupt(&mut self) {
+        self.present = None;
+    }
+
     /// Nobody waits any more: what was seen so far says nothing about the next rush but its rate.
     pub(super) fn rest(&mut self) {
         if let Some(window) = self.present.take()
@@ -53,9 +58,10 @@ impl Pace {
         }
     }
 
-    /// How long `turns` take. `None`: not known.
-    pub(super) fn estimate(&self, turns: usize) -> Option<Duration> {
-        let windows = [self.before, self.present];
+    /// How long `turns` take. `None`: not known, or not any more.
+    pub(super) fn estimate(&self, turns: usize, now: Instant) -> Option<Duration> {
+        let is_fresh = |window: &Window| now.saturating_duration_since(window.since + window.lasted) < 2 * WINDOW;
+        let windows = [self.before, self.present].map(|window| window.filter(is_fresh));
         let completed: u32 = windows.iter().flatten().map(|window| window.completed).sum();
         let lasted: Duration = windows.iter().flatten().map(|window| window.lasted).sum();
         if completed < ENOUGH || lasted < Duration::from_secs(1) {
@@ -66,8 +72,8 @@ impl Pace {
     }
 
     /// Seconds after which a request that finds `turns` ahead of it may try again: when those have been worked off.
-    pub(super) fn retry_after(&self, turns: usize) -> u32 {
-        let Some(estimate) = self.estimate(turns) else { return UNKNOWN };
+    pub(super) fn retry_after(&self, turns: usize, now: Instant) -> u32 {
+        let Some(estimate) = self.estimate(turns, now) else { return UNKNOWN };
         u32::try_from(estimate.as_secs() + 1).unwrap_or(LONGEST).min(LONGEST)
     }
 }
@@ -76,41 +82,57 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// A pace of one completion every `every`, `count` times.
-    fn paced(every: Duration, count: u32) -> Pace {
+    /// A pace of one completion every `every`, `count` times, and when the last one was.
+    fn paced(every: Duration, count: u32) -> (Pace, Instant) {
         let (mut pace, begin) = (Pace::default(), Instant::now());
         for number in 0..count {
             pace.completed(begin + every * number);
         }
-        pace
+        (pace, begin + every * (count - 1))
     }
 
     #[test]
     fn a_steady_pace_is_measured() {
         // 40 a second.
-        let pace = paced(Duration::from_millis(25), 1000);
-        let estimate = pace.estimate(400).unwrap();
+        let (pace, now) = paced(Duration::from_millis(25), 1000);
+        let estimate = pace.estimate(400, now).unwrap();
         assert!((9.5..10.5).contains(&estimate.as_secs_f64()), "{estimate:?}");
-        assert_eq!(pace.retry_after(100), 3);
-        assert_eq!(pace.retry_after(1_000_000), LONGEST);
+        assert_eq!(pace.retry_after(100, now), 3);
+        assert_eq!(pace.retry_after(1_000_000, now), LONGEST);
     }
 
     #[test]
     fn a_few_completions_say_nothing() {
-        assert_eq!(paced(Duration::from_secs(1), ENOUGH - 1).estimate(100), None);
-        assert_eq!(paced(Duration::from_micros(10), 100).estimate(100), None);
-        assert_eq!(Pace::default().retry_after(100), UNKNOWN);
+        for (every, count) in [(Duration::from_secs(1), ENOUGH - 1), (Duration::from_micros(10), 100)] {
+            let (pace, now) = paced(every, count);
+            assert_eq!(pace.estimate(100, now), None, "{every:?}");
+        }
+        assert_eq!(Pace::default().retry_after(100, Instant::now()), UNKNOWN);
     }
 
     #[test]
-    fn a_pause_between_two_rushes_does_not_count() {
-        let mut pace = paced(Duration::from_millis(25), 100);
+    fn a_rush_of_long_ago_says_nothing_of_this_one() {
+        let (mut pace, now) = paced(Duration::from_millis(500), 40);
         pace.rest();
-        let later = Instant::now() + Duration::from_secs(3600);
+        assert!(pace.estimate(40, now + Duration::from_secs(5)).is_some());
+        let later = now + Duration::from_secs(60);
+        assert_eq!((pace.estimate(40, later), pace.retry_after(40, later)), (None, UNKNOWN));
         for number in 0..100 {
             pace.completed(later + Duration::from_millis(25) * number);
         }
-        let estimate = pace.estimate(40).unwrap();
+        let estimate = pace.estimate(40, later + Duration::from_millis(2500)).unwrap();
+        assert!((0.9..1.1).contains(&estimate.as_secs_f64()), "{estimate:?}");
+    }
+
+    #[test]
+    fn an_outage_is_not_taken_for_slowness() {
+        let (mut pace, now) = paced(Duration::from_millis(25), 100);
+        pace.interrupt();
+        let later = now + Duration::from_secs(8);
+        for number in 0..100 {
+            pace.completed(later + Duration::from_millis(25) * number);
+        }
+        let estimate = pace.estimate(40, later + Duration::from_millis(2500)).unwrap();
         assert!((0.9..1.1).contains(&estimate.as_secs_f64()), "{estimate:?}");
     }
 }

@@ -65,9 +65,10 @@ impl Permit {
     pub(in crate::upstream) fn move_on(&mut self, balance: &Balance) -> bool {
         let wish = Wish { avoid: Some(self.endpoint.id), ..self.seek.wish };
         let Some(other) = balance.acquire(wish) else { return false };
-        let is_other = other.id != self.endpoint.id;
         std::mem::replace(&mut self.endpoint, other).release();
-        is_other
+        // Somebody may wait for just that one.
+        self.room.grant_if_guarded();
+        true
     }
 
     /// Back into the room, before all others: the endpoint does not answer, and nothing has been sent.

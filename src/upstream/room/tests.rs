@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 
-use super::super::endpoint::test_endpoint;
+use super::super::endpoint::{Mark, test_endpoint};
 use super::*;
 use crate::observe::metrics::Metrics;
 
@@ -275,6 +275,123 @@ fn an_outage_longer_than_hold_fails_fast_until_somebody_answers() {
         endpoint.state.set(Mark::Silent, false);
         stage.room.changed(None);
         assert!(stage.enter(3).await.is_ok());
+    });
+}
+
+#[test]
+fn a_deploy_loses_nobody_who_comes_during_it_or_after_it() {
+    paused(async || {
+        let rules = |rules| Rules { limit: 100, ..rules };
+        let stage = Stage::with(4, &[("unix:/nowhere/a.sock", None)], rules);
+        let endpoint = Arc::clone(&stage.balance.endpoints[0]);
+        let (log, every) = (Log::default(), Duration::from_millis(40));
+        // 25 a second, of a tenth of a second each: four workers can do 40. Out for ten seconds in the middle.
+        for client in 0..1500 {
+            match client {
+                250 => stage.room.silent(&endpoint, Reason::SocketMissing),
+                500 => {
+                    endpoint.state.set(Mark::Silent, false);
+                    stage.room.changed(None);
+                }
+                _ => {}
+            }
+            stage.visitor(client, Duration::from_millis(100), &log);
+            tokio::time::sleep(every).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let failed: Vec<_> = log.borrow().iter().filter(|(_, reason)| reason.is_some()).copied().collect();
+        assert_eq!((log.borrow().len(), failed), (1500, Vec::new()));
+        assert!(!stage.room.lock().is_recovering, "the usual limit holds again");
+    });
+}
+
+#[test]
+fn a_burst_after_a_slow_time_is_not_called_hopeless() {
+    paused(async || {
+        let rules = |rules| Rules { timeout: Duration::from_secs(20), ..rules };
+        let stage = Stage::with(2, &[("unix:/nowhere/a.sock", None)], rules);
+        let log = Log::default();
+        for client in 0..14 {
+            stage.visitor(client, Duration::from_millis(2500), &log);
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for client in 0..90 {
+            stage.visitor(client, Duration::from_millis(50), &log);
+            settle().await;
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(log.borrow().iter().filter(|(_, reason)| reason.is_some()).count(), 0);
+        assert_eq!(log.borrow().len(), 104);
+    });
+}
+
+#[test]
+fn nobody_is_held_for_longer_than_a_hold_that_is_changed_meanwhile() {
+    paused(async || {
+        let stage = Stage::with(1, &[("unix:/nowhere/a.sock", None)], |rules| Rules { hold: Duration::ZERO, ..rules });
+        stage.room.silent(&stage.balance.endpoints[0], Reason::SocketMissing);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let rules = Arc::clone(&stage.room.lock().rules);
+        let longer = Rules { balance: Arc::clone(&rules.balance), hold: Duration::from_secs(8), ..*rules };
+        stage.room.configure(Workers::Count(1), 1, longer);
+        let log = Log::default();
+        stage.visitor(1, Duration::ZERO, &log);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(log.borrow().len(), 0, "held");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(*log.borrow(), [(1, Some(Reason::SocketMissing))]);
+    });
+}
+
+#[test]
+fn who_waits_when_the_process_ends_is_told() {
+    paused(async || {
+        let stage = Stage::new(1);
+        let _first = stage.enter(1).await.unwrap();
+        let log = Log::default();
+        stage.visitor(1, Duration::ZERO, &log);
+        settle().await;
+        stage.room.close();
+        settle().await;
+        assert_eq!(
+            (log.borrow()[..].to_vec(), stage.gauge("waiting")),
+            (vec![(1, Some(Reason::ShuttingDown))], "0".into())
+        );
+        assert_eq!(stage.enter(2).await.err().unwrap().reason, Reason::ShuttingDown);
+    });
+}
+
+#[test]
+fn the_slot_of_an_endpoint_that_is_left_goes_to_who_waits_for_it() {
+    paused(async || {
+        let endpoints = [("unix:/nowhere/a.sock", Some(1)), ("unix:/nowhere/b.sock", Some(1))];
+        let stage = Stage::with(3, &endpoints, |rules| rules);
+        let (mut first, second) = (stage.enter(1).await.unwrap(), stage.enter(1).await.unwrap());
+        let log = Log::default();
+        stage.visitor(7, Duration::from_secs(100), &log);
+        settle().await;
+        assert!(!first.move_on(&stage.balance), "the other is busy");
+        drop(second);
+        settle().await;
+        assert_eq!(*log.borrow(), [(7, None)]);
+        stage.visitor(8, Duration::ZERO, &log);
+        settle().await;
+        assert!(!first.move_on(&stage.balance), "the other is busy again");
+        drop(first);
+        settle().await;
+        assert_eq!(log.borrow().len(), 2);
+    });
+}
+
+#[test]
+fn an_upstream_that_is_gone_is_not_watched_any_more() {
+    paused(async || {
+        let stage = Stage::new(1);
+        stage.room.silent(&stage.balance.endpoints[0], Reason::SocketMissing);
+        let room = Arc::downgrade(&stage.room);
+        drop(stage);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(room.upgrade().is_none());
     });
 }
 

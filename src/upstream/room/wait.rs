@@ -15,8 +15,8 @@ use crate::upstream::balance::Wish;
 
 /// Those who were let through and met a closed door come before everybody else, in the order they had.
 const RETURNED: Seek = Seek { priority: i32::MAX, client: 0, wish: Wish { key: None, avoid: None } };
-/// How often a request whose own time is over looks whether the outage is, too.
-const OUTAGE_CHECK: Duration = Duration::from_millis(500);
+/// How much longer than the outage a request is held whose own time is over: the watch tells it first.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// A place in the queue. Given up when it is dropped, unless a permit was handed over before.
 struct Place {
@@ -27,22 +27,23 @@ struct Place {
 /// Waits for a slot.
 pub(super) async fn wait(room: &Arc<Room>, seek: Seek) -> Result<Permit, Error> {
     let now = Instant::now();
+    let is_first_hint;
     let (place, receiver, arrived, yielding) = {
         let mut inner = room.lock();
         if let Some(refusal) = inner.refusal(&room.name, true, seek) {
             return Err(refusal);
         }
-        let arrived = Arrived { at: now, was_out: inner.out_until(now) };
+        let arrived = Arrived { at: now, was_out: Some(inner.out_until(now)) };
         let yielding = inner.make_room(&room.name, seek);
         let (sender, receiver) = oneshot::channel();
         let ticket = inner.queue.push(seek.priority, seek.client, Waiter { seek, arrived, sender });
         room.set_guard(&inner);
-        let is_first_hint = inner.outage.is_none() && !inner.is_paused && std::mem::take(&mut inner.hint);
-        if is_first_hint {
-            hint(&room.name);
-        }
+        is_first_hint = inner.outage.is_none() && !inner.is_paused && std::mem::take(&mut inner.hint);
         (Place { room: Arc::clone(room), ticket }, receiver, arrived, yielding)
     };
+    if is_first_hint {
+        hint(&room.name);
+    }
     match yielding {
         // One goes, one comes. It may have left just now.
         Some((sender, error)) => drop(sender.send(Err(error))),
@@ -58,17 +59,19 @@ pub(super) async fn wait(room: &Arc<Room>, seek: Seek) -> Result<Permit, Error> 
 /// Gives the slot up and waits for one again, in front.
 pub(super) async fn rejoin(permit: Permit) -> Result<Permit, Error> {
     let room = Arc::clone(&permit.room);
-    let arrived = permit.arrived;
+    let mut arrived = permit.arrived;
     let seek = Seek { wish: permit.seek.wish, ..RETURNED };
     let (place, receiver) = {
         let mut inner = room.lock();
         let now = Instant::now();
-        if inner.is_failing(now)
-            && let Some(error) = inner.outage_error(&room.name, now)
-        {
+        let is_failing = inner.is_failing(now);
+        if let Some(error) = inner.outage_error(&room.name, now).filter(|_| is_failing) {
+            // Before the permit, which takes it as well.
             drop(inner);
             return Err(error);
         }
+        // It met the outage at hand: only what went before does not count for it.
+        arrived.was_out.get_or_insert(inner.was_out);
         let (sender, receiver) = oneshot::channel();
         let ticket = inner.queue.push(seek.priority, seek.client, Waiter { seek, arrived, sender });
         room.set_guard(&inner);
@@ -102,18 +105,21 @@ impl Room {
         let now = Instant::now();
         let inner = self.lock();
         let timeout = inner.rules.timeout;
-        let was_out = inner.out_until(now).saturating_sub(arrived.was_out);
+        let was_out = arrived.was_out.map_or(Duration::ZERO, |before| inner.out_until(now).saturating_sub(before));
         let waited = now.saturating_duration_since(arrived.at).saturating_sub(was_out);
         let left = timeout.saturating_sub(waited);
         if !left.is_zero() {
             return Ok(left);
         }
-        if inner.outage.is_some() {
-            return Ok(OUTAGE_CHECK);
+        if let Some(held) = inner.hold_left(now) {
+            return match inner.outage_error(&self.name, now).filter(|_| held.is_zero()) {
+                Some(error) => Err(error),
+                None => Ok(held + SLACK),
+            };
         }
         Err(Error::new(Reason::QueueTimeout)
             .detail(format!("waited {timeout:?} for a worker of upstream {} (waiting_room.timeout)", self.name))
-            .retry_after(inner.pace.retry_after(inner.queue.len())))
+            .retry_after(inner.pace.retry_after(inner.queue.len(), now)))
     }
 }
 
