@@ -19,28 +19,32 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// Watches from now on, in a task of the calling thread, for as long as somebody uses the upstream.
 pub(super) fn spawn(room: &Arc<Room>) {
-    let watching = Watching(Arc::downgrade(room));
-    tokio::task::spawn_local(async move { watch(&watching).await });
+    let watching = Watching { room: Arc::downgrade(room), is_done: false };
+    tokio::task::spawn_local(watch(watching));
 }
 
-/// Says when nobody watches any more, however that came.
-struct Watching(Weak<Room>);
+/// Says when nobody watches any more although there is a reason to: a task that ended otherwise than by its own will.
+struct Watching {
+    room: Weak<Room>,
+    is_done: bool,
+}
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let Some(room) = self.0.upgrade() else { return };
-        // When its thread is ending, the process is.
-        if room.unwatched() && tokio::runtime::Handle::try_current().is_ok() {
-            spawn(&room);
+        if let (false, Some(room)) = (self.is_done, self.room.upgrade()) {
+            room.unwatched();
         }
     }
 }
 
-async fn watch(watching: &Watching) {
+async fn watch(mut watching: Watching) {
     let mut pause = SHORTEST;
     loop {
-        let Some(room) = watching.0.upgrade() else { return };
-        let Some((rules, outage)) = room.watched() else { return };
+        let Some(room) = watching.room.upgrade() else { return };
+        let Some((rules, outage)) = room.watched() else {
+            watching.is_done = true;
+            return;
+        };
         if tokio::time::timeout(pause, room.alarm.notified()).await.is_ok() {
             pause = SHORTEST;
         }

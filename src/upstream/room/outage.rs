@@ -28,15 +28,15 @@ pub(super) enum Change {
 impl Room {
     /// The rules in force, and for how long the outage has lasted; `None` when there is nothing left to watch.
     pub(in crate::upstream) fn watched(&self) -> Option<(Arc<Rules>, Option<Duration>)> {
-        let inner = self.lock();
-        inner.needs_watch().then(|| (Arc::clone(&inner.rules), inner.outage.map(|outage| outage.since.elapsed())))
+        let mut inner = self.lock();
+        // Under one lock: what happens from now on finds nobody, and begins anew.
+        inner.is_watched = inner.needs_watch();
+        inner.is_watched.then(|| (Arc::clone(&inner.rules), inner.outage.map(|outage| outage.since.elapsed())))
     }
 
-    /// Nobody watches any more. Whether somebody has to begin again: something has happened in between.
-    pub(in crate::upstream) fn unwatched(&self) -> bool {
-        let mut inner = self.lock();
-        inner.is_watched = false;
-        inner.needs_watch() && !std::mem::replace(&mut inner.is_watched, true)
+    /// Nobody watches any more: the next who has a reason begins anew.
+    pub(in crate::upstream) fn unwatched(&self) {
+        self.lock().is_watched = false;
     }
 
     /// Tells everybody who waits when the outage has lasted longer than `hold`.
