@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::support::client::{End, get};
+use crate::support::gunicorn::{Kind, Plan};
 use crate::support::h2::request;
 use crate::support::tool::curl;
 use crate::support::worker::Transport;
@@ -390,4 +391,23 @@ fn an_address_in_use_does_not_start() {
         held.local_addr().unwrap()
     ));
     assert!(code == Some(1) && said.contains("address_in_use"), "{code:?} {said}");
+}
+
+#[test]
+fn a_worker_that_gunicorn_stops_for_its_timeout_is_explained_with_a_hint() {
+    let plan = Plan::new(Kind::Sync, 1, Transport::Unix).argument("--timeout").argument("1");
+    let gunicorn = plan.start();
+    let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", gunicorn.endpoint()));
+    // Something to count with: how long a request usually takes.
+    let ask = |target: &str| {
+        let mut client = gateway.client();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        client.response("GET").status
+    };
+    assert_eq!(ask("/work?ms=1&id=a"), 200);
+    assert_eq!(ask("/work?ms=20000&id=b"), 500, "gunicorn's own page");
+    let explained = |event: &serde_json::Value| event.to_string().contains("runs into its `timeout`");
+    let event = gateway.log_event("the worker's timeout", explained);
+    assert!(event.get("workers_hint").is_some() && event["in_flight"] == 1, "{event}");
+    gateway.wait_idle();
 }

@@ -409,6 +409,7 @@ impl Client {
             return;
         }
         let Some(left_out) = self.worker_timeouts.pass() else { return };
+        self.upstream.sample(Duration::from_secs(1));
         let status = self.upstream.room.status();
         tracing::warn!(
             upstream = %self.upstream.name,
