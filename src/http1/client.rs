@@ -33,10 +33,10 @@ use crate::http::Body;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Socket, Stream};
 
-/// Bytes of a worker's response head.
-const MAX_HEAD: usize = 64 << 10;
+/// Bytes of a worker's response head, whatever it speaks.
+pub const MAX_HEAD: u32 = 64 << 10;
 /// Interim responses (1xx) before the final one.
-const MAX_INTERIM: u32 = 32;
+pub const MAX_INTERIM: u32 = 32;
 
 /// Reads a complete head; an error is the reason and the rule that was broken.
 pub type ReadHead = fn(&Bytes, &Method) -> Result<ResponseHead, (Reason, Reason)>;
@@ -365,7 +365,7 @@ impl Reading {
                     return Poll::Ready(Err(Error::new(Reason::BadHead).detail(detail)));
                 }
             }
-            if io.unread().len() >= MAX_HEAD {
+            if io.unread().len() >= MAX_HEAD as usize {
                 return Poll::Ready(Err(Error::new(Reason::BadHead).detail("its head is larger than 64 KiB")));
             }
             match ready!(io.poll_fill(cx)) {

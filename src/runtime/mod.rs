@@ -39,3 +39,20 @@ pub fn block_on<F: Future>(main: F) -> std_io::Result<F::Output> {
     runtime.shutdown_background();
     Ok(output)
 }
+
+/// Runs a test as [`block_on`] runs the program, with time that passes only when everything waits.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) fn paused(test: impl AsyncFnOnce()) {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .enable_io()
+        .start_paused(true)
+        .build_local(LocalOptions::default())
+        .unwrap();
+    runtime.block_on(async {
+        let sweep = tokio::task::spawn_local(deadline::sweep());
+        test().await;
+        sweep.abort();
+    });
+}

@@ -81,6 +81,8 @@ struct Attempt {
 struct Tries {
     /// Whether the app may get it twice.
     is_idempotent: bool,
+    /// When the present attempt began.
+    begun: Instant,
     /// How often it was sent again.
     repeated: u32,
     /// How long it waits for a place in a full backlog, and since when.
@@ -89,8 +91,9 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(outgoing: &Outgoing) -> Self {
-        Self { is_idempotent: outgoing.may_run_twice(), repeated: 0, backlog_pause: BACKLOG_PAUSE, in_backlog: None }
+    fn new(outgoing: &Outgoing, begun: Instant) -> Self {
+        let is_idempotent = outgoing.may_run_twice();
+        Self { is_idempotent, begun, repeated: 0, backlog_pause: BACKLOG_PAUSE, in_backlog: None }
     }
 
     /// For how long it has met full backlogs.
@@ -174,8 +177,7 @@ impl Client {
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
         let mut written = None;
-        let mut tries = Tries::new(&outgoing);
-        let mut begun = permit.since();
+        let mut tries = Tries::new(&outgoing, permit.since());
         loop {
             let endpoint = Arc::clone(permit.endpoint());
             let protocol = endpoint.address.protocol;
@@ -184,7 +186,7 @@ impl Client {
                 head::write(&mut head, protocol, &outgoing, &self.upstream, &self.metrics)
                     .inspect_err(|error| self.failed(error, &endpoint, &outgoing.exchange))?;
             }
-            let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, begun).await;
+            let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, &tries).await;
             let Attempt { failed: Failed { error, busy }, is_reused } = match attempt {
                 Ok(response) => {
                     let Outgoing { exchange, share, headers, .. } = outgoing;
@@ -201,7 +203,7 @@ impl Client {
                 return Err(error);
             }
             permit = self.again(permit, error, is_reused, &outgoing.exchange, &mut tries).await?;
-            begun = Instant::now();
+            tries.begun = Instant::now();
         }
     }
 
@@ -273,14 +275,14 @@ impl Client {
         head: &[u8],
         outgoing: &Outgoing,
         permit: &mut Permit,
-        begun: Instant,
+        tries: &Tries,
     ) -> Result<wire::Response, Attempt> {
         let exchange = &outgoing.exchange;
-        let is_repeatable = outgoing.may_run_twice();
+        let is_repeatable = tries.is_idempotent;
         let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
         let is_reused = kept.is_some();
         let (connection, begun) = match kept {
-            Some(connection) => (connection, begun),
+            Some(connection) => (connection, tries.begun),
             None => self
                 .connect(endpoint, exchange)
                 .await
@@ -372,7 +374,7 @@ impl Client {
             upstream = %self.upstream.name,
             endpoint = endpoint.name(),
             reason = reason.as_str(),
-            "{} failures within {:?}: the endpoint is left out for {:?} (ejection)",
+            "{} failures in a row within {:?}: the endpoint is left out for {:?} (ejection)",
             ejection.failures,
             ejection.window,
             ejection.duration

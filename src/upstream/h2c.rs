@@ -21,15 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{Error, Reason, Retry};
 use crate::http::Body;
-use crate::http1::client::Patience;
+use crate::http1::client::{MAX_HEAD, MAX_INTERIM, Patience};
 use crate::runtime::{Deadline, Stream};
 
 /// Bytes that a worker may send before we have taken them.
 const WINDOW: u32 = 256 << 10;
-/// Bytes of a worker's response head.
-const MAX_HEAD: u32 = 64 << 10;
-/// Interim responses (1xx) before the final one.
-const MAX_INTERIM: u32 = 32;
 
 /// A connection to a worker, between exchanges or in one.
 pub(super) struct Connection {

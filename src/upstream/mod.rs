@@ -145,6 +145,18 @@ impl Upstream {
         self.room.close();
     }
 
+    /// A slot of the upstream and of one of its endpoints, as an exchange of this client gets it, until what is returned
+    /// is dropped. For the bench `slots`: exchanges go through a [`Client`].
+    ///
+    /// # Errors
+    /// What kept it from a slot.
+    pub async fn slot(&self, client: u64) -> Result<impl Sized + use<>, Error> {
+        let seek = room::Seek { client, ..room::Seek::default() };
+        let mut permit = self.room.enter(&self.balance, seek).await?;
+        permit.used();
+        Ok(permit)
+    }
+
     /// Takes note of how much is asked of the workers, unless that has been done within `age`: to be called every few
     /// seconds.
     pub fn sample(&self, age: Duration) {

@@ -170,21 +170,9 @@ async fn next(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<
 
 /// The client has gone; the worker still writes. It is let finish, within bounds, so that its slot is not given to
 /// another request while it is busy.
-async fn drain(mut body: ResponseBody, rest: Rest) {
-    let drained = async {
-        loop {
-            match body.data().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return (body, None),
-                Err(error) => return (body, Some(error.reason)),
-            }
-        }
-    };
-    match Deadline::new().bound(rest.patience(), drained).await {
-        // It may be asleep in the middle of its answer.
-        Ok((body, Some(Reason::IdleTimeout))) => hold(body.into_busy(), rest.patience(), rest.permit),
-        Ok((body, _)) => end(body, rest),
-        Err(_) => {}
+async fn drain(body: ResponseBody, rest: Rest) {
+    if let Some(connection) = body.finish(rest.patience()).await {
+        rest.client.keep(rest.permit.endpoint(), connection);
     }
 }
 

@@ -8,10 +8,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::h2c;
 use crate::config::EndpointProtocol;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::http::Body;
 use crate::http1::client::{self, Expect, Patience, Withhold};
-use crate::runtime::Stream;
+use crate::runtime::{Deadline, Stream};
 use crate::uwsgi;
 
 /// A connection to a worker, between exchanges or in one.
@@ -171,6 +171,34 @@ impl ResponseBody {
             Self::Http1(body) => body.data().await,
             Self::H2c(body) => body.data().await,
         }
+    }
+
+    /// Reads what is left for nobody, and waits until the worker is done with the request, at most for `limit` in all.
+    /// The connection, if it can serve again.
+    pub(super) async fn finish(mut self, limit: Duration) -> Option<Connection> {
+        let finished = async {
+            loop {
+                match self.data().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    // It may be asleep in the middle of its answer.
+                    Err(error) if error.reason == Reason::IdleTimeout => {
+                        self.into_busy().closed(limit).await;
+                        return None;
+                    }
+                    Err(_) => return None,
+                }
+            }
+            match self.into_end() {
+                End::Reusable(connection) => Some(connection),
+                End::Closing(connection) => {
+                    connection.closed(limit).await;
+                    None
+                }
+                End::Useless => None,
+            }
+        };
+        Deadline::new().bound(limit, finished).await.ok().flatten()
     }
 
     /// The connection to a worker that is still busy with the request.

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -14,10 +13,9 @@ use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
 use crate::error::Error;
 use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Target};
 use crate::http1::client::Patience;
-use crate::runtime::Deadline;
 use crate::upstream::Outgoing;
 use crate::upstream::head::{self, Terms};
-use crate::upstream::wire::{self, Connection, End, Failed, Once, ResponseBody};
+use crate::upstream::wire::{self, Connection, Failed, Once};
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static("hostler-health");
 
@@ -42,7 +40,8 @@ pub(super) async fn ask(aim: Rc<Aim>) -> Outcome {
     let limit = aim.upstream.abandon();
     match exchange(&aim).await {
         Ok(wire::Response { status, body, .. }) => {
-            Outcome { seen: Ok(status), rest: Some(Rest { is_late: false, end: Box::pin(answered(body, limit)) }) }
+            let end = Box::pin(async move { drop(body.finish(limit).await) });
+            Outcome { seen: Ok(status), rest: Some(Rest { is_late: false, end }) }
         }
         Err(Failed { error, busy }) => {
             let late = |connection: Connection| Rest { is_late: true, end: Box::pin(connection.closed(limit)) };
@@ -101,19 +100,6 @@ fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
     // It was of use for its fields only.
     exchange.finish(Finish::Complete);
     written
-}
-
-/// Reads the answer to its end, and waits until a worker that closes has closed.
-async fn answered(mut body: ResponseBody, limit: Duration) {
-    let drained = async {
-        while let Ok(Some(_)) = body.data().await {}
-        body
-    };
-    if let Ok(body) = Deadline::new().bound(limit, drained).await
-        && let End::Closing(connection) = body.into_end()
-    {
-        connection.closed(limit).await;
-    }
 }
 
 /// The Host of probes of the upstream at this index of [`Config::upstreams`].

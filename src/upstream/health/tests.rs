@@ -9,6 +9,7 @@ use super::*;
 use crate::config;
 use crate::error::Retry;
 use crate::observe::metrics::Metrics;
+use crate::runtime::paused;
 
 /// What endpoints answer to probes, by name.
 #[derive(Clone, Copy)]
@@ -135,20 +136,6 @@ impl Script {
             }
         }
     }
-}
-
-fn paused(test: impl AsyncFnOnce()) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .enable_io()
-        .start_paused(true)
-        .build_local(tokio::runtime::LocalOptions::default())
-        .unwrap();
-    runtime.block_on(async {
-        let sweep = tokio::task::spawn_local(crate::runtime::deadline::sweep());
-        test().await;
-        sweep.abort();
-    });
 }
 
 /// So many intervals of [`HEALTH`]: with a probe of each endpoint in each of them.

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use super::super::endpoint::{Mark, test_endpoint};
 use super::*;
 use crate::observe::metrics::Metrics;
+use crate::runtime::paused;
 
 struct Stage {
     room: Arc<Room>,
@@ -63,21 +64,6 @@ impl Stage {
 }
 
 type Log = Rc<RefCell<Vec<(u64, Option<Reason>)>>>;
-
-/// Runs a test with a sweep and paused time.
-fn paused(test: impl AsyncFnOnce()) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .enable_io()
-        .start_paused(true)
-        .build_local(tokio::runtime::LocalOptions::default())
-        .unwrap();
-    runtime.block_on(async {
-        let sweep = tokio::task::spawn_local(crate::runtime::deadline::sweep());
-        test().await;
-        sweep.abort();
-    });
-}
 
 async fn settle() {
     for _ in 0..20 {
@@ -517,46 +503,4 @@ fn permits_are_exact_whatever_the_number_of_threads() {
     assert_eq!((status.in_flight, status.waiting), (0, 0));
     assert!(stage.balance.endpoints.iter().all(|endpoint| endpoint.state.in_flight() == 0));
     assert_eq!(stage.room.state.load(Ordering::SeqCst), 0, "nobody is said to wait");
-}
-
-/// `cargo test --release --lib cost_of_a_slot -- --ignored --nocapture`
-#[test]
-#[ignore = "a benchmark, not a claim"]
-fn cost_of_a_slot() {
-    const ROUNDS: u32 = 2_000_000;
-    for threads in [1, 2] {
-        let stage = Stage::new(64);
-        let begun = std::time::Instant::now();
-        std::thread::scope(|scope| {
-            for client in 0..threads {
-                let (room, balance) = (&stage.room, &stage.balance);
-                scope.spawn(move || {
-                    crate::runtime::block_on(async {
-                        for _ in 0..ROUNDS {
-                            let seek = Seek { client, ..Seek::default() };
-                            room.enter(balance, seek).await.unwrap().used();
-                        }
-                    })
-                    .unwrap();
-                });
-            }
-        });
-        println!("{threads} threads at once: {:?} for one slot taken and given back", begun.elapsed() / ROUNDS);
-    }
-}
-
-#[test]
-fn the_last_endpoint_is_never_left_out_for_its_failures() {
-    paused(async || {
-        let stage = Stage::with(2, &[("unix:/nowhere/a.sock", None), ("unix:/nowhere/b.sock", None)], |rules| rules);
-        let [a, b] = &stage.balance.endpoints[..] else { unreachable!() };
-        let long = Duration::from_secs(3600);
-        assert!(stage.room.eject(a, long) && !stage.room.eject(b, long));
-        assert_eq!(stage.enter(1).await.unwrap().endpoint().name(), b.name());
-        stage.room.unhealthy(b, true);
-        assert_eq!(stage.room.status().outage.map(|(_, reason)| reason), None, "what it did before weighs less now");
-        assert_eq!(stage.enter(1).await.unwrap().endpoint().name(), a.name());
-        stage.room.silent(a, Reason::ConnectRefused);
-        assert!(stage.room.status().outage.is_some());
-    });
 }
