@@ -2,6 +2,7 @@
 
 mod coalesce;
 pub mod connection;
+pub mod frame_guard;
 mod http2;
 pub mod listener;
 pub mod local_ca;

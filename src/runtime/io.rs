@@ -106,6 +106,16 @@ impl Socket {
         Poll::Ready(())
     }
 
+    /// Bytes that the other end has not acknowledged (TCP), or kernel memory of what it has not read (unix); `None` where
+    /// the kernel does not tell.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(stream) => unread(stream),
+            Self::Unix(stream) => unread(stream),
+        }
+    }
+
     /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
     pub fn send_now(&self, bytes: &[u8]) -> usize {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

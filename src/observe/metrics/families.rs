@@ -27,6 +27,7 @@ pub(super) struct Families {
     pub(super) informational: IntCounterVec,
     pub(super) connections: IntGaugeVec,
     pub(super) handshakes: IntCounterVec,
+    pub(super) http2_refused: IntCounterVec,
     pub(super) spool_bytes: IntGaugeVec,
     pub(super) access_log_dropped: IntCounter,
     pub(super) reloads: IntCounterVec,
@@ -121,6 +122,12 @@ impl Families {
                 &["listener", "protocol"],
             )?,
             handshakes: counters(r, "tls_handshakes_total", "TLS handshakes that ended.", &["version", "result"])?,
+            http2_refused: counters(
+                r,
+                "http2_refused_total",
+                "Streams that were reset and connections that were ended because of what the client sent or did not take.",
+                &["scope", "kind"],
+            )?,
             spool_bytes: gauges(r, "spool_bytes", "Bytes of bodies in the spool now.", &["where"])?,
             access_log_dropped: add(
                 r,
