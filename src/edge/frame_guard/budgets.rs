@@ -4,6 +4,9 @@
 //! send such frames: WINDOW_UPDATE by the bytes we have sent, RST_STREAM by answers, PING by DATA frames, PRIORITY by
 //! requests. A browser at its busiest stays far below; a flood ends within some hundred frames. No clock is read here:
 //! the caller says what time it is, once for all frames of a read.
+//!
+//! Two things are strict here because `h2` names them otherwise than RFC 9113 or takes them: a client that does not begin
+//! with SETTINGS (3.4), and frames of a fixed size that have another one (4.2).
 
 use std::time::Duration;
 
@@ -71,6 +74,7 @@ pub struct Budgets {
     most_continuations: u32,
     /// Heads that have begun.
     heads: u64,
+    has_begun: bool,
 }
 
 impl Budgets {
@@ -86,6 +90,7 @@ impl Budgets {
             continuations: None,
             most_continuations: (header_list / FRAME_SIZE).max(MIN_CONTINUATIONS),
             heads: 0,
+            has_begun: false,
         }
     }
 
@@ -143,6 +148,12 @@ impl Budgets {
     }
 
     fn judge(&mut self, frame: &Frame) -> Result<(), Http2Refusal> {
+        if !std::mem::replace(&mut self.has_begun, true) && (frame.kind != kind::SETTINGS || frame.has(flag::ACK)) {
+            return Err(Http2Refusal::Preface);
+        }
+        if !has_its_size(frame) {
+            return Err(Http2Refusal::ConnectionFrameSize);
+        }
         match frame.kind {
             kind::DATA => self.judge_data(frame),
             kind::HEADERS => {
@@ -217,6 +228,19 @@ impl Budgets {
     }
 }
 
+/// Whether a frame of a fixed size has that size (RFC 9113, 6.3 to 6.9).
+fn has_its_size(frame: &Frame) -> bool {
+    match frame.kind {
+        kind::PRIORITY => frame.length == 5,
+        kind::RST_STREAM | kind::WINDOW_UPDATE => frame.length == 4,
+        kind::SETTINGS if frame.has(flag::ACK) => frame.length == 0,
+        kind::SETTINGS => frame.length.is_multiple_of(6),
+        kind::PING => frame.length == 8,
+        kind::GOAWAY => frame.length >= 8,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -232,8 +256,13 @@ mod tests {
 
     fn budgets() -> Budgets {
         let mut budgets = Budgets::new(64 << 10, Duration::ZERO);
-        budgets.received(&[b'P'; PREFACE]).unwrap();
+        budgets.received(&opening()).unwrap();
         budgets
+    }
+
+    /// The preface and the first SETTINGS.
+    fn opening() -> Vec<u8> {
+        [&[b'P'; PREFACE][..], &frame(kind::SETTINGS, 0, &[])].concat()
     }
 
     /// How many of these come through, and what ends it.
@@ -255,7 +284,7 @@ mod tests {
             (frame(kind::DATA, flag::PADDED, &[2, 0, 0]), 64, Http2Refusal::EmptyData),
             (frame(kind::DATA, 0, &[1]), 5000, Http2Refusal::SmallData),
             (frame(kind::SETTINGS, 0, &[]), 32, Http2Refusal::Settings),
-            (frame(kind::SETTINGS, 1, &[]), 32, Http2Refusal::Settings),
+            (frame(kind::SETTINGS, flag::ACK, &[]), 32, Http2Refusal::Settings),
             (frame(kind::PING, 0, &[0; 8]), 128, Http2Refusal::Pings),
             (frame(kind::PRIORITY, 0, &[0; 5]), 256, Http2Refusal::Priorities),
             (frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 1]), 512, Http2Refusal::WindowUpdates),
@@ -273,9 +302,34 @@ mod tests {
     }
 
     #[test]
+    fn a_client_begins_with_its_settings() {
+        for first in [frame(kind::PING, 0, &[0; 8]), frame(kind::SETTINGS, flag::ACK, &[])] {
+            let mut budgets = Budgets::new(64 << 10, Duration::ZERO);
+            budgets.received(&[b'P'; PREFACE]).unwrap();
+            assert_eq!(budgets.received(&first), Err(Http2Refusal::Preface));
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_size_than_its_own_is_refused() {
+        for (kind, flags, length) in [
+            (kind::PRIORITY, 0, 4),
+            (kind::RST_STREAM, 0, 5),
+            (kind::SETTINGS, 0, 7),
+            (kind::SETTINGS, flag::ACK, 6),
+            (kind::PING, 0, 0),
+            (kind::GOAWAY, 0, 7),
+            (kind::WINDOW_UPDATE, 0, 3),
+        ] {
+            let refused = budgets().received(&frame(kind, flags, &vec![0; length]));
+            assert_eq!(refused, Err(Http2Refusal::ConnectionFrameSize), "{kind} of {length}");
+        }
+    }
+
+    #[test]
     fn a_larger_head_may_have_more_parts() {
         let mut budgets = Budgets::new(256 << 10, Duration::ZERO);
-        budgets.received(&[b'P'; PREFACE]).unwrap();
+        budgets.received(&opening()).unwrap();
         budgets.received(&frame(kind::HEADERS, 0, &[])).unwrap();
         assert_eq!(flood(&mut budgets, &frame(kind::CONTINUATION, 0, &[])).0, 16);
     }

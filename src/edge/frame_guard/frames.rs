@@ -27,6 +27,8 @@ pub mod kind {
 pub mod flag {
     /// Of DATA and HEADERS: nothing of this stream follows.
     pub const END_STREAM: u8 = 1;
+    /// Of SETTINGS and PING: an answer to ours.
+    pub const ACK: u8 = 1;
     /// Of HEADERS and CONTINUATION: the header block is complete.
     pub const END_HEADERS: u8 = 4;
     /// Of DATA and HEADERS: the first byte of the payload is the length of the padding.

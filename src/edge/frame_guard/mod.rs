@@ -25,9 +25,15 @@ use crate::observe::metrics::{Http2Refusal, Metrics};
 use crate::observe::throttle::Throttle;
 use crate::runtime::deadline;
 
+/// Bytes read in one turn of a connection. What they bring about is written before more is read, and counted with it; and
+/// no connection keeps its thread from the others for longer than that.
+const TURN: usize = 16 << 10;
+
 /// What is known of a connection's frames, for whoever drives it.
 pub(super) struct Guard {
     budgets: RefCell<Budgets>,
+    /// Bytes read in this turn.
+    read: Cell<usize>,
     verdict: Cell<Option<Http2Refusal>>,
     info: Rc<ConnectionInfo>,
     metrics: Arc<Metrics>,
@@ -43,12 +49,17 @@ impl Guard {
     /// Watches a server's end of a connection, from the preface on. `header_list` is the codec's limit of a head.
     pub(super) fn new(header_list: u32, info: Rc<ConnectionInfo>, metrics: Arc<Metrics>) -> Rc<Self> {
         let budgets = RefCell::new(Budgets::new(header_list, deadline::awake()));
-        Rc::new(Self { budgets, verdict: Cell::new(None), info, metrics })
+        Rc::new(Self { budgets, read: Cell::new(0), verdict: Cell::new(None), info, metrics })
     }
 
     /// Puts itself between the codec and `io`.
     pub(super) fn guard<T>(self: &Rc<Self>, io: T) -> Guarded<T> {
         Guarded { io, guard: Rc::clone(self) }
+    }
+
+    /// The connection is polled.
+    pub(super) fn begin_turn(&self) {
+        self.read.set(0);
     }
 
     /// Why the connection is to end. Nothing more is read from then on.
@@ -82,6 +93,7 @@ impl Guard {
     }
 
     fn received(&self, bytes: &[u8]) {
+        self.read.set(self.read.get() + bytes.len());
         let mut budgets = self.budgets.borrow_mut();
         budgets.refill(deadline::awake());
         if let Err(refusal) = budgets.received(bytes) {
@@ -107,6 +119,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Who drives the connection looks at the verdict after each poll: nobody waits for a wake-up.
         if self.guard.verdict().is_some() {
+            return Poll::Pending;
+        }
+        if self.guard.read.get() >= TURN {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buf.filled().len();

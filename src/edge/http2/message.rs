@@ -66,6 +66,9 @@ fn read_head(
     if size(&parts.headers) + path_length(&parts.uri) > header_size {
         return Err(Reason::HeadersTooLarge);
     }
+    if parts.headers.values().any(is_padded) {
+        return Err(Reason::BadHeaderValue);
+    }
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = host(&mut parts.headers, authority)?;
     let path = parts.uri.path_and_query().ok_or(Reason::BadTarget)?.as_str();
@@ -73,6 +76,12 @@ fn read_head(
         return Err(Reason::BadTarget);
     }
     Ok((Target::parse(Bytes::copy_from_slice(path.as_bytes()))?, host))
+}
+
+/// Whether a value begins or ends with a space or a tab, which must not be (RFC 9113, 8.2.1).
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.as_bytes().first()) || is_space(value.as_bytes().last())
 }
 
 /// Bytes as they would stand in an HTTP/1.1 head, so that one limit means one thing.
@@ -188,6 +197,7 @@ mod tests {
             ("GET", "https://user@a/", &[], Reason::BadHost),
             ("GET", "https://a/", &many, Reason::TooManyHeaders),
             ("GET", "https://a/", &[("expect", "200-ok")], Reason::ExpectationFailed),
+            ("GET", "https://a/", &[("a", "b ")], Reason::BadHeaderValue),
         ] {
             assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");
         }

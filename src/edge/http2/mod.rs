@@ -67,6 +67,9 @@ const SEND_BUFFER: usize = 64 << 10;
 /// Resets that `h2` lets one connection cause or provoke: more than the frame guard does, which tells of them.
 const RESETS: usize = 1024;
 const PENDING_RESETS: usize = 512;
+/// What small DATA frames that nobody has read yet may cost in memory, as `h2` counts it (256 bytes less their data):
+/// again more than the frame guard lets through.
+const DATA_FRAMES: usize = 2 << 20;
 /// Streams that we have reset are remembered, so that what a client had on its way for them is not held against it.
 const KEPT_RESETS: usize = 128;
 const KEPT_RESETS_FOR: Duration = Duration::from_secs(5);
@@ -142,14 +145,25 @@ fn codec(limits: &Limits, header_list: u32) -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(Some(RESETS))
         .max_pending_accept_reset_streams(PENDING_RESETS)
+        .data_frame_budget(DATA_FRAMES)
         .max_concurrent_reset_streams(KEPT_RESETS)
         .reset_stream_duration(KEPT_RESETS_FOR);
     builder
 }
 
+/// The code of the GOAWAY that follows a verdict of the frame guard.
+fn code_for(refusal: Http2Refusal) -> Code {
+    match refusal {
+        Http2Refusal::Preface => Code::PROTOCOL_ERROR,
+        Http2Refusal::ConnectionFrameSize => Code::FRAME_SIZE_ERROR,
+        _ => Code::ENHANCE_YOUR_CALM,
+    }
+}
+
 impl<E: Entry + Clone + 'static> Driver<E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            self.guard.begin_turn();
             let end = self.poll_codec(cx);
             // Once after each poll: the answers of all streams that were ready go out together.
             let flushed = self.shared.wire.poll_flush(cx);
@@ -162,8 +176,8 @@ impl<E: Entry + Clone + 'static> Driver<E> {
             if !self.shared.wire.was_full() {
                 self.shared.make_room();
             }
-            if self.guard.verdict().is_some() && !self.is_ending {
-                self.end_with(Code::ENHANCE_YOUR_CALM);
+            if let Some(refusal) = self.guard.verdict().filter(|_| !self.is_ending) {
+                self.end_with(code_for(refusal));
                 continue;
             }
             match self.timers.poll(&self.shared, &self.guard, flushed.is_pending(), cx) {

@@ -52,7 +52,7 @@ refusals! {
     WindowUpdates = "connection", "window_updates";
     /// Frames of types that are not known here.
     UnknownFrames = "connection", "unknown_frames";
-    /// No preface within `limits.header_timeout`, or another one.
+    /// No preface within `limits.header_timeout`, or another one, or no SETTINGS behind it.
     Preface = "connection", "preface";
     /// A head that was not complete within `limits.header_timeout`.
     HeaderTimeout = "connection", "header_timeout";
