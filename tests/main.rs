@@ -18,6 +18,7 @@ mod drain;
 mod failures;
 mod harness;
 mod health;
+mod hostile;
 mod hostile_workers;
 mod life;
 mod operator;
