@@ -97,11 +97,11 @@ impl Stage {
         *self.refused.entry(reason.to_owned()).or_default() += 1;
     }
 
-    /// The row over HTTP/1.1, on a connection of its own.
-    fn row(&mut self, row: &Request) {
+    /// The row over HTTP/1.1, on a connection of its own, in pieces of at most so many bytes.
+    fn row(&mut self, row: &Request, piece: usize) {
         let what = format!("{} over {}", row.name, self.scheme);
         let mut client = client(&self.gateway, self.scheme);
-        client.send(&row.bytes);
+        row.bytes.chunks(piece).for_each(|piece| client.send(piece));
         let mut is_open = true;
         for deed in &row.deeds {
             match deed {
@@ -210,13 +210,22 @@ fn every_request_is_refused_with_its_reason_or_reaches_the_worker_in_one_form() 
         let mut stage = Stage::new(scheme);
         let rows = table::requests();
         for row in &rows {
-            stage.row(row);
+            stage.row(row, usize::MAX);
         }
         stage.check_end();
         let underscores: usize = rows.iter().map(underscores).sum();
         let dropped = "hostler_headers_dropped_total{kind=\"underscore\"}";
         stage.gateway.wait_metric(dropped, underscores as f64);
     }
+}
+
+#[test]
+fn it_makes_no_difference_how_the_bytes_of_a_request_arrive() {
+    let mut stage = Stage::new("http");
+    for row in table::requests().iter().filter(|row| row.bytes.len() < 400) {
+        stage.row(row, 1);
+    }
+    stage.check_end();
 }
 
 #[test]
