@@ -21,6 +21,7 @@ mod health;
 mod hostile;
 mod hostile_workers;
 mod life;
+mod mid_upload;
 mod operator;
 mod reload;
 mod restarts;
