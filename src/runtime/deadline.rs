@@ -3,6 +3,11 @@
 //! Arming one is a store, and nobody reads the clock but a task per thread, which looks at all of them every [`TICK`]
 //! and wakes those that are over. A deadline never fires early, and at most two ticks late: it is for limits that are
 //! felt, not for measuring.
+//!
+//! Whoever waits for nothing but a client's next wish says so ([`Deadline::arm_idle`]). That makes the list of deadlines
+//! the list of idle connections as well: where room is short, [`evict`] ends the wait of the idlest.
+
+mod evict;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -12,6 +17,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub use self::evict::evict;
 
 use super::drain;
 
@@ -27,6 +34,8 @@ thread_local! {
 
 struct Entry {
     at: Cell<Option<Duration>>,
+    /// From when on its wait may be ended to make room.
+    spare: Cell<Option<Duration>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -44,7 +53,7 @@ impl Deadline {
     /// A deadline that is not armed.
     #[must_use]
     pub fn new() -> Self {
-        let entry = Rc::new(Entry { at: Cell::new(None), waker: Cell::new(None) });
+        let entry = Rc::new(Entry { at: Cell::new(None), spare: Cell::new(None), waker: Cell::new(None) });
         let slot = ENTRIES.with_borrow_mut(|entries| {
             if let Some(slot) = FREE.with_borrow_mut(Vec::pop) {
                 entries[slot] = Some(Rc::clone(&entry));
@@ -60,11 +69,19 @@ impl Deadline {
     pub fn arm(&self, after: Duration) {
         // A tick more, because the coarse clock may be a tick old.
         self.entry.at.set(AWAKE.get().checked_add(after.saturating_add(TICK)));
+        self.entry.spare.set(None);
+    }
+
+    /// The same while nothing is under way: from `grace` on [`evict`] may make it fire at once.
+    pub fn arm_idle(&self, after: Duration, grace: Duration) {
+        self.arm(after);
+        self.entry.spare.set(AWAKE.get().checked_add(grace));
     }
 
     /// Never fires, until armed again.
     pub fn disarm(&self) {
         self.entry.at.set(None);
+        self.entry.spare.set(None);
     }
 
     /// Ready when it is over. Remembers the task either way, which [`wake_all`] may wake.
