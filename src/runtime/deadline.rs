@@ -162,6 +162,12 @@ impl Drop for Deadline {
     }
 }
 
+/// The coarse clock: how long this thread has been awake, up to a [`TICK`] ago. Nobody reads a clock for it.
+#[must_use]
+pub fn awake() -> Duration {
+    AWAKE.get()
+}
+
 /// Wakes every task that waits on a deadline of this thread, so that it looks at what has changed for all.
 pub fn wake_all() {
     wake(|_| true);

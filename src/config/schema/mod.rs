@@ -66,13 +66,15 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 29] = [
+static SECTIONS: [&Section; 31] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
     &listeners::CERTIFICATE,
     &listeners::REDIRECT,
     &process::LIMITS,
+    &process::BODY_RATE,
+    &process::READ_RATE,
     &process::SHUTDOWN,
     &process::SPOOL,
     &process::ADMIN,
