@@ -4,8 +4,8 @@
 //! and wakes those that are over. A deadline never fires early, and at most two ticks late: it is for limits that are
 //! felt, not for measuring.
 //!
-//! Whoever waits for nothing but a client's next wish says so ([`Deadline::arm_idle`]). That makes the list of deadlines
-//! the list of idle connections as well: where room is short, [`evict`] ends the wait of the idlest.
+//! Whoever can be spared while it waits says so ([`Deadline::arm_spare`]). That makes the list of deadlines the list of
+//! idle connections as well: where room is short, [`evict`] ends the longest wait.
 
 mod evict;
 
@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::evict::evict;
+pub use self::evict::{Spare, evict};
 
 use super::drain;
 
 /// How often the sweep looks.
 pub const TICK: Duration = Duration::from_millis(200);
+/// How long a new connection has for its first bytes, whoever else may need its place.
+pub const NEWCOMER: Duration = Duration::from_secs(2);
 
 thread_local! {
     static ENTRIES: RefCell<Vec<Option<Rc<Entry>>>> = const { RefCell::new(Vec::new()) };
@@ -34,8 +36,8 @@ thread_local! {
 
 struct Entry {
     at: Cell<Option<Duration>>,
-    /// From when on its wait may be ended to make room.
-    spare: Cell<Option<Duration>>,
+    /// Whether its wait may be ended to make room, and from when on.
+    spare: Cell<Option<(Spare, Duration)>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -72,10 +74,22 @@ impl Deadline {
         self.entry.spare.set(None);
     }
 
-    /// The same while nothing is under way: from `grace` on [`evict`] may make it fire at once.
-    pub fn arm_idle(&self, after: Duration, grace: Duration) {
+    /// The same where the wait may be ended to make room ([`evict`]) once it has lasted for `grace`.
+    pub fn arm_spare(&self, after: Duration, kind: Spare, grace: Duration) {
         self.arm(after);
-        self.entry.spare.set(AWAKE.get().checked_add(grace));
+        self.entry.spare.set(AWAKE.get().checked_add(grace).map(|from| (kind, from)));
+    }
+
+    /// Whether it is over because somebody else needs the room. Until armed again.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.entry.at.get() == Some(Duration::ZERO)
+    }
+
+    /// Whether it has come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.entry.at.get().is_some_and(|at| at <= AWAKE.get())
     }
 
     /// Never fires, until armed again.
@@ -86,7 +100,7 @@ impl Deadline {
 
     /// Ready when it is over. Remembers the task either way, which [`wake_all`] may wake.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.entry.at.get().is_some_and(|at| at <= AWAKE.get()) {
+        if self.is_over() {
             return Poll::Ready(());
         }
         let kept = match self.entry.waker.take() {
@@ -103,7 +117,8 @@ impl Deadline {
         self.entry.at.get().is_some()
     }
 
-    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`.
+    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`, and after
+    /// [`NEWCOMER`] it can be spared.
     ///
     /// # Errors
     /// [`Elapsed`].
@@ -113,7 +128,7 @@ impl Deadline {
         grace: Duration,
         future: F,
     ) -> Result<F::Output, Elapsed> {
-        self.arm(after);
+        self.arm_spare(after, Spare::Idle, NEWCOMER);
         let mut future = pin!(future);
         let mut is_ending = false;
         let result = poll_fn(|cx| match future.as_mut().poll(cx) {

@@ -11,6 +11,7 @@ use crate::config;
 pub struct Budget {
     memory: Account,
     disk: Account,
+    files: Account,
     folder: Mutex<PathBuf>,
 }
 
@@ -41,6 +42,7 @@ impl Budget {
     pub fn new(config: &config::Spool) -> Arc<Self> {
         let budget = Self::default();
         budget.configure(config);
+        budget.allow_files(usize::MAX);
         Arc::new(budget)
     }
 
@@ -49,6 +51,17 @@ impl Budget {
         self.memory.limit.store(config.memory, Ordering::Relaxed);
         self.disk.limit.store(config.disk, Ordering::Relaxed);
         self.folder.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.dir);
+    }
+
+    /// Changes how many files there may be. Each is a descriptor that somebody else may need.
+    pub fn allow_files(&self, limit: usize) {
+        self.files.limit.store(limit as u64, Ordering::Relaxed);
+    }
+
+    /// Files now.
+    #[must_use]
+    pub fn files_used(&self) -> u64 {
+        self.files.used.load(Ordering::Relaxed)
     }
 
     /// Bytes in memory now.
@@ -75,11 +88,12 @@ pub(super) struct Lease {
     budget: Arc<Budget>,
     memory: u64,
     disk: u64,
+    has_file: bool,
 }
 
 impl Lease {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, memory: 0, disk: 0 }
+        Self { budget, memory: 0, disk: 0, has_file: false }
     }
 
     pub(super) fn budget(&self) -> &Arc<Budget> {
@@ -105,11 +119,17 @@ impl Lease {
         self.budget.memory.give(bytes);
     }
 
-    /// Takes more disk, if there is any.
+    /// Takes more disk, if there is any; with it a file, to begin with.
     pub(super) fn take_disk(&mut self, bytes: u64) -> bool {
+        if !self.has_file && !self.budget.files.take(1) {
+            return false;
+        }
         let taken = self.budget.disk.take(bytes);
         if taken {
             self.disk += bytes;
+            self.has_file = true;
+        } else if !self.has_file {
+            self.budget.files.give(1);
         }
         taken
     }
@@ -123,6 +143,13 @@ impl Lease {
     pub(super) fn give_disk(&mut self) {
         self.budget.disk.give(self.disk);
         self.disk = 0;
+        self.give_file();
+    }
+
+    fn give_file(&mut self) {
+        if std::mem::take(&mut self.has_file) {
+            self.budget.files.give(1);
+        }
     }
 }
 
@@ -130,6 +157,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.budget.memory.give(self.memory);
         self.budget.disk.give(self.disk);
+        self.give_file();
     }
 }
 
@@ -145,6 +173,20 @@ mod tests {
         assert!(first.take_memory(60) && first.take_disk(10));
         assert!(!second.take_memory(41) && second.take_memory(40) && !second.take_disk(1));
         drop(first);
-        assert_eq!((budget.memory_used(), budget.disk_used()), (40, 0));
+        assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (40, 0, 0));
+    }
+
+    #[test]
+    fn without_a_file_there_is_no_disk() {
+        let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 100, disk: 10 });
+        budget.allow_files(1);
+        let mut first = Lease::new(Arc::clone(&budget));
+        let mut second = Lease::new(Arc::clone(&budget));
+        assert!(!first.take_disk(11));
+        assert!(first.take_disk(1) && first.take_disk(1) && !second.take_disk(1));
+        assert_eq!((budget.disk_used(), budget.files_used()), (2, 1));
+        first.give_disk();
+        assert!(second.take_disk(1), "a file that has been read to its end is closed");
+        assert_eq!((budget.disk_used(), budget.files_used()), (1, 1));
     }
 }
