@@ -21,7 +21,7 @@ use crate::runtime::{Deadline, Stream, drain};
 const MAX_LEADING_LINES: usize = 4;
 /// How much of what a client still sends is read before its connection is closed.
 const LINGER_BYTES: usize = 1 << 20;
-/// And for how long.
+/// And for how long it may take its time.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// While the edge drains: how long a request may still come that was on its way, on a connection that has had one.
@@ -141,6 +141,9 @@ impl Connection {
 
     /// Closes after the last response: our side first, then what the client may still be sending is read, so that the
     /// system does not answer it with a reset that takes the response with it.
+    ///
+    /// What is on its way in a fast upload is more than is worth reading. The rest stays unread, and the client, whose
+    /// window is closed now, has time to look at what came.
     pub(super) async fn end(&self) {
         let mut left = LINGER_BYTES;
         let ended = poll_fn(|cx| {
@@ -151,12 +154,12 @@ impl Connection {
             while left > 0 {
                 let read = ready!(io.poll_fill(cx))?;
                 if read == 0 {
-                    break;
+                    return Poll::Ready(Ok(()));
                 }
                 left = left.saturating_sub(read);
                 io.consume(read);
             }
-            Poll::Ready(io::Result::Ok(()))
+            io.stream.socket().poll_closed(cx).map(io::Result::Ok)
         });
         // However it ends, the connection is dropped now.
         let _ = self.deadline.bound(LINGER, ended).await;
