@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::thread::{self, Command};
+use super::thread::{self, Command, Handles};
 use super::{Current, InForce};
 use crate::config::{self, Bind, Config, Descriptors};
 use crate::edge::admission::Admission;
@@ -114,7 +114,11 @@ impl Gateway {
         blueprint.put_in_force(None);
         let current = Arc::new(Current::new(InForce { blueprint, terms }));
         shared.metrics.config_in_force(current.generation());
-        let handles = (Arc::clone(&admission), Arc::clone(&shared.metrics));
+        let handles = Handles {
+            admission: Arc::clone(&admission),
+            metrics: Arc::clone(&shared.metrics),
+            budget: Arc::clone(&shared.budget),
+        };
         let threads = (0..count)
             .map(|index| start_thread(index, &current, &handles, on_thread_start))
             .collect::<Result<_, _>>()?;
@@ -267,12 +271,7 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     }
 }
 
-fn start_thread(
-    index: usize,
-    current: &Arc<Current>,
-    handles: &(Arc<Admission>, Arc<Metrics>),
-    on_start: fn(),
-) -> Result<Thread, StartError> {
+fn start_thread(index: usize, current: &Arc<Current>, handles: &Handles, on_start: fn()) -> Result<Thread, StartError> {
     let (commands, receiver) = unbounded_channel();
     let (current, handles) = (Arc::clone(current), handles.clone());
     let body = move || {

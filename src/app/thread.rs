@@ -18,15 +18,21 @@ use crate::edge::admission::Admission;
 use crate::edge::listener::Listening;
 use crate::http1::server::Entry;
 use crate::observe::metrics::Metrics;
+use crate::observe::throttle::Throttle;
+use crate::runtime::allowance::WHEN_SHORT;
 use crate::runtime::deadline::{self, Spare};
 use crate::runtime::drain;
 use crate::stack::Stack;
 use crate::upstream::Client;
+use crate::upstream::spool::Budget;
 
 /// How often idle connections to workers are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
 /// How many idle connections one sweep closes, at most, because another thread needs places.
 const GIVE_WAY: usize = 64;
+
+/// How many clients without progress one sweep gives up, at most, while the spool is short.
+const GIVE_UP: usize = 16;
 
 /// What the control thread asks of a thread that serves.
 pub(super) enum Command {
@@ -40,11 +46,22 @@ pub(super) enum Command {
     Stop(oneshot::Sender<usize>),
 }
 
+/// What is one for the process, whatever the configuration.
+#[derive(Clone)]
+pub(super) struct Handles {
+    pub(super) admission: Arc<Admission>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) budget: Arc<Budget>,
+}
+
 /// What the tasks of a thread share.
 struct Thread {
     current: Arc<Current>,
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    /// For the line that tells of a short spool.
+    short: Throttle,
     built: RefCell<Built>,
     connections: Cell<usize>,
     /// Told when the last connection has ended.
@@ -117,12 +134,13 @@ impl Drop for Open {
 /// The life of the thread: does what it is told until it is told to stop.
 pub(super) async fn run(
     current: Arc<Current>,
-    (admission, metrics): (Arc<Admission>, Arc<Metrics>),
+    Handles { admission, metrics, budget }: Handles,
     mut commands: UnboundedReceiver<Command>,
 ) {
     let built = RefCell::new(Thread::build(&current));
     let (connections, empty) = (Cell::new(0), Notify::new());
-    let thread = Rc::new(Thread { current, admission, metrics, built, connections, empty });
+    let thread =
+        Rc::new(Thread { current, admission, metrics, budget, short: Throttle::default(), built, connections, empty });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread)));
     while let Some(command) = commands.recv().await {
@@ -173,6 +191,23 @@ async fn sweep(thread: Rc<Thread>) {
             client.sweep();
         }
         give_way(&thread, &mut seen);
+        give_up(&thread);
+    }
+}
+
+/// While the spool is short of room: those who have made no progress for longest have to go.
+fn give_up(thread: &Thread) {
+    if !thread.budget.is_short() {
+        return;
+    }
+    let given_up = (0..GIVE_UP).take_while(|_| deadline::evict(Spare::Stalled)).count();
+    if given_up > 0
+        && let Some(left_out) = thread.short.pass()
+    {
+        tracing::warn!(
+            left_out,
+            "the spool is nearly full: clients that make no progress for {WHEN_SHORT:?} are given up. See `spool`, and LimitNOFILE for its files"
+        );
     }
 }
 

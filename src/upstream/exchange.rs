@@ -407,7 +407,7 @@ impl Client {
         }
         let (passage, share) = match share {
             Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
-            _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
+            _ => (Passage::Stream, Share { memory: 0, disk: 0, client: None }),
         };
         let mut response = Response::new(pump::body(body, rest, passage, share, &self.budget)?);
         *response.status_mut() = status;

@@ -84,7 +84,7 @@ async fn serving<T>(ours: Socket, client: impl Future<Output = T>) -> (T, Durati
     };
     tokio::select! {
         () = deadline::sweep() => unreachable!("it never ends"),
-        both = async { tokio::join!(client, serving) } => both,
+        both = async { tokio::join!(biased; client, serving) } => both,
     }
 }
 
@@ -188,24 +188,6 @@ async fn a_body_that_dribbles_is_given_up_and_one_that_keeps_up_the_rate_is_not(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_take_its_100_continue_is_given_up() {
-    let (_, took) = with(async |mut stream| {
-        // A page that fills the socket, and a request behind it whose 100 has no room: until the page is taken there is
-        // no turn for it.
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        stream
-            .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
-            .await
-            .unwrap();
-        let mut page = vec![0; (4 << 20) - (64 << 10)];
-        stream.read_exact(&mut page).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(200)).await;
-    })
-    .await;
-    assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(90), "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_of_its_response_is_cut_off() {
     let (received, took) = with(async |mut stream| {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
@@ -292,7 +274,7 @@ async fn an_idle_connection_gives_way_at_once_and_a_request_that_has_arrived_doe
     .await;
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(
-        head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nConnection: close") && body.len() == 4 << 20,
+        head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nconnection: close") && body.len() == 4 << 20,
         "{head}"
     );
 }
