@@ -135,6 +135,33 @@ impl Socket {
         Poll::Ready(())
     }
 
+    /// Bytes that the kernel holds for the other end: those it has not acknowledged, on TCP. `None` where that is unknown.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(stream) => unread(stream),
+            Self::Unix(stream) => unread(stream),
+        }
+    }
+
+    /// Says these few bytes and that nothing more will come, without waiting. What has arrived is read, so that the
+    /// close does not take the words with it.
+    pub fn turn_away(&self, words: &[u8]) {
+        self.send_now(words);
+        let (mut piece, flags) = ([0_u8; 4096], RecvFlags::DONTWAIT);
+        // Whatever fails here, the connection is closed next.
+        let _ = match self {
+            Self::Tcp(stream) => {
+                let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+                recv(stream, &mut piece[..], flags)
+            }
+            Self::Unix(stream) => {
+                let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+                recv(stream, &mut piece[..], flags)
+            }
+        };
+    }
+
     /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
     pub fn send_now(&self, bytes: &[u8]) -> usize {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
