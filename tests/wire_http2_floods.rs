@@ -332,7 +332,7 @@ fn a_preface_that_does_not_come_over_tls_is_not_waited_for() {
     let worker = Worker::answering(Transport::Unix, OK);
     let listeners = "listeners:\n  - { bind: \"127.0.0.1:0\", tls: { local: true } }\n";
     let gateway = impatient(&worker, listeners);
-    let client = || Client::tls_for(b"h2", gateway.address(), "localhost", &gateway.root());
+    let client = || Client::tls_speaking(b"h2", gateway.address(), "localhost", &gateway.root());
     let mut silent = Frames::silent(client());
     assert_eq!(silent.outcome(1), Outcome::Closed);
     assert_eq!(refused(&gateway, "connection", "preface"), 1.0);

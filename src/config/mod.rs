@@ -12,6 +12,7 @@ mod address;
 mod certificate;
 mod check;
 mod decode;
+mod descriptors;
 mod load;
 mod node;
 mod report;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
+pub use descriptors::{Descriptors, open_files};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use report::{Report, Warning};
 pub use upstream::{

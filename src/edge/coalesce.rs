@@ -102,8 +102,8 @@ impl Flusher {
         self.0.borrow().io.stream.socket().reset_on_close();
     }
 
-    /// Says that we close, and reads what may still come until the other end closes as well, or `left` is used up: a
-    /// socket that is closed with something unread takes our last words with it.
+    /// Says that we close, and waits until the other end has closed as well. At most `left` of what may still come is
+    /// read: a socket that is closed with something unread takes our last words with it.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
         ready!(inner.poll_flush(cx))?;
@@ -113,12 +113,12 @@ impl Flusher {
         while *left > 0 {
             let read = ready!(inner.io.poll_fill(cx))?;
             if read == 0 {
-                break;
+                return Poll::Ready(Ok(()));
             }
             *left = left.saturating_sub(read);
             inner.io.consume(read);
         }
-        Poll::Ready(Ok(()))
+        inner.io.stream.socket().poll_closed(cx).map(Ok)
     }
 }
 

@@ -47,11 +47,11 @@ impl Client {
 
     /// HTTP/1.1 over TLS. `root` signs for the name.
     pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
-        Self::tls_for(b"http/1.1", address, name, root)
+        Self::tls_speaking(b"http/1.1", address, name, root)
     }
 
-    /// The same for another protocol (ALPN).
-    pub(crate) fn tls_for(protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
+    /// TLS in which this protocol is offered, for bytes that are to be written by hand.
+    pub(crate) fn tls_speaking(protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
         let socket = address.connect().unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(tls_config(root, &[protocol]), name).unwrap();

@@ -51,7 +51,7 @@ impl Frames {
 
     /// The same over TLS.
     pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
-        Self::over(Client::tls_for(b"h2", address, name, root), b"")
+        Self::over(Client::tls_speaking(b"h2", address, name, root), b"")
     }
 
     /// With settings of the test's own.

@@ -45,6 +45,8 @@ pub(super) struct Places {
     pub(super) names: Vec<(String, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
+    /// `limits.connections`
+    pub(super) connections: Option<Span>,
     /// `logging.access.to`, when it is a file.
     pub(super) access: Option<Span>,
 }
@@ -104,7 +106,7 @@ static SECTIONS: [&Section; 31] = [
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let file = decoder.fields(root, &FILE)?;
     let mut places = Places::default();
-    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node));
+    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node, &mut places));
     let upstreams = file.get("upstreams").map_or(Some(Vec::new()), |node| upstreams::decode(decoder, node));
     let names_are_known = upstreams.is_some() && !file.means("upstreams");
     let upstreams = upstreams.unwrap_or_default();

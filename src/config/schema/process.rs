@@ -81,9 +81,10 @@ pub(super) fn timeout(most: u64) -> std::ops::RangeInclusive<Duration> {
     Duration::from_millis(1)..=Duration::from_secs(most)
 }
 
-pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node) -> Limits {
+pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Limits {
     let default = Limits::default();
     let Some(fields) = decoder.fields(node, &LIMITS) else { return default };
+    places.connections = fields.get("connections").map(|node| node.span.clone());
     Limits {
         connections: fields.number(decoder, "connections", 1..=10_000_000, default.connections),
         connections_per_client: fields.number(

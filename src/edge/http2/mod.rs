@@ -80,7 +80,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The client has gone, or nothing was left to say.
+    /// The client has gone, or nothing was left to say, or there is no time for it.
     Closed,
     /// Our GOAWAY has a reason that the client should get to read.
     GoodbyeSaid,
@@ -98,8 +98,8 @@ struct Driver<E> {
     shared: Rc<Shared>,
     timers: Timers,
     entry: E,
-    /// Whether the codec was told to end at once.
-    is_ending: bool,
+    /// Set when the codec was told to end at once.
+    ending: Option<End>,
 }
 
 /// Serves a connection to its end.
@@ -124,7 +124,7 @@ pub(super) async fn serve<E>(
         shared: Shared::new(info, limits, wire.clone()),
         timers: Timers::new(&limits),
         entry,
-        is_ending: false,
+        ending: None,
     };
     let end = poll_fn(|cx| driver.poll(cx)).await;
     drop(driver);
@@ -176,8 +176,8 @@ impl<E: Entry + Clone + 'static> Driver<E> {
             if !self.shared.wire.was_full() {
                 self.shared.make_room();
             }
-            if let Some(refusal) = self.guard.verdict().filter(|_| !self.is_ending) {
-                self.end_with(code_for(refusal));
+            if let Some(refusal) = self.guard.verdict().filter(|_| self.ending.is_none()) {
+                self.end_with(code_for(refusal), End::GoodbyeSaid);
                 continue;
             }
             match self.timers.poll(&self.shared, &self.guard, flushed.is_pending(), cx) {
@@ -185,8 +185,9 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                 Due::Goodbye => self.goodbye(),
                 Due::HeadTimeout => {
                     self.guard.tell(Http2Refusal::HeaderTimeout);
-                    self.end_with(Code::ENHANCE_YOUR_CALM);
+                    self.end_with(Code::ENHANCE_YOUR_CALM, End::GoodbyeSaid);
                 }
+                Due::Evicted => self.end_with(Code::NO_ERROR, End::Closed),
                 Due::NoPreface => {
                     self.guard.tell(Http2Refusal::Preface);
                     return Poll::Ready(End::Closed);
@@ -230,8 +231,7 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                 Poll::Ready(Some(Err(error))) if error.is_go_away() && error.is_library() => {
                     return Poll::Ready(End::GoodbyeSaid);
                 }
-                Poll::Ready(None) if self.is_ending => return Poll::Ready(End::GoodbyeSaid),
-                Poll::Ready(_) => return Poll::Ready(End::Closed),
+                Poll::Ready(_) => return Poll::Ready(self.ending.unwrap_or(End::Closed)),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -244,9 +244,9 @@ impl<E: Entry + Clone + 'static> Driver<E> {
     }
 
     /// GOAWAY with this code, and the end of all streams. `h2` writes it behind the frame at hand.
-    fn end_with(&mut self, code: Code) {
-        self.is_ending = true;
-        self.timers.is_ending();
+    fn end_with(&mut self, code: Code, end: End) {
+        self.ending = Some(end);
+        self.timers.is_ending(matches!(self.codec, Codec::Open(_)));
         if let Codec::Open(connection) = &mut self.codec {
             connection.abrupt_shutdown(code);
         }

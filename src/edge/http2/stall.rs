@@ -13,8 +13,6 @@ use crate::runtime::{Allowance, Deadline};
 pub(super) struct Stall {
     allowance: Allowance,
     deadline: Deadline,
-    /// When to look for the first time.
-    look: Deadline,
     /// How far the client had come when we looked last.
     seen: Option<u64>,
     is_waiting: bool,
@@ -23,8 +21,7 @@ pub(super) struct Stall {
 impl Stall {
     /// The whole allowance.
     pub(super) fn new(rate: MinRate) -> Self {
-        let (deadline, look) = (Deadline::new(), Deadline::new());
-        Self { allowance: Allowance::new(rate), deadline, look, seen: None, is_waiting: false }
+        Self { allowance: Allowance::new(rate), deadline: Deadline::new(), seen: None, is_waiting: false }
     }
 
     /// Whether we wait for the client.
@@ -35,27 +32,24 @@ impl Stall {
     /// The client has taken `bytes`, and we do not wait for the moment.
     pub(super) fn moved(&mut self, bytes: u64) {
         self.allowance.moved(bytes, &self.deadline);
-        self.look.disarm();
         self.seen = None;
         self.is_waiting = false;
     }
 
-    /// We wait for the client. Ready when it has used up its allowance. `acknowledged` is how many bytes of what it is
-    /// to take have arrived, where that is known.
+    /// We wait for the client. Ready when it has used up its allowance, or when room is short and it takes nothing.
+    /// `acknowledged` is how many bytes of what it is to take have arrived, where that is known.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, acknowledged: impl Fn() -> Option<u64>) -> Poll<()> {
-        if !std::mem::replace(&mut self.is_waiting, true) {
-            self.look.arm(self.allowance.left() / 2);
+        self.is_waiting = true;
+        loop {
+            let is_short = ready!(self.allowance.poll_half(&self.deadline, cx));
+            let now = acknowledged();
+            let progress = now.zip(self.seen).map(|(now, seen)| now.saturating_sub(seen));
+            self.seen = now;
+            self.allowance.moved(progress.unwrap_or(0), &self.deadline);
+            if self.allowance.left().is_zero() || (is_short && progress == Some(0)) {
+                return Poll::Ready(());
+            }
         }
-        if self.look.poll(cx).is_ready() {
-            self.look.disarm();
-            self.seen = acknowledged();
-        }
-        ready!(self.allowance.poll_wait(&self.deadline, cx));
-        let now = acknowledged();
-        let progress = now.unwrap_or(0).saturating_sub(self.seen.or(now).unwrap_or(0));
-        self.seen = now;
-        self.allowance.moved(progress, &self.deadline);
-        self.allowance.poll_wait(&self.deadline, cx)
     }
 }
 

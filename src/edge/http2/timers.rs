@@ -8,6 +8,7 @@ use super::Limits;
 use super::shared::Shared;
 use super::stall::Stall;
 use crate::edge::frame_guard::Guard;
+use crate::runtime::deadline::{self, Spare};
 use crate::runtime::{Deadline, drain};
 
 /// From GOAWAY to the end of a connection without streams.
@@ -20,6 +21,8 @@ pub(super) enum Due {
     Nothing,
     /// To say goodbye, and to let end what is under way.
     Goodbye,
+    /// To end at once, with a goodbye: its place is needed, and it has no streams.
+    Evicted,
     /// To end at once: there was no preface in time.
     NoPreface,
     /// To end at once: a head took too long.
@@ -47,7 +50,7 @@ pub(super) struct Timers {
 impl Timers {
     pub(super) fn new(limits: &Limits) -> Self {
         let idle = Deadline::new();
-        idle.arm(limits.header_timeout);
+        idle.arm_spare(limits.header_timeout, Spare::Idle, deadline::NEWCOMER);
         Self {
             idle,
             head: None,
@@ -67,11 +70,10 @@ impl Timers {
         self.has_spoken = true;
     }
 
-    /// Goodbye is said for another reason; the codec has this long for it.
-    pub(super) fn is_ending(&mut self) {
+    /// Goodbye is said for another reason. The codec has some time for it, if it has spoken at all.
+    pub(super) fn is_ending(&mut self, has_spoken: bool) {
         self.is_ending = true;
-        self.said_goodbye = true;
-        self.idle.arm(GOODBYE);
+        self.idle.arm(if has_spoken { GOODBYE } else { Duration::ZERO });
     }
 
     /// Looks at all of them. `is_blocked`: bytes are kept that the socket does not take.
@@ -94,12 +96,15 @@ impl Timers {
             match (is_busy, self.said_goodbye) {
                 (true, _) => self.idle.disarm(),
                 (false, true) => self.idle.arm(GOODBYE),
-                (false, false) => self.idle.arm(self.idle_timeout),
+                (false, false) => self.idle.arm_spare(self.idle_timeout, Spare::Idle, Duration::ZERO),
             }
         }
         let is_over = self.idle.poll(cx).is_ready();
         if self.said_goodbye {
             return if is_over { Due::End } else { Due::Nothing };
+        }
+        if is_over && self.idle.is_evicted() {
+            return Due::Evicted;
         }
         if !self.has_spoken {
             return self.poll_preface(is_over, cx);
