@@ -87,7 +87,10 @@ impl Frames {
             let Some((kind, on, payload)) = self.next() else { return Outcome::Closed };
             let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
             match kind {
-                HEADERS if on == stream => return Outcome::Answered { status: status(&payload) },
+                // Interim answers are on the way to one.
+                HEADERS if on == stream && !(100..200).contains(&status(&payload)) => {
+                    return Outcome::Answered { status: status(&payload) };
+                }
                 RST_STREAM if on == stream => return Outcome::Reset(code(0)),
                 GOAWAY if code(4) != 0 => return Outcome::GoAway(code(4)),
                 _ => {}
@@ -120,6 +123,13 @@ pub(crate) struct Frame {
     pub(crate) flags: u8,
     pub(crate) stream: u32,
     pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// The status that a frame HEADERS begins with.
+    pub(crate) fn status(&self) -> u16 {
+        status(&self.payload)
+    }
 }
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

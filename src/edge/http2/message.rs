@@ -13,6 +13,7 @@ use super::shared::Shared;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, fields};
 use crate::http1::request::is_method;
+use crate::http1::with_date;
 
 /// Set when a body is waited for whose client waits to be asked for it.
 pub(super) type Interim = Rc<Cell<bool>>;
@@ -127,6 +128,9 @@ fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (
 pub(super) fn response(response: Response, exchange: &Exchange) -> (http::Response<()>, Body) {
     let (mut parts, mut body) = response.into_parts();
     remove_fields(&mut parts.headers);
+    if !parts.headers.contains_key(header::DATE) {
+        parts.headers.insert(header::DATE, with_date(HeaderValue::clone));
+    }
     let is_bodiless = exchange.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {
         // An answer of our own to HEAD says how long its body would be; an app's says it itself.

@@ -187,6 +187,7 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                     self.guard.tell(Http2Refusal::HeaderTimeout);
                     self.end_with(Code::ENHANCE_YOUR_CALM, End::GoodbyeSaid);
                 }
+                Due::Evicted if matches!(self.codec, Codec::Handshake(_)) => return Poll::Ready(End::Closed),
                 Due::Evicted => self.end_with(Code::NO_ERROR, End::Closed),
                 Due::NoPreface => {
                     self.guard.tell(Http2Refusal::Preface);
@@ -246,7 +247,7 @@ impl<E: Entry + Clone + 'static> Driver<E> {
     /// GOAWAY with this code, and the end of all streams. `h2` writes it behind the frame at hand.
     fn end_with(&mut self, code: Code, end: End) {
         self.ending = Some(end);
-        self.timers.is_ending(matches!(self.codec, Codec::Open(_)));
+        self.timers.is_ending();
         if let Codec::Open(connection) = &mut self.codec {
             connection.abrupt_shutdown(code);
         }

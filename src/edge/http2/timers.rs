@@ -21,7 +21,7 @@ pub(super) enum Due {
     Nothing,
     /// To say goodbye, and to let end what is under way.
     Goodbye,
-    /// To end at once, with a goodbye: its place is needed, and it has no streams.
+    /// To end at once, with a goodbye if it has spoken: its place is needed, and it has no streams.
     Evicted,
     /// To end at once: there was no preface in time.
     NoPreface,
@@ -45,6 +45,8 @@ pub(super) struct Timers {
     has_spoken: bool,
     said_goodbye: bool,
     is_ending: bool,
+    /// Whether a drain has found it before its preface.
+    is_last_chance: bool,
 }
 
 impl Timers {
@@ -62,6 +64,7 @@ impl Timers {
             has_spoken: false,
             said_goodbye: false,
             is_ending: false,
+            is_last_chance: false,
         }
     }
 
@@ -70,10 +73,10 @@ impl Timers {
         self.has_spoken = true;
     }
 
-    /// Goodbye is said for another reason. The codec has some time for it, if it has spoken at all.
-    pub(super) fn is_ending(&mut self, has_spoken: bool) {
+    /// Goodbye is said for another reason. The codec has some time for it.
+    pub(super) fn is_ending(&mut self) {
         self.is_ending = true;
-        self.idle.arm(if has_spoken { GOODBYE } else { Duration::ZERO });
+        self.idle.arm(GOODBYE);
     }
 
     /// Looks at all of them. `is_blocked`: bytes are kept that the socket does not take.
@@ -124,12 +127,9 @@ impl Timers {
         if is_over {
             return Due::NoPreface;
         }
-        if drain::is_draining() && !self.was_busy {
-            self.was_busy = true;
+        if drain::is_draining() && !std::mem::replace(&mut self.is_last_chance, true) {
             self.idle.arm(drain::FIRST_REQUEST);
-            if self.idle.poll(cx).is_ready() {
-                return Due::NoPreface;
-            }
+            return if self.idle.poll(cx).is_ready() { Due::NoPreface } else { Due::Nothing };
         }
         Due::Nothing
     }
