@@ -5,6 +5,7 @@ mod exchange;
 pub mod fields;
 mod host;
 mod path;
+pub mod range;
 mod request_id;
 mod service;
 pub mod text;
