@@ -3,6 +3,7 @@
 mod body;
 mod exchange;
 pub mod fields;
+pub mod forwarded;
 mod host;
 mod path;
 pub mod range;
@@ -16,7 +17,8 @@ mod tests;
 
 pub use body::{Body, Source};
 pub use exchange::{
-    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges,
+    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
+    cut_open_exchanges,
 };
 pub use host::Host;
 pub use path::Target;

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::{Entry, Limits, serve};
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Socket, Stream, deadline};
@@ -56,8 +56,14 @@ impl Entry for Door {
 /// Serves one end of a pair until the connection ends; hands the other end to `client`.
 async fn with<T>(client: impl AsyncFnOnce(UnixStream) -> T) -> (T, Duration) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let info =
-        ConnectionInfo { listener: Arc::from("test"), peer: None, local: None, tls: false, redirect_https: None };
+    let info = ConnectionInfo {
+        listener: Arc::from("test"),
+        peer: None,
+        local: None,
+        sender: Sender::Peer,
+        tls: false,
+        redirect_https: None,
+    };
     let serving = async {
         let begun = Instant::now();
         serve(Stream::Plain(Socket::Unix(ours)), Buffer::take(), Rc::new(info), LIMITS, &Door).await;
