@@ -47,7 +47,13 @@ impl Client {
 
     /// HTTP/1.1 over TLS. `root` signs for the name.
     pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
-        let socket = address.connect().unwrap();
+        Self::tls_after(b"", address, name, root)
+    }
+
+    /// The same after these bytes in plain text.
+    pub(crate) fn tls_after(preamble: &[u8], address: &Address, name: &str, root: &Path) -> Self {
+        let mut socket = address.connect().unwrap();
+        socket.write_all(preamble).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(tls_config(root, &[b"http/1.1"]), name).unwrap();
         let stream = StreamOwned::new(session, socket.again());
