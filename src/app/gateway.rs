@@ -305,6 +305,8 @@ fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Te
             name: listener.name.as_str().into(),
             tls: server_config,
             http2: listener.http2,
+            proxy_protocol: listener.proxy_protocol,
+            trusted_proxies: config.trusted_proxies.clone(),
             redirect_https: listener.redirect_https,
             limits: config.limits.clone(),
             listener_metrics: shared.metrics.listener(&listener.name),

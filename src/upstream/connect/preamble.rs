@@ -41,7 +41,7 @@ pub(super) fn append(out: &mut Vec<u8>, version: Version, exchange: Option<&Exch
     let ends = match exchange {
         Some(exchange) => {
             let connection = &exchange.connection;
-            Ends::of(exchange.client.get(), connection.peer, connection.local)
+            Ends::of(exchange.client.get(), connection.source(), connection.destination())
         }
         None => Ends::of(None, None, None),
     };
