@@ -74,13 +74,15 @@ def prepare(options):
 
 
 def chosen(items, only):
-    """Those whose names begin with one of `only`."""
+    """Those with one of the names; a name that nothing has stands for all that begin with it."""
     if not only:
         return items
-    wanted = tuple(only.split(","))
-    found = [item for item in items if item.name in wanted] or [item for item in items if item.name.startswith(wanted)]
-    if not found:
-        raise Failure(f"Nothing is called {only}. There are: {', '.join(item.name for item in items)}")
+    found = []
+    for name in only.split(","):
+        some = [item for item in items if item.name == name] or [item for item in items if item.name.startswith(name)]
+        if not some:
+            raise Failure(f"Nothing is called {name}. There are: {', '.join(item.name for item in items)}")
+        found += some
     return found
 
 

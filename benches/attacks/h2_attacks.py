@@ -11,7 +11,8 @@ FAST = b"/fast?by=attack"
 GET = request(b"GET", FAST)
 LARGE = request(b"GET", b"/large?mib=1")
 POST = request(b"POST", b"/take")
-HELLO = frames.PREFACE + frames.settings()
+# No dynamic table, so that the statuses of answers can be read.
+HELLO = frames.PREFACE + frames.settings((frames.HEADER_TABLE_SIZE, 0))
 CHUNK = 16 << 10
 # Ids of a client's streams: as many as one connection of an attack has use for.
 STREAMS = range(1, 40_001, 2)
@@ -113,7 +114,7 @@ def unread(window, dribble=False):
     """100 responses of 1 MiB each, which the windows hold back, or only TCP does."""
 
     async def script(wire):
-        hello = frames.PREFACE + frames.settings((frames.INITIAL_WINDOW_SIZE, window))
+        hello = frames.PREFACE + frames.settings((frames.HEADER_TABLE_SIZE, 0), (frames.INITIAL_WINDOW_SIZE, window))
         if window:
             hello += window_update(0, LARGEST_WINDOW - 65_535)
         await wire.send(hello + b"".join(headers(stream, LARGE) for stream in range(1, 201, 2)))

@@ -201,7 +201,7 @@ class Storm:
         """Waits for the turn to connect; says whether there is one before the end."""
         self.due = max(self.due + 1 / self.attack.per_second, time.monotonic() - 1)
         due = self.due
-        if due >= self.until:
+        if max(due, time.monotonic()) >= self.until:
             await asyncio.sleep(max(0, self.until - time.monotonic()))
             return False
         await asyncio.sleep(max(0, due - time.monotonic()))
