@@ -12,8 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import gateway
-from gateway import LIMITS, PYTHON, ROOT, App
+from gateway import LIMITS, PYTHON, ROOT, SPOOL, App
 from machine import Failure, allow_many_files, describe
 from peers import make_certificate
 
@@ -38,7 +37,7 @@ def main():
             with App(folder) as app:
                 all_is_well, results = MEASUREMENTS[options.measurement](options, app, certificate)
         if options.json:
-            options.json.write_text(json.dumps({"machine": describe(), "results": results}, indent=1) + "\n")
+            options.json.write_text(json.dumps({"machine": describe(), "results": results}, indent=1, default=vars) + "\n")
         return 0 if all_is_well else 1
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
@@ -92,14 +91,14 @@ def print_row(cells, widths):
 
 def attacks(options, app, certificate):
     """Each attack, with an honest client beside it."""
-    limits = LIMITS[options.limits]
-    print(f"Limits: {limits or 'the defaults'}. {options.seconds} s quiet, {options.seconds} s with the attack.\n")
+    changed = [f"{key}: {{ {text} }}" for key, text in (("limits", LIMITS[options.limits]), ("spool", SPOOL[options.limits])) if text]
+    print(f"Limits: {', '.join(changed) or 'the defaults'}. {options.seconds} s quiet, {options.seconds} s with the attack.\n")
     names, widths = zip(*measure.HEADING)
     print_row(names, widths)
     results = []
     for attack in chosen(ATTACKS, options.only):
         try:
-            result = measure.measure(attack, app, certificate, options, limits)
+            result = measure.measure(attack, app, certificate, options)
         except Failure as failure:
             # The gateway has ended, perhaps. The others are measured all the same.
             if not results and "does not take the configuration" in str(failure):

@@ -20,6 +20,7 @@ WORKERS = 4
 # What a limit of a minute or more would hide from a run of 20 s.
 TIGHT = "header_timeout: 3s, idle_timeout: 5s, body_rate: { min: 500, after: 3s }, read_rate: { min: 500, after: 3s }"
 LIMITS = {"default": "", "tight": TIGHT}
+SPOOL = {"default": "", "tight": "memory: 32MiB"}
 # Named so that the bench can look whether they are at rest.
 GAUGES = ("hostler_connections", "hostler_in_flight", "hostler_waiting", "hostler_streams", "hostler_spool_bytes")
 
@@ -68,15 +69,18 @@ class App:
 
 
 class Gateway:
-    """Hostler on free ports, with everything that is asked of it from outside."""
+    """Hostler on free ports, with everything that is asked of it from outside.
 
-    def __init__(self, binary, app, certificate, limits="", descriptors=None):
+    `limits`: `default` or `tight`; `spool`: what the file says of the spool instead.
+    """
+
+    def __init__(self, binary, app, certificate, limits, spool="", descriptors=None):
         self.plain, self.tls, self.admin = free_ports(3)
         self.log = app.folder / "hostler.log"
         self.log.write_bytes(b"")
         config = app.folder / "hostler.yaml"
-        values = {"PLAIN": self.plain, "TLS": self.tls, "ADMIN": self.admin, "LIMITS": limits, "DIR": app.folder}
-        values |= {"SOCKET": app.socket, "CERTIFICATE": certificate[0], "PRIVATE_KEY": certificate[1]}
+        values = {"PLAIN": self.plain, "TLS": self.tls, "ADMIN": self.admin, "LIMITS": LIMITS[limits], "DIR": app.folder}
+        values |= {"SOCKET": app.socket, "CERTIFICATE": certificate[0], "PRIVATE_KEY": certificate[1], "SPOOL": spool or SPOOL[limits]}
         template = (HERE / "hostler.yaml").read_text()
         config.write_text(re.sub(r"@([A-Z_]+)@", lambda match: str(values.get(match[1], match[0])), template))
         checked = subprocess.run([binary, "check", "-c", config], capture_output=True, text=True)

@@ -3,7 +3,8 @@
 import asyncio
 import ssl
 
-from storm import Attack, trusting
+from honest import trusting
+from storm import Attack
 
 HOST = b"Host: localhost\r\n"
 UP = b"GET /up HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -68,12 +69,17 @@ async def one_and_idle(wire):
     await wire.hear_all()
 
 
-async def slow_reader(wire):
-    """Takes 256 bytes a second of 10 MiB."""
-    await wire.send(b"GET /large?mib=10 HTTP/1.1\r\n" + HOST + b"\r\n")
-    while True:
-        await wire.hear(256)
-        await asyncio.sleep(1)
+def slow_reader(mebibytes):
+    """Takes 256 bytes a second of a large answer."""
+    request = b"GET /large?mib=%d HTTP/1.1\r\n" % mebibytes + HOST + b"\r\n"
+
+    async def script(wire):
+        await wire.send(request)
+        while True:
+            await wire.hear(256)
+            await asyncio.sleep(1)
+
+    return script
 
 
 def client_hello():
@@ -97,6 +103,7 @@ async def handshake_cut(wire):
 
 
 MANY = {"protocol": "h1", "connections": 1000, "per_second": 400}
+READERS = {"protocol": "h1", "connections": 1000, "per_second": 10, "receive_buffer": 4096}
 FEW = {"protocol": "h1"}
 
 ATTACKS = [
@@ -107,7 +114,16 @@ ATTACKS = [
         dribble(b"POST /take HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n", b"x"),
         **MANY,
     ),
-    Attack("slow-readers", "256 bytes a second of 10 MiB", slow_reader, **MANY, receive_buffer=4096),
+    # Slowly more of them: the answers cost the app something, and that is not what is measured.
+    Attack("slow-readers", "256 bytes a second of 1 MiB", slow_reader(1), **(READERS | {"per_second": 50})),
+    Attack("slow-readers-large", "256 bytes a second of 10 MiB", slow_reader(10), **READERS),
+    Attack(
+        "slow-readers-spool-full",
+        "the same, the spool full after some 25 of them",
+        slow_reader(10),
+        **READERS,
+        spool="memory: 32MiB, disk: 256MiB",
+    ),
     Attack("handshakes-begun", "a ClientHello and nothing more", handshake_begun, **(MANY | {"protocol": "tls"})),
     Attack("handshakes-cut", "100 bytes of a ClientHello", handshake_cut, **(MANY | {"protocol": "tls"})),
     Attack(

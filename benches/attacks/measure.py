@@ -1,7 +1,7 @@
 """One attack: the honest client alone, the honest client beside it, and what is left behind."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from gateway import Gateway, grown
 from honest import Figures, Honest
@@ -33,6 +33,7 @@ class Result:
     log_lines: int
     seconds: float
     counted: dict = field(default_factory=dict)
+    kinds: dict = field(default_factory=dict)  # of connections of the honest client: figures quiet, and beside
 
     def slower(self):
         return self.beside.p99 / self.quiet.p99
@@ -51,17 +52,17 @@ class Result:
         }
 
     def as_json(self):
-        return {**asdict(self), "verdicts": self.verdicts(), "slower": round(self.slower(), 2)}
+        return {**vars(self), "verdicts": self.verdicts(), "slower": round(self.slower(), 2)}
 
 
-def measure(attack, app, certificate, options, limits):
+def measure(attack, app, certificate, options):
     """A gateway of its own, so that no attack is blamed for another."""
-    with Gateway(options.hostler, app, certificate, limits, options.descriptors) as gateway:
+    with Gateway(options.hostler, app, certificate, options.limits, attack.spool, options.descriptors) as gateway:
         # Whatever is made at the first request is no growth.
         Honest(gateway, options.rate, 1).answers()
         gateway.settle()
         descriptors = gateway.descriptors()
-        quiet = Figures.of(Honest(gateway, options.rate, options.seconds).answers())
+        alone = Honest(gateway, options.rate, options.seconds).answers()
         gateway.settle(descriptors=descriptors)
         counters, counts, cpu, before = gateway.counters(), app.counts(), gateway.cpu(), gateway.rss()
         gateway.forget_peak()
@@ -72,11 +73,14 @@ def measure(attack, app, certificate, options, limits):
         tally = attackers.tally()
         peak = gateway.peak_rss()
         left = gateway.settle(WITHIN, descriptors)
+        # Memory goes back while there is something to do.
+        Honest(gateway, options.rate, 2).answers()
+        left = left and gateway.settle(WITHIN, descriptors)
         reached = tuple(now - then for now, then in zip(app.counts(), counts))
         return Result(
             attack.name,
             options.limits,
-            quiet,
+            Figures.of(alone),
             Figures.of(answers),
             tally,
             (before, peak, back_to(gateway, before)),
@@ -86,7 +90,13 @@ def measure(attack, app, certificate, options, limits):
             len(gateway.log_lines()),
             options.seconds,
             grown(counters, gateway.counters()),
+            by_kind(alone, answers),
         )
+
+
+def by_kind(*runs):
+    kinds = sorted({answer.over for answers in runs for answer in answers})
+    return {kind: [Figures.of([answer for answer in answers if answer.over == kind]) for answers in runs] for kind in kinds}
 
 
 def back_to(gateway, before):
@@ -155,6 +165,9 @@ def details(attack, result):
     }
     if counted:
         lines.append(f"counted: {in_words(counted, 6)}")
+    if not result.verdicts()["p99"]:
+        each = (f"{kind} {ms(quiet.p99)} → {ms(beside.p99)}" for kind, (quiet, beside) in result.kinds.items())
+        lines.append(f"p99 by connection: {', '.join(each)}")
     if result.beside.others:
         lines.append(f"honest clients got: {in_words(result.beside.others, 6)}")
     if result.quiet.answered != result.quiet.asked:

@@ -11,15 +11,13 @@ import re
 import signal
 import socket
 import ssl
-import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Callable
 
 import frames
-
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+from honest import trusting
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class Attack:
     tls: bool = False
     sources: int = 8
     receive_buffer: int = 0
+    # What the gateway's file says of the spool, when an attack needs it.
+    spool: str = ""
 
 
 @dataclass
@@ -221,21 +221,13 @@ class Storm:
                 if not self.attack.tls:
                     self.tally.made += 1
                     return PlainWire(sock, self.tally, self.attack.protocol, None)
-                over = await asyncio.open_connection(sock=sock, ssl=trusting(self.attack.protocol), server_hostname="localhost")
+                over = await asyncio.open_connection(sock=sock, ssl=trusting("h2" if self.attack.protocol == "h2" else "http/1.1"), server_hostname="localhost")
                 self.tally.made += 1
                 return TlsWire(sock, self.tally, self.attack.protocol, over)
         except (OSError, ssl.SSLError, TimeoutError) as error:
             self.tally.refused[type(error).__name__] += 1
             sock.close()
             return None
-
-
-def trusting(protocol):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2" if protocol == "h2" else "http/1.1"])
-    return context
 
 
 class Attackers:
