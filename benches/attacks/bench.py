@@ -72,19 +72,6 @@ def prepare(options):
     options.hostler = options.hostler.resolve()
 
 
-def chosen(items, only):
-    """Those with one of the names; a name that nothing has stands for all that begin with it."""
-    if not only:
-        return items
-    found = []
-    for name in only.split(","):
-        some = [item for item in items if item.name == name] or [item for item in items if item.name.startswith(name)]
-        if not some:
-            raise Failure(f"Nothing is called {name}. There are: {', '.join(item.name for item in items)}")
-        found += some
-    return found
-
-
 def print_row(cells, widths):
     print("  ".join(str(cell).ljust(width) for cell, width in zip(cells, widths)).rstrip(), flush=True)
 
@@ -96,7 +83,7 @@ def attacks(options, app, certificate):
     names, widths = zip(*measure.HEADING)
     print_row(names, widths)
     results = []
-    for attack in chosen(ATTACKS, options.only):
+    for attack in measure.chosen(ATTACKS, options.only):
         try:
             result = measure.measure(attack, app, certificate, options)
         except Failure as failure:

@@ -22,7 +22,7 @@ from h1_attacks import HOST, client_hello
 from h2_attacks import HELLO, LARGE, POST
 from honest import Figures, Honest, trusting
 from machine import wait_for
-from measure import MEBIBYTE, in_words
+from measure import MEBIBYTE, chosen, in_words
 
 PROCESSES = 4
 # Connections that are open at the same time, in each process; and where they wait for a worker: fewer than there is room for.
@@ -233,8 +233,6 @@ class Drops:
 
 def run(options, app, certificate):
     """Connections opened and dropped in every phase, by close and by reset."""
-    from bench import chosen
-
     phases = chosen(PHASES, options.only)
     # Made before there is anything to inherit.
     with (
@@ -244,7 +242,7 @@ def run(options, app, certificate):
         Honest(gateway, options.rate, 2).answers()
         gateway.settle()
         drops = Drops(gateway, app, pool, phases)
-        print(f"Half of them by close, half by reset, from 40 addresses. The first tenth, which warms up:")
+        print("Half of them by close, half by reset, from 40 addresses. The first tenth, which warms up:")
         rows = drops.through_all(options.connections // 10)
         warm = Look.at(gateway)
         print("The rest:")
