@@ -1,12 +1,15 @@
 //! A client's connection from accept to the protocol it speaks: TLS with ALPN, or a look at its first bytes.
 
+mod refusal;
+
+pub use refusal::{refuse, words};
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
@@ -24,8 +27,6 @@ use crate::runtime::{Deadline, Socket, Stream, drain};
 
 /// RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client may take nothing of a response that waits for it.
-const STALL: Duration = Duration::from_secs(60);
 
 /// How the connections of one listener are served: compiled from the configuration in force when they are accepted.
 pub struct Terms {
@@ -99,7 +100,8 @@ async fn speak<E>(
             head,
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
-            stall_timeout: STALL,
+            body_rate: limits.body_rate,
+            read_rate: limits.read_rate,
         };
         server::serve(stream, first, info, limits, &entry).await;
     }
@@ -146,28 +148,39 @@ async fn handshake(
 
 /// Reads until the bytes are HTTP/2's preface or cannot become it. `None`: the client left, or said too little in time.
 async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
-    let mut buffer = None;
     if !terms.http2 {
         return Some((Buffer::take(), false));
     }
-    let read = poll_fn(|cx| {
-        loop {
-            let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
-            let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
-            let is_empty = bytes.is_empty();
-            let is_preface = bytes.starts_with(PREFACE);
-            let may_become = PREFACE.starts_with(&bytes);
-            if !is_empty {
-                buffer = Some(bytes);
-            }
-            match ready!(read) {
-                Ok(0) | Err(_) => return Poll::Ready(None),
-                Ok(_) if is_preface || !may_become => {
-                    return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
-                }
-                Ok(_) => {}
-            }
+    let (mut buffer, deadline) = (None, Deadline::new());
+    for _ in 0..2 {
+        let read = poll_fn(|cx| first_bytes(stream, &mut buffer, cx));
+        let limit = terms.limits.header_timeout;
+        match deadline.bound_or_drain(limit, drain::FIRST_REQUEST, read).await {
+            Ok(first) => return first,
+            Err(_) if stream.socket().is_quiet(true) => return None,
+            // They have arrived, and the event queue does not know of it yet.
+            Err(_) => {}
         }
-    });
-    Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, read).await.ok().flatten()
+    }
+    None
+}
+
+fn first_bytes(stream: &mut Stream, buffer: &mut Option<Buffer>, cx: &mut Context<'_>) -> Poll<Option<(Buffer, bool)>> {
+    loop {
+        let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
+        let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
+        let is_empty = bytes.is_empty();
+        let is_preface = bytes.starts_with(PREFACE);
+        let may_become = PREFACE.starts_with(&bytes);
+        if !is_empty {
+            *buffer = Some(bytes);
+        }
+        match ready!(read) {
+            Ok(0) | Err(_) => return Poll::Ready(None),
+            Ok(_) if is_preface || !may_become => {
+                return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
+            }
+            Ok(_) => {}
+        }
+    }
 }

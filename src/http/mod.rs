@@ -4,6 +4,7 @@ mod body;
 mod exchange;
 pub mod fields;
 mod host;
+mod network;
 mod path;
 mod request_id;
 mod service;
@@ -18,6 +19,7 @@ pub use exchange::{
     ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges,
 };
 pub use host::Host;
+pub use network::network;
 pub use path::Target;
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};

@@ -47,9 +47,14 @@ impl Client {
 
     /// HTTP/1.1 over TLS. `root` signs for the name.
     pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
+        Self::tls_speaking(b"http/1.1", address, name, root)
+    }
+
+    /// TLS in which this protocol is offered, for bytes that are to be written by hand.
+    pub(super) fn tls_speaking(protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
         let socket = address.connect().unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let session = ClientConnection::new(tls_config(root, &[b"http/1.1"]), name).unwrap();
+        let session = ClientConnection::new(tls_config(root, &[protocol]), name).unwrap();
         let stream = StreamOwned::new(session, socket.again());
         Self { io: Io::Tls(Box::new(stream)), socket, unread: Vec::new() }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::families::Families;
+use crate::error::Reason;
 
 /// What a connection speaks: the `protocol` of `hostler_connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +35,25 @@ impl Protocol {
     }
 }
 
-/// The gauges of one listener.
+/// What is counted for one listener.
 pub struct ListenerMetrics {
     connections: [IntGauge; Protocol::ALL.len()],
+    refused: [IntCounter; 2],
 }
 
 impl ListenerMetrics {
     pub(super) fn new(families: &Families, name: &str) -> Self {
         let gauge = |i: usize| families.connections.with_label_values(&[name, Protocol::ALL[i].as_str()]);
-        Self { connections: std::array::from_fn(gauge) }
+        let refused = |reason: Reason| families.connections_refused.with_label_values(&[name, reason.as_str()]);
+        Self {
+            connections: std::array::from_fn(gauge),
+            refused: [refused(Reason::TooManyConnections), refused(Reason::TooManyConnectionsOfClient)],
+        }
+    }
+
+    /// Counts a connection that was turned away: because of all connections, or of those of its client.
+    pub fn refused(&self, reason: Reason) {
+        self.refused[usize::from(reason == Reason::TooManyConnectionsOfClient)].inc();
     }
 
     /// Counts a connection for as long as the guard lives.
