@@ -141,7 +141,10 @@ pub fn is_for_every_recipient(name: &str) -> bool {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
     is_end_to_end(&name)
         || name == header::TRANSFER_ENCODING
-        || matches!(request_field(&name), Some(Dropped::Forwarded | Dropped::Internal | Dropped::Identity))
+        || matches!(
+            request_field(&name),
+            Some(Dropped::Forwarded | Dropped::Traced | Dropped::Internal | Dropped::Identity)
+        )
 }
 
 /// What no `Connection` can make hop-by-hop: what routes, frames and identifies a message.
