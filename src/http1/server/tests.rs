@@ -118,6 +118,23 @@ async fn an_empty_line_on_an_idle_connection_is_no_beginning() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_many_empty_lines_are_stepped_over_however_they_arrive() {
+    for (lines, is_refused) in [(4, false), (5, true)] {
+        let (text, _) = with(async |mut stream| {
+            for _ in 0..lines {
+                stream.write_all(b"\r\n").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // Whoever is refused may have closed already.
+            let _ = stream.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            all_of(stream).await
+        })
+        .await;
+        assert_eq!(text.ends_with("bad_request_line"), is_refused, "{lines}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_stops_coming_is_given_up_after_a_minute() {
     let (text, took) = with(async |mut stream| {
         stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await.unwrap();
