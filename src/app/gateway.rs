@@ -267,8 +267,7 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     admission.configure(shares.clients, config.limits.connections_per_client);
     budget.allow_files(shares.files);
     if let Some((message, help)) = shares.trouble(config, limit) {
-        // Somewhat fewer is what most machines allow, and enough for most sites.
-        if shares.clients < config.limits.connections / 2 {
+        if shares.are_felt(config) {
             tracing::warn!("{message}; {help}");
         } else {
             tracing::info!("{message}; {help}");
