@@ -20,6 +20,7 @@ mod harness;
 mod health;
 mod hostile_workers;
 mod life;
+mod limits;
 mod mid_upload;
 mod operator;
 mod reload;
