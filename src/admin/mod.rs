@@ -24,7 +24,7 @@ pub use self::control::reminders;
 pub use self::parameters::Parameters;
 
 use self::door::Caller;
-use crate::config;
+use crate::config::{self, MinRate};
 use crate::edge::listener::Listening;
 use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
@@ -42,7 +42,8 @@ const LIMITS: Limits = Limits {
     head: HeadLimits { size: 16 << 10, count: 100 },
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(75),
-    stall_timeout: Duration::from_secs(30),
+    body_rate: MinRate { min: 500, after: Duration::from_secs(30) },
+    read_rate: MinRate { min: 500, after: Duration::from_secs(30) },
 };
 
 /// What runs, whichever configuration is in force at the time.
@@ -108,10 +109,10 @@ pub async fn listen(socket: Listening, admin: Admin) {
         // It is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match acceptor.accept().await {
-            Ok(socket) => {
+            Ok(accepted) => {
                 let admin = Rc::clone(&admin);
                 tokio::task::spawn_local(async move {
-                    serve(socket, admin).await;
+                    serve(accepted.socket, admin).await;
                     drop(place);
                 });
             }

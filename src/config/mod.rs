@@ -12,6 +12,7 @@ mod address;
 mod certificate;
 mod check;
 mod decode;
+mod descriptors;
 mod load;
 mod network;
 mod node;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
+pub use descriptors::{Descriptors, open_files};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use network::{Network, TrustedProxies};
 pub use report::{Report, Warning};
@@ -110,6 +112,10 @@ pub enum TlsVersion {
 /// `limits`: the edge's protection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
+    /// Connections of clients at once, over all listeners. Default 20,000.
+    pub connections: usize,
+    /// Of these, connections of one client: an IPv4 address or an IPv6 /64. Default 1,000.
+    pub connections_per_client: usize,
     /// Bytes of a request head. Default 32 KiB.
     pub header_size: u64,
     /// Fields of a request head. Default 100.
@@ -120,18 +126,35 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may stay open between requests. Default 75 s.
     pub idle_timeout: Duration,
+    /// What a client keeps up when it sends a body. Default 500 bytes a second, after 20 s.
+    pub body_rate: MinRate,
+    /// What a client keeps up when it takes an answer. Default 500 bytes a second, after 60 s.
+    pub read_rate: MinRate,
     /// HTTP/2 streams per connection. Default 128.
     pub streams: u32,
+}
+
+/// The rate below which a client is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes per second. At least 1.
+    pub min: u64,
+    /// How far the client may fall behind: the time in which nothing at all may move.
+    pub after: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections: 20_000,
+            connections_per_client: 1_000,
             header_size: 32 << 10,
             header_count: 100,
             body: 100 << 20,
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
+            body_rate: MinRate { min: 500, after: Duration::from_secs(20) },
+            read_rate: MinRate { min: 500, after: Duration::from_secs(60) },
             streams: 128,
         }
     }

@@ -2,13 +2,17 @@
 
 mod preamble;
 
+mod refusal;
+
+pub use refusal::{refuse, words};
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -27,8 +31,6 @@ use crate::runtime::{Deadline, Socket, Stream, drain};
 
 /// RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client may take nothing of a response that waits for it.
-const STALL: Duration = Duration::from_secs(60);
 
 /// How long a trusted peer may be idle at least: longer than the 600 s for which cloud load balancers keep connections, so
 /// that never we close one that they are about to use.
@@ -123,7 +125,13 @@ async fn speak<E>(
         Box::pin(http2::serve(stream, first, info, limits, entry)).await;
     } else {
         counted.becomes(Protocol::H1);
-        let limits = server::Limits { head, header_timeout: limits.header_timeout, idle_timeout, stall_timeout: STALL };
+        let limits = server::Limits {
+            head,
+            header_timeout: limits.header_timeout,
+            idle_timeout,
+            body_rate: limits.body_rate,
+            read_rate: limits.read_rate,
+        };
         server::serve(stream, first, info, limits, &entry).await;
     }
 }
@@ -170,28 +178,39 @@ async fn handshake(
 
 /// Reads until the bytes are HTTP/2's preface or cannot become it. `None`: the client left, or said too little in time.
 async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
-    let mut buffer = None;
     if !terms.http2 {
         return Some((Buffer::take(), false));
     }
-    let read = poll_fn(|cx| {
-        loop {
-            let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
-            let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
-            let is_empty = bytes.is_empty();
-            let is_preface = bytes.starts_with(PREFACE);
-            let may_become = PREFACE.starts_with(&bytes);
-            if !is_empty {
-                buffer = Some(bytes);
-            }
-            match ready!(read) {
-                Ok(0) | Err(_) => return Poll::Ready(None),
-                Ok(_) if is_preface || !may_become => {
-                    return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
-                }
-                Ok(_) => {}
-            }
+    let (mut buffer, deadline) = (None, Deadline::new());
+    for _ in 0..2 {
+        let read = poll_fn(|cx| first_bytes(stream, &mut buffer, cx));
+        let limit = terms.limits.header_timeout;
+        match deadline.bound_or_drain(limit, drain::FIRST_REQUEST, read).await {
+            Ok(first) => return first,
+            Err(_) if stream.socket().is_quiet(true) => return None,
+            // They have arrived, and the event queue does not know of it yet.
+            Err(_) => {}
         }
-    });
-    Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, read).await.ok().flatten()
+    }
+    None
+}
+
+fn first_bytes(stream: &mut Stream, buffer: &mut Option<Buffer>, cx: &mut Context<'_>) -> Poll<Option<(Buffer, bool)>> {
+    loop {
+        let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
+        let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
+        let is_empty = bytes.is_empty();
+        let is_preface = bytes.starts_with(PREFACE);
+        let may_become = PREFACE.starts_with(&bytes);
+        if !is_empty {
+            *buffer = Some(bytes);
+        }
+        match ready!(read) {
+            Ok(0) | Err(_) => return Poll::Ready(None),
+            Ok(_) if is_preface || !may_become => {
+                return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
+            }
+            Ok(_) => {}
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Bytes in: listening sockets, the PROXY protocol, TLS, and the protocol each connection speaks. Knows no feature.
 
+pub mod admission;
 mod coalesce;
 pub mod connection;
 mod http2;

@@ -116,8 +116,7 @@ fn is_hop_by_hop(text: &str) -> bool {
 
 /// The names that `Connection` fields declare to be hop-by-hop, besides those that always are.
 ///
-/// A client cannot name away what the edge itself says or what frames and routes the message: those are written from
-/// our own knowledge, not from the map.
+/// Nobody can name away what the edge itself says or what frames and routes the message.
 #[must_use]
 pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();
@@ -127,15 +126,35 @@ pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         }
         if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
             && !is_hop_by_hop(name.as_str())
-            && !matches!(
-                name,
-                header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH
-            )
+            && !is_end_to_end(&name)
+            && !is_of_the_edge(&name)
         {
             names.push(name);
         }
     }
     names
+}
+
+/// Whether a client's `Connection` must not name this field: it is meant for every recipient, or the edge alone writes it.
+#[must_use]
+pub fn is_for_every_recipient(name: &str) -> bool {
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
+    is_end_to_end(&name)
+        || name == header::TRANSFER_ENCODING
+        || matches!(request_field(&name), Some(Dropped::Forwarded | Dropped::Internal | Dropped::Identity))
+}
+
+/// What no `Connection` can make hop-by-hop: what routes, frames and identifies a message.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH
+    )
+}
+
+/// What the edge itself says to clients.
+fn is_of_the_edge(name: &HeaderName) -> bool {
+    matches!(*name, header::DATE | header::RETRY_AFTER) || matches!(name.as_str(), "x-request-id" | "proxy-status")
 }
 
 /// Whether a list-valued field holds this token, in any case.
@@ -191,6 +210,18 @@ mod tests {
         headers.append("connection", "close, X-Secret, host".parse().unwrap());
         headers.append("connection", "content-length ,, Cookie".parse().unwrap());
         assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
+    }
+
+    #[test]
+    fn connection_may_name_what_is_between_two_ends_alone() {
+        for name in
+            ["Host", "cookie", "Content-Length", "Transfer-Encoding", "X-Forwarded-For", "Remote-User", "Grip-Sig"]
+        {
+            assert!(is_for_every_recipient(name), "{name}");
+        }
+        for name in ["TE", "Upgrade", "HTTP2-Settings", "X-Custom", "Keep-Alive", "Trailer", "", "a b", "X_Custom"] {
+            assert!(!is_for_every_recipient(name), "{name}");
+        }
     }
 
     #[test]

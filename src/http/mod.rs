@@ -5,6 +5,7 @@ mod exchange;
 pub mod fields;
 pub mod forwarded;
 mod host;
+mod network;
 mod path;
 pub mod range;
 mod request_id;
@@ -21,6 +22,7 @@ pub use exchange::{
     cut_open_exchanges,
 };
 pub use host::Host;
+pub use network::network;
 pub use path::Target;
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};

@@ -47,14 +47,43 @@ impl Socket {
     /// Whether the other end has closed, although this one takes no more bytes.
     #[must_use]
     pub fn is_hung_up(&self) -> bool {
+        self.has(rustix::event::PollFlags::empty())
+    }
+
+    /// Whether one of these events is there now, or the end of the connection in both directions.
+    fn has(&self, events: rustix::event::PollFlags) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut descriptor = match self {
-            Self::Tcp(stream) => [PollFd::new(stream, PollFlags::empty())],
-            Self::Unix(stream) => [PollFd::new(stream, PollFlags::empty())],
+            Self::Tcp(stream) => [PollFd::new(stream, events)],
+            Self::Unix(stream) => [PollFd::new(stream, events)],
         };
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         // A system that does not answer must not be asked for ever.
-        poll(&mut descriptor, Some(&at_once)).is_err() || descriptor[0].revents().contains(PollFlags::HUP)
+        let asked = poll(&mut descriptor, Some(&at_once));
+        asked.is_err() || descriptor[0].revents().intersects(events | PollFlags::HUP)
+    }
+
+    /// Ready once the other end has closed or reset, whatever lies unread before that. Costs a system call each time
+    /// something comes.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // Forget what lies there before looking: whatever comes after the look wakes us.
+            let forget = || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into());
+            let _ = match self {
+                Self::Tcp(stream) => stream.try_io(Interest::READABLE, forget),
+                Self::Unix(stream) => stream.try_io(Interest::READABLE, forget),
+            };
+            if self.has(rustix::event::PollFlags::RDHUP) {
+                return Poll::Ready(());
+            }
+            let more = match self {
+                Self::Tcp(stream) => ready!(stream.poll_read_ready(cx)),
+                Self::Unix(stream) => ready!(stream.poll_read_ready(cx)),
+            };
+            if more.is_err() {
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// Whether nothing is there to be read, the other end's close included. The event queue's last word costs no
@@ -104,6 +133,33 @@ impl Socket {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Bytes that the kernel holds for the other end: those it has not acknowledged, on TCP. `None` where that is unknown.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(stream) => unread(stream),
+            Self::Unix(stream) => unread(stream),
+        }
+    }
+
+    /// Says these few bytes and that nothing more will come, without waiting. What has arrived is read, so that the
+    /// close does not take the words with it.
+    pub fn turn_away(&self, words: &[u8]) {
+        self.send_now(words);
+        let (mut piece, flags) = ([0_u8; 4096], RecvFlags::DONTWAIT);
+        // Whatever fails here, the connection is closed next.
+        let _ = match self {
+            Self::Tcp(stream) => {
+                let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+                recv(stream, &mut piece[..], flags)
+            }
+            Self::Unix(stream) => {
+                let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+                recv(stream, &mut piece[..], flags)
+            }
+        };
     }
 
     /// Copies what is there to be read, which stays to be read. Zero at the other end's close.
@@ -271,5 +327,22 @@ mod tests {
         }
         drop(ours);
         reader.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_other_ends_close_is_seen_behind_bytes_that_nobody_reads() {
+        use std::io::Write as _;
+        let (ours, mut theirs) = pair();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(ours.poll_closed(&mut cx).is_pending());
+        theirs.write_all(b"unread").unwrap();
+        tokio::task::yield_now().await;
+        assert!(ours.poll_closed(&mut cx).is_pending(), "bytes are no close");
+        let closed = poll_fn(|cx| ours.poll_closed(cx));
+        let (within, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(10), closed), async {
+            tokio::task::yield_now().await;
+            drop(theirs);
+        });
+        within.unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The only place that builds a runtime. Everything here is `!Send` and lives in its thread.
 
+pub mod allowance;
 pub mod buffers;
 pub mod deadline;
 pub mod drain;
@@ -13,6 +14,7 @@ use std::io as std_io;
 
 use tokio::runtime::{Builder, LocalOptions};
 
+pub use allowance::Allowance;
 pub use deadline::Deadline;
 pub use io::{Socket, Stream};
 

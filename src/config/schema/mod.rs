@@ -47,6 +47,8 @@ pub(super) struct Places {
     pub(super) names: Vec<(String, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
+    /// `limits.connections`
+    pub(super) connections: Option<Span>,
     /// `logging.access.to`, when it is a file.
     pub(super) access: Option<Span>,
 }
@@ -86,13 +88,15 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 29] = [
+static SECTIONS: [&Section; 31] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
     &listeners::CERTIFICATE,
     &listeners::REDIRECT,
     &process::LIMITS,
+    &process::BODY_RATE,
+    &process::READ_RATE,
     &process::SHUTDOWN,
     &process::SPOOL,
     &process::ADMIN,
@@ -122,7 +126,7 @@ static SECTIONS: [&Section; 29] = [
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let file = decoder.fields(root, &FILE)?;
     let mut places = Places::default();
-    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node));
+    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node, &mut places));
     let upstreams = file.get("upstreams").map_or(Some(Vec::new()), |node| upstreams::decode(decoder, node));
     let names_are_known = upstreams.is_some() && !file.means("upstreams");
     let upstreams = upstreams.unwrap_or_default();

@@ -8,7 +8,9 @@ use super::listeners::bind;
 use crate::config::decode::{Decoder, Section, seconds};
 use crate::config::node::{Node, Span, Value};
 use crate::config::report::quoted;
-use crate::config::{AccessTarget, Admin, Level, Limits, LogFormat, Logging, Runtime, Shutdown, Spool, TrustedProxies};
+use crate::config::{
+    AccessTarget, Admin, Level, Limits, LogFormat, Logging, MinRate, Runtime, Shutdown, Spool, TrustedProxies,
+};
 
 /// More than any body, and far from overflow.
 pub(super) const LARGEST: u64 = 1 << 40;
@@ -18,16 +20,35 @@ pub(super) const DAY: u64 = 24 * HOUR;
 
 pub(super) static LIMITS: Section = Section {
     name: "limits",
-    keys: &["header_size", "header_count", "body", "header_timeout", "idle_timeout", "streams"],
-    later: &["connections", "connections_per_client", "body_rate", "read_rate"],
+    keys: &[
+        "connections",
+        "connections_per_client",
+        "header_size",
+        "header_count",
+        "body",
+        "header_timeout",
+        "idle_timeout",
+        "body_rate",
+        "read_rate",
+        "streams",
+    ],
+    later: &[],
     elsewhere: &[
         ("client_max_body_size", "body"),
         ("body_limit", "body"),
         ("keepalive_timeout", "idle_timeout"),
         ("client_header_timeout", "header_timeout"),
         ("large_client_header_buffers", "header_size"),
+        ("worker_connections", "connections"),
+        ("maxconn", "connections"),
+        ("client_body_timeout", "body_rate"),
+        ("send_timeout", "read_rate"),
     ],
 };
+pub(super) static BODY_RATE: Section =
+    Section { name: "limits.body_rate", keys: &["min", "after"], later: &[], elsewhere: &[("timeout", "after")] };
+pub(super) static READ_RATE: Section =
+    Section { name: "limits.read_rate", keys: &["min", "after"], later: &[], elsewhere: &[("timeout", "after")] };
 pub(super) static SHUTDOWN: Section =
     Section { name: "shutdown", keys: &["delay", "timeout"], later: &[], elsewhere: &[] };
 pub(super) static SPOOL: Section =
@@ -79,16 +100,35 @@ pub(super) fn trusted_proxies(decoder: &mut Decoder<'_>, node: &Node) -> Trusted
     trusted
 }
 
-pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node) -> Limits {
+pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Limits {
     let default = Limits::default();
     let Some(fields) = decoder.fields(node, &LIMITS) else { return default };
+    places.connections = fields.get("connections").map(|node| node.span.clone());
     Limits {
+        connections: fields.number(decoder, "connections", 1..=10_000_000, default.connections),
+        connections_per_client: fields.number(
+            decoder,
+            "connections_per_client",
+            1..=10_000_000,
+            default.connections_per_client,
+        ),
         header_size: fields.size(decoder, "header_size", 1 << 10..=1 << 20, default.header_size),
         header_count: fields.number(decoder, "header_count", 1..=1_000, default.header_count),
         body: fields.get("body").and_then(|node| body_size(decoder, "body", node)).unwrap_or(default.body),
         header_timeout: fields.duration(decoder, "header_timeout", timeout(HOUR), default.header_timeout),
         idle_timeout: fields.duration(decoder, "idle_timeout", timeout(DAY), default.idle_timeout),
+        body_rate: min_rate(decoder, fields.get("body_rate"), &BODY_RATE, default.body_rate),
+        read_rate: min_rate(decoder, fields.get("read_rate"), &READ_RATE, default.read_rate),
         streams: fields.number(decoder, "streams", 1..=10_000, default.streams),
+    }
+}
+
+/// A rate that a client has to keep up, in bytes per second.
+fn min_rate(decoder: &mut Decoder<'_>, node: Option<&Node>, section: &'static Section, default: MinRate) -> MinRate {
+    let Some(fields) = node.and_then(|node| decoder.fields(node, section)) else { return default };
+    MinRate {
+        min: fields.size(decoder, "min", 1..=1 << 30, default.min),
+        after: fields.duration(decoder, "after", seconds(1, HOUR), default.after),
     }
 }
 

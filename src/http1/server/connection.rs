@@ -14,13 +14,14 @@ use super::Limits;
 use crate::error::Reason;
 use crate::http1::{ReadAhead, head};
 use crate::runtime::buffers::{self, Buffer};
+use crate::runtime::deadline::{self, Spare};
 use crate::runtime::{Deadline, Stream, drain};
 
 /// Empty lines before a request that are stepped over (RFC 9112, 2.2).
 const MAX_LEADING_LINES: usize = 4;
 /// How much of what a client still sends is read before its connection is closed.
 const LINGER_BYTES: usize = 1 << 20;
-/// And for how long.
+/// And for how long it may take its time.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// While the edge drains: how long a request may still come that was on its way, on a connection that has had one.
@@ -45,6 +46,8 @@ pub(super) struct Connection {
     /// Belongs to whatever of the exchange is being waited for: a head, a body, the client's window, its end.
     pub(super) deadline: Deadline,
     body_is_read: Cell<bool>,
+    /// Whether it ends with the exchange at hand: its time was over when the request came.
+    is_last: Cell<bool>,
 }
 
 impl Connection {
@@ -53,6 +56,7 @@ impl Connection {
             io: RefCell::new(ReadAhead::with(stream, first)),
             deadline: Deadline::new(),
             body_is_read: Cell::new(true),
+            is_last: Cell::new(false),
         }
     }
 
@@ -65,12 +69,22 @@ impl Connection {
         self.body_is_read.set(is_read);
     }
 
-    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before.
+    /// Whether it ends with the exchange at hand.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.get()
+    }
+
+    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before. Until then it
+    /// can be spared where places are short.
     pub(super) async fn read_head(&self, limits: &Limits, is_first: bool) -> Read {
         let mut scanned = 0;
         let mut begun = false;
         let mut is_ending = false;
-        self.deadline.arm(if is_first { limits.header_timeout } else { limits.idle_timeout });
+        let (patience, grace) = match is_first {
+            true => (limits.header_timeout, deadline::NEWCOMER),
+            false => (limits.idle_timeout, Duration::ZERO),
+        };
+        self.deadline.arm_spare(patience, Spare::Idle, grace);
         let read = poll_fn(|cx| {
             let mut io = self.io.borrow_mut();
             loop {
@@ -90,10 +104,15 @@ impl Connection {
                     is_ending = true;
                     self.deadline.arm(if is_first || begun { drain::FIRST_REQUEST } else { GRACE });
                 }
-                return self.deadline.poll(cx).map(|()| match begun {
-                    true => Read::Refused(Reason::HeaderTimeout),
-                    false => Read::Idle,
-                });
+                ready!(self.deadline.poll(cx));
+                if begun {
+                    return Poll::Ready(Read::Refused(Reason::HeaderTimeout));
+                }
+                // The event queue may not know yet of a request that has arrived: that one is still served.
+                if self.is_last.replace(true) || io.stream.socket().is_quiet(true) {
+                    return Poll::Ready(Read::Idle);
+                }
+                self.deadline.arm(limits.header_timeout);
             }
         })
         .await;
@@ -122,6 +141,9 @@ impl Connection {
 
     /// Closes after the last response: our side first, then what the client may still be sending is read, so that the
     /// system does not answer it with a reset that takes the response with it.
+    ///
+    /// What is on its way in a fast upload is more than is worth reading. The rest stays unread, and the client, whose
+    /// window is closed now, has time to look at what came.
     pub(super) async fn end(&self) {
         let mut left = LINGER_BYTES;
         let ended = poll_fn(|cx| {
@@ -132,12 +154,12 @@ impl Connection {
             while left > 0 {
                 let read = ready!(io.poll_fill(cx))?;
                 if read == 0 {
-                    break;
+                    return Poll::Ready(Ok(()));
                 }
                 left = left.saturating_sub(read);
                 io.consume(read);
             }
-            Poll::Ready(io::Result::Ok(()))
+            io.stream.socket().poll_closed(cx).map(io::Result::Ok)
         });
         // However it ends, the connection is dropped now.
         let _ = self.deadline.bound(LINGER, ended).await;

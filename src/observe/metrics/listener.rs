@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::families::Families;
+use crate::error::Reason;
 
 /// What a connection speaks: the `protocol` of `hostler_connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,7 @@ impl ProxyHeaderResult {
 pub struct ListenerMetrics {
     name: String,
     connections: [IntGauge; Protocol::ALL.len()],
+    refused: [IntCounter; 2],
     proxy_headers: IntCounterVec,
     /// Each from its first use on: most listeners have none.
     proxy_header_results: [OnceLock<IntCounter>; ProxyHeaderResult::ALL.len()],
@@ -77,12 +79,19 @@ pub struct ListenerMetrics {
 impl ListenerMetrics {
     pub(super) fn new(families: &Families, name: &str) -> Self {
         let gauge = |i: usize| families.connections.with_label_values(&[name, Protocol::ALL[i].as_str()]);
+        let refused = |reason: Reason| families.connections_refused.with_label_values(&[name, reason.as_str()]);
         Self {
             name: name.to_owned(),
             connections: std::array::from_fn(gauge),
+            refused: [refused(Reason::TooManyConnections), refused(Reason::TooManyConnectionsOfClient)],
             proxy_headers: families.proxy_headers.clone(),
             proxy_header_results: std::array::from_fn(|_| OnceLock::new()),
         }
+    }
+
+    /// Counts a connection that was turned away: because of all connections, or of those of its client.
+    pub fn refused(&self, reason: Reason) {
+        self.refused[usize::from(reason == Reason::TooManyConnectionsOfClient)].inc();
     }
 
     /// Counts a connection that had to begin with a PROXY header.
