@@ -141,7 +141,10 @@ pub fn is_for_every_recipient(name: &str) -> bool {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
     is_end_to_end(&name)
         || name == header::TRANSFER_ENCODING
-        || matches!(request_field(&name), Some(Dropped::Forwarded | Dropped::Internal | Dropped::Identity))
+        || matches!(
+            request_field(&name),
+            Some(Dropped::Forwarded | Dropped::Traced | Dropped::Internal | Dropped::Identity)
+        )
 }
 
 /// What no `Connection` can make hop-by-hop: what routes, frames and identifies a message.
@@ -214,9 +217,16 @@ mod tests {
 
     #[test]
     fn connection_may_name_what_is_between_two_ends_alone() {
-        for name in
-            ["Host", "cookie", "Content-Length", "Transfer-Encoding", "X-Forwarded-For", "Remote-User", "Grip-Sig"]
-        {
+        for name in [
+            "Host",
+            "cookie",
+            "Content-Length",
+            "Transfer-Encoding",
+            "X-Forwarded-For",
+            "X-Request-ID",
+            "Remote-User",
+            "Grip-Sig",
+        ] {
             assert!(is_for_every_recipient(name), "{name}");
         }
         for name in ["TE", "Upgrade", "HTTP2-Settings", "X-Custom", "Keep-Alive", "Trailer", "", "a b", "X_Custom"] {

@@ -164,6 +164,10 @@ pub(crate) fn request(head: &[u8], most: usize) -> Option<Request> {
     if let (Some(host), true) = (&host, named(&fields, "host").is_empty()) {
         fields.push(("host".into(), host.clone().into_bytes()));
     }
+    let hops = named(&fields, "connection").into_iter().flat_map(|line| line.split(|byte| *byte == b','));
+    if hops.into_iter().any(|name| is_for_every_recipient(name.trim_ascii())) {
+        return None;
+    }
     let expectations = named(&fields, "expect");
     if is_1_1 && !expectations.iter().all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
         return None;
@@ -179,6 +183,37 @@ pub(crate) fn request(head: &[u8], most: usize) -> Option<Request> {
         expects_continue: is_1_1 && !named(&fields, "expect").is_empty(),
         fields,
     })
+}
+
+/// What `Connection` must not name: what routes, frames and identifies a request, and what proxies alone may say.
+fn is_for_every_recipient(name: &[u8]) -> bool {
+    const NAMES: &[&str] = &[
+        "host",
+        "cookie",
+        "authorization",
+        "content-type",
+        "content-length",
+        "transfer-encoding",
+        "forwarded",
+        "front-end-https",
+        "x-real-ip",
+        "x-request-id",
+        "x-request-start",
+        "x-queue-start",
+        "remote-user",
+        "remote-addr",
+        "script-name",
+        "path-info",
+        "proxy",
+        "x-remote-user",
+        "x-script-name",
+        "x-lighttpd-send-file",
+    ];
+    const BEGINNINGS: &[&str] = &["x-forwarded", "x-accel-", "x-sendfile", "grip-"];
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    // Names with an underscore are dropped, whoever names them.
+    let is_name = !name.is_empty() && name.bytes().all(|byte| is_tchar(byte) && byte != b'_');
+    is_name && (NAMES.contains(&name.as_str()) || BEGINNINGS.iter().any(|start| name.starts_with(start)))
 }
 
 /// Authority and origin-form of a target, `*` for OPTIONS.
@@ -328,16 +363,21 @@ impl Chunks<'_> {
         usize::from_str_radix(&text, 16).map_err(|_| Stop::Malformed)
     }
 
-    /// Up to the CR.
+    /// Up to the CR, which must not stand within quotes.
     fn extension(&mut self, start: usize) -> Result<(), Stop> {
+        let (mut is_quoted, mut is_escaped) = (false, false);
         loop {
             let byte = self.next()?;
             if self.at - start > LINE {
                 return Err(Stop::Malformed);
             }
             match byte {
-                b'\r' => return Ok(()),
+                b'\r' if !is_quoted => return Ok(()),
                 byte if is_text(byte) => {
+                    if byte == b'"' && !is_escaped {
+                        is_quoted = !is_quoted;
+                    }
+                    is_escaped = byte == b'\\' && is_quoted && !is_escaped;
                     self.extensions += 1;
                     if self.extensions > EXTENSIONS {
                         return Err(Stop::Malformed);
@@ -348,7 +388,7 @@ impl Chunks<'_> {
         }
     }
 
-    /// `*( tchar *text CRLF ) CRLF`
+    /// `*( 1*tchar ":" *text CRLF ) CRLF`
     fn trailers(&mut self) -> Result<(), Stop> {
         let start = self.at;
         let mut line = Vec::new();
@@ -357,20 +397,21 @@ impl Chunks<'_> {
             if self.at - start > TRAILERS {
                 return Err(Stop::Malformed);
             }
-            match (byte, line.len()) {
-                (b'\r', length) => {
+            let has_colon = line.contains(&b':');
+            match byte {
+                b'\r' if line.is_empty() || has_colon => {
                     let beyond = self.at - start >= TRAILERS;
                     self.expect(b'\n')?;
                     if beyond {
                         return Err(Stop::Malformed);
                     }
-                    if length == 0 {
+                    if line.is_empty() {
                         return Ok(());
                     }
                     line.clear();
                 }
-                (byte, 0) if is_tchar(byte) => line.push(byte),
-                (byte, 1..) if is_text(byte) => line.push(byte),
+                b':' if !line.is_empty() => line.push(byte),
+                byte if is_tchar(byte) || (has_colon && is_text(byte)) => line.push(byte),
                 _ => return Err(Stop::Malformed),
             }
         }
