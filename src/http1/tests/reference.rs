@@ -123,7 +123,7 @@ fn ends(fields: &Fields, is_1_1: bool) -> Option<Ends> {
             let number = String::from_utf8_lossy(length).parse();
             is_number.then(|| Ends::After(number.unwrap_or(u64::MAX)))
         }
-        ([], [coding]) => (is_1_1 && coding.to_ascii_lowercase() == b"chunked").then_some(Ends::WithChunks),
+        ([], [coding]) => (is_1_1 && coding.eq_ignore_ascii_case(b"chunked")).then_some(Ends::WithChunks),
         _ => None,
     }
 }
