@@ -1,7 +1,7 @@
-//! A client's connection from accept to the protocol it speaks: the PROXY header where there is one, TLS with ALPN, or a look at its first bytes.
+//! A client's connection from accept to the protocol it speaks: the PROXY header where there is one, TLS with ALPN, or a look
+//! at its first bytes.
 
 mod preamble;
-
 mod refusal;
 
 pub use refusal::{refuse, words};

@@ -217,9 +217,16 @@ mod tests {
 
     #[test]
     fn connection_may_name_what_is_between_two_ends_alone() {
-        for name in
-            ["Host", "cookie", "Content-Length", "Transfer-Encoding", "X-Forwarded-For", "Remote-User", "Grip-Sig"]
-        {
+        for name in [
+            "Host",
+            "cookie",
+            "Content-Length",
+            "Transfer-Encoding",
+            "X-Forwarded-For",
+            "X-Request-ID",
+            "Remote-User",
+            "Grip-Sig",
+        ] {
             assert!(is_for_every_recipient(name), "{name}");
         }
         for name in ["TE", "Upgrade", "HTTP2-Settings", "X-Custom", "Keep-Alive", "Trailer", "", "a b", "X_Custom"] {

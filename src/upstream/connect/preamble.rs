@@ -146,6 +146,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_is_what_the_edge_takes() {
+        use crate::edge::proxy_protocol::{Header, parse};
+        use crate::http::Sender;
+        for (client, peer, local, source, destination) in [
+            ("192.0.2.1", "192.0.2.1:56324", "198.51.100.7:443", "192.0.2.1:56324", "198.51.100.7:443"),
+            ("2001:db8::1", "[2001:db8::1]:65535", "[2001:db8::2]:80", "[2001:db8::1]:65535", "[2001:db8::2]:80"),
+            ("2001:db8::1", "10.0.0.1:1234", "10.0.0.2:80", "[2001:db8::1]:0", "10.0.0.2:80"),
+            ("", "", "", "0.0.0.0:0", "0.0.0.0:0"),
+        ] {
+            let ends = ends(client, peer, local);
+            let mut block = Vec::new();
+            ends.append_block(&mut block);
+            let sender = Sender::Behind { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
+            for bytes in [block, line(ends).into_bytes()] {
+                assert_eq!(parse(&bytes), Ok(Some(Header { sender, length: bytes.len() })), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
     fn version_2_is_a_block_of_bytes() {
         let mut out = Vec::new();
         ends("192.0.2.1", "192.0.2.1:56324", "198.51.100.7:443").append_block(&mut out);
