@@ -267,7 +267,11 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     admission.configure(shares.clients, config.limits.connections_per_client);
     budget.allow_files(shares.files);
     if let Some((message, help)) = shares.trouble(config, limit) {
-        tracing::warn!("{message}; {help}");
+        if shares.are_felt(config) {
+            tracing::warn!("{message}; {help}");
+        } else {
+            tracing::info!("{message}; {help}");
+        }
     }
 }
 
@@ -305,6 +309,8 @@ fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Te
             name: listener.name.as_str().into(),
             tls: server_config,
             http2: listener.http2,
+            proxy_protocol: listener.proxy_protocol,
+            trusted_proxies: config.trusted_proxies.clone(),
             redirect_https: listener.redirect_https,
             limits: config.limits.clone(),
             listener_metrics: shared.metrics.listener(&listener.name),

@@ -28,6 +28,7 @@ pub(super) struct Families {
     pub(super) connections: IntGaugeVec,
     pub(super) connections_refused: IntCounterVec,
     pub(super) connections_evicted: IntCounter,
+    pub(super) proxy_headers: IntCounterVec,
     pub(super) handshakes: IntCounterVec,
     pub(super) http2_refused: IntCounterVec,
     pub(super) spool_bytes: IntGaugeVec,
@@ -136,6 +137,12 @@ impl Families {
                     "hostler_connections_evicted_total",
                     "Idle connections closed before their time to make room for others.",
                 )?,
+            )?,
+            proxy_headers: counters(
+                r,
+                "proxy_headers_total",
+                "Connections that had to begin with a PROXY header: ok, or why they were closed.",
+                &["listener", "result"],
             )?,
             handshakes: counters(r, "tls_handshakes_total", "TLS handshakes that ended.", &["version", "result"])?,
             http2_refused: counters(

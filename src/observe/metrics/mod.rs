@@ -24,7 +24,7 @@ mod tests;
 mod upstream;
 
 pub use http2::Http2Refusal;
-pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol};
+pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
 pub use route::RouteMetrics;
 pub use upstream::{EndpointReport, ProbeResult, UpstreamMetrics};
 
