@@ -103,8 +103,11 @@ fn open_http2(address: &str) -> TcpStream {
     let mut client = TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();
     let windows = (u32::MAX >> 1) - 65_535;
-    let opening =
-        [frames::PREFACE.as_bytes(), &frame(frames::SETTINGS, 0, 0, b""), &frame(WINDOW_UPDATE, 0, 0, &windows.to_be_bytes())];
+    let opening = [
+        frames::PREFACE.as_bytes(),
+        &frame(frames::SETTINGS, 0, 0, b""),
+        &frame(WINDOW_UPDATE, 0, 0, &windows.to_be_bytes()),
+    ];
     client.write_all(&opening.concat()).unwrap();
     client
 }

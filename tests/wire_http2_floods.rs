@@ -14,12 +14,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 const MANY: u32 = 20_000;
 
 fn fields(method: &'static str, path: &'static str) -> Vec<(&'static str, &'static [u8])> {
-    vec![
-        (":method", method.as_bytes()),
-        (":scheme", b"http"),
-        (":authority", b"localhost"),
-        (":path", path.as_bytes()),
-    ]
+    vec![(":method", method.as_bytes()), (":scheme", b"http"), (":authority", b"localhost"), (":path", path.as_bytes())]
 }
 
 fn get(stream: u32, path: &'static str) -> Vec<u8> {
@@ -114,7 +109,9 @@ fn every_flood_ends_its_connection_and_nobody_elses() {
     }
     gateway.wait_idle();
     gateway.log_event("who it was", |event| {
-        event["kind"] == "pings" && event["client"] == "127.0.0.1" && event["message"] == "an HTTP/2 connection is refused"
+        event["kind"] == "pings"
+            && event["client"] == "127.0.0.1"
+            && event["message"] == "an HTTP/2 connection is refused"
     });
     drop(honest);
     gateway.wait_metric("hostler_connections{listener=\"127.0.0.1:0\",protocol=\"h2\"}", 0.0);

@@ -52,12 +52,7 @@ fn case(
 type Field = (&'static str, &'static [u8]);
 
 fn fields(method: &'static str) -> Vec<Field> {
-    vec![
-        (":method", method.as_bytes()),
-        (":scheme", b"http"),
-        (":authority", NAME.as_bytes()),
-        (":path", b"/"),
-    ]
+    vec![(":method", method.as_bytes()), (":scheme", b"http"), (":authority", NAME.as_bytes()), (":path", b"/")]
 }
 
 /// HEADERS with a whole header block.
@@ -147,7 +142,13 @@ fn of_frames() -> Vec<Case> {
         case("streams left out", "5.1.1", [get(1), get(101)], 101, ANSWERED),
         case("DATA on stream 0", "6.1", [frame(DATA, 0, 0, b"x")], 1, goaway(PROTOCOL_ERROR)),
         case("padding", "6.1", [post(1, &[]), frame(DATA, PADDED | END_STREAM, 1, &[2, b'a', 0, 0])], 1, ANSWERED),
-        case("nothing but padding", "6.1", [post(1, &[]), frame(DATA, PADDED | END_STREAM, 1, &[2, 0, 0])], 1, ANSWERED),
+        case(
+            "nothing but padding",
+            "6.1",
+            [post(1, &[]), frame(DATA, PADDED | END_STREAM, 1, &[2, 0, 0])],
+            1,
+            ANSWERED,
+        ),
         case("too much padding", "6.1", [post(1, &[]), frame(DATA, PADDED, 1, &[3, 0, 0])], 1, goaway(PROTOCOL_ERROR)),
         case("HEADERS on stream 0", "6.2", [frame(HEADERS, 5, 0, &block(&fields("GET")))], 1, goaway(PROTOCOL_ERROR)),
         case(
@@ -170,9 +171,21 @@ fn of_frames() -> Vec<Case> {
         case("PRIORITY before the stream", "6.3", [priority(1, 3), get(1)], 1, ANSWERED),
         case("PRIORITY behind the stream", "6.3", [get(1), priority(1, 3), get(3)], 3, ANSWERED),
         case("RST_STREAM on stream 0", "6.4", [rst(0)], 1, goaway(PROTOCOL_ERROR)),
-        case("RST_STREAM of three bytes", "6.4", [post(1, &[]), frame(RST_STREAM, 0, 1, &[0; 3])], 1, goaway(FRAME_SIZE_ERROR)),
+        case(
+            "RST_STREAM of three bytes",
+            "6.4",
+            [post(1, &[]), frame(RST_STREAM, 0, 1, &[0; 3])],
+            1,
+            goaway(FRAME_SIZE_ERROR),
+        ),
         case("SETTINGS on a stream", "6.5", [frame(SETTINGS, 0, 1, b"")], 1, goaway(PROTOCOL_ERROR)),
-        case("SETTINGS that acknowledge and say", "6.5", [frame(SETTINGS, ACK, 0, &[0; 6])], 1, goaway(FRAME_SIZE_ERROR)),
+        case(
+            "SETTINGS that acknowledge and say",
+            "6.5",
+            [frame(SETTINGS, ACK, 0, &[0; 6])],
+            1,
+            goaway(FRAME_SIZE_ERROR),
+        ),
         case("SETTINGS of five bytes", "6.5", [frame(SETTINGS, 0, 0, &[0; 5])], 1, goaway(FRAME_SIZE_ERROR)),
         case("ENABLE_PUSH of 2", "6.5.2", [setting(2, 2)], 1, goaway(PROTOCOL_ERROR)),
         case("MAX_FRAME_SIZE too small", "6.5.2", [setting(5, 16_383)], 1, goaway(PROTOCOL_ERROR)),
@@ -186,8 +199,20 @@ fn of_frames() -> Vec<Case> {
         case("GOAWAY of four bytes", "6.8", [frame(GOAWAY, 0, 0, &[0; 4])], 1, goaway(FRAME_SIZE_ERROR)),
         case("a goodbye behind a request", "6.8", [get(1), frame(GOAWAY, 0, 0, &[0; 8])], 1, ANSWERED),
         case("CONTINUATION of nothing", "6.10", [frame(CONTINUATION, 4, 1, b"")], 1, goaway(PROTOCOL_ERROR)),
-        case("CONTINUATION of a whole head", "6.10", [get(1), frame(CONTINUATION, 4, 1, b"")], 0, goaway(PROTOCOL_ERROR)),
-        case("CONTINUATION of another stream", "6.10", [open(), frame(CONTINUATION, 4, 3, b"")], 1, goaway(PROTOCOL_ERROR)),
+        case(
+            "CONTINUATION of a whole head",
+            "6.10",
+            [get(1), frame(CONTINUATION, 4, 1, b"")],
+            0,
+            goaway(PROTOCOL_ERROR),
+        ),
+        case(
+            "CONTINUATION of another stream",
+            "6.10",
+            [open(), frame(CONTINUATION, 4, 3, b"")],
+            1,
+            goaway(PROTOCOL_ERROR),
+        ),
         case("CONTINUATION on stream 0", "6.10", [open(), frame(CONTINUATION, 4, 0, b"")], 1, goaway(PROTOCOL_ERROR)),
         case("a head in two parts", "6.10", in_parts(1, 2), 1, ANSWERED),
         case("a head in six parts", "6.10", in_parts(1, 6), 1, ANSWERED),
@@ -218,15 +243,33 @@ fn of_streams() -> Vec<Case> {
         case("DATA on an idle stream", "5.1", [frame(DATA, END_STREAM, 1, b"x")], 1, goaway(PROTOCOL_ERROR)),
         case("RST_STREAM on an idle stream", "5.1", [rst(1)], 1, goaway(PROTOCOL_ERROR)),
         case("WINDOW_UPDATE on an idle stream", "5.1", [window(1, 9)], 1, goaway(PROTOCOL_ERROR)),
-        case("DATA on a stream that was reset", "5.1", [post(1, &[]), rst(1), frame(DATA, 0, 1, b"x")], 1, reset(STREAM_CLOSED)),
+        case(
+            "DATA on a stream that was reset",
+            "5.1",
+            [post(1, &[]), rst(1), frame(DATA, 0, 1, b"x")],
+            1,
+            reset(STREAM_CLOSED),
+        ),
         case("RST_STREAM twice", "5.1", [post(1, &[]), rst(1), rst(1), get(3)], 3, ANSWERED),
         case("a stream that depends on itself", "5.3.1", [post(1, &[]), priority(1, 1)], 1, reset(PROTOCOL_ERROR)),
         case("nothing but a head", "8.1", [get(1)], 1, ANSWERED),
         case("an empty body", "8.1", [post(1, &[]), frame(DATA, END_STREAM, 1, b"")], 1, ANSWERED),
         case("trailers", "8.1", [post(1, &[]), head(1, END_STREAM, &[("x-sum", b"1")])], 1, ANSWERED),
-        case("trailers that are not the end", "8.1", [post(1, &[]), head(1, 0, &[("x-sum", b"1")])], 1, reset(PROTOCOL_ERROR)),
+        case(
+            "trailers that are not the end",
+            "8.1",
+            [post(1, &[]), head(1, 0, &[("x-sum", b"1")])],
+            1,
+            reset(PROTOCOL_ERROR),
+        ),
         // Malformed, says the standard. Trailers end here, whatever is in them.
-        case("a pseudo field in trailers", "8.1", [post(1, &[]), head(1, END_STREAM, &[(":path", b"/x")])], 1, ANSWERED),
+        case(
+            "a pseudo field in trailers",
+            "8.1",
+            [post(1, &[]), head(1, END_STREAM, &[(":path", b"/x")])],
+            1,
+            ANSWERED,
+        ),
         case(
             "less than was said",
             "8.1.1",
@@ -305,7 +348,13 @@ fn of_fields() -> Vec<Case> {
         case("the same host", "8.3.1", [get_with(&[("host", NAME.as_bytes())])], 1, ANSWERED),
         case("a user in the authority", "8.3.1", [with(":authority", b"me@localhost")], 1, status(400)),
         case("CONNECT", "8.5", [head(1, 0, &[(":method", b"CONNECT"), (":authority", b"a:1")])], 1, status(501)),
-        case("CONNECT with a protocol", "8441, 3", [head(1, 0, &[&fields("CONNECT")[..], &[(":protocol", b"websocket")]].concat())], 1, reset(PROTOCOL_ERROR)),
+        case(
+            "CONNECT with a protocol",
+            "8441, 3",
+            [head(1, 0, &[&fields("CONNECT")[..], &[(":protocol", b"websocket")]].concat())],
+            1,
+            reset(PROTOCOL_ERROR),
+        ),
     ]
 }
 
@@ -313,11 +362,35 @@ fn of_fields() -> Vec<Case> {
 fn of_compression() -> Vec<Case> {
     vec![
         case("an index of 0", "H 6.1", [get_block(&block_and(&[0x80]))], 1, goaway(PROTOCOL_ERROR)),
-        case("an index beyond the table", "H 2.3.3", [get_block(&block_and(&[0xff, 0x80, 0x01]))], 1, goaway(PROTOCOL_ERROR)),
+        case(
+            "an index beyond the table",
+            "H 2.3.3",
+            [get_block(&block_and(&[0xff, 0x80, 0x01]))],
+            1,
+            goaway(PROTOCOL_ERROR),
+        ),
         case("an integer without an end", "H 5.1", [get_block(&block_and(&[0xff; 12]))], 1, goaway(PROTOCOL_ERROR)),
-        case("a string longer than the block", "H 5.2", [get_block(&block_and(&[0, 9, b'a']))], 1, goaway(PROTOCOL_ERROR)),
-        case("a Huffman code that is padded with zeros", "H 5.2", [get_block(&block_and(&[0, 0x81, 0x00, 0]))], 1, goaway(PROTOCOL_ERROR)),
-        case("a table larger than was allowed", "H 6.3", [get_block(&[&[0x3f, 0xe2, 0x1f][..], &block(&fields("GET"))].concat())], 1, goaway(PROTOCOL_ERROR)),
+        case(
+            "a string longer than the block",
+            "H 5.2",
+            [get_block(&block_and(&[0, 9, b'a']))],
+            1,
+            goaway(PROTOCOL_ERROR),
+        ),
+        case(
+            "a Huffman code that is padded with zeros",
+            "H 5.2",
+            [get_block(&block_and(&[0, 0x81, 0x00, 0]))],
+            1,
+            goaway(PROTOCOL_ERROR),
+        ),
+        case(
+            "a table larger than was allowed",
+            "H 6.3",
+            [get_block(&[&[0x3f, 0xe2, 0x1f][..], &block(&fields("GET"))].concat())],
+            1,
+            goaway(PROTOCOL_ERROR),
+        ),
         case("an empty table", "H 6.3", [get_block(&[&[0x20][..], &block(&fields("GET"))].concat())], 1, ANSWERED),
     ]
 }
@@ -342,7 +415,10 @@ fn every_frame_has_the_outcome_that_the_standard_says() {
             let _ = case.sent.iter().all(|bytes| frames.raw(bytes));
             let outcome = frames.outcome(case.stream);
             if outcome != case.outcome {
-                wrong.push(format!("{} ({}), TLS {is_tls}: {outcome:?}, not {:?}", case.name, case.section, case.outcome));
+                wrong.push(format!(
+                    "{} ({}), TLS {is_tls}: {outcome:?}, not {:?}",
+                    case.name, case.section, case.outcome
+                ));
             }
         }
         count += 1;

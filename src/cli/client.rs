@@ -110,7 +110,9 @@ async fn connect<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S
 
 fn request(method: &Method, target: &str, host: &str, token: Option<&str>, is_json: bool) -> http::Result<Request> {
     let accept = if is_json { "application/json" } else { "text/plain" };
-    let mut request = http::Request::builder().method(method).uri(target)
+    let mut request = http::Request::builder()
+        .method(method)
+        .uri(target)
         .header(header::HOST, host)
         .header(header::ACCEPT, accept)
         .header("x-hostler-control", "1")
@@ -188,7 +190,7 @@ mod tests {
         let request = request(&Method::GET, "/status", "localhost", None, true).unwrap();
         block_on(async {
             let speaking = async {
-                theirs.read(&mut [0; 4 << 10]).await.unwrap();
+                assert!(theirs.read(&mut [0; 4 << 10]).await.unwrap() > 0);
                 // An error is a client that has heard enough.
                 let _ = theirs.write_all(bytes).await;
                 let _ = theirs.shutdown().await;
@@ -246,7 +248,10 @@ mod tests {
         let request = |token| request(&Method::POST, "/pause?upstream=app", "localhost", token, false).unwrap();
         assert_eq!(request(Some("abc")).headers()[header::AUTHORIZATION], "Bearer abc");
         assert!(!request(None).headers().contains_key(header::AUTHORIZATION));
-        assert_eq!((request(None).uri().to_string(), request(None).method().as_str()), ("/pause?upstream=app".into(), "POST"));
+        assert_eq!(
+            (request(None).uri().to_string(), request(None).method().as_str()),
+            ("/pause?upstream=app".into(), "POST")
+        );
         assert_eq!(request(None).headers()[header::HOST], "localhost");
     }
 

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -114,7 +114,7 @@ async fn write(shared: &Rc<Shared>, exchange: &Exchange, body: Body, stream: h2:
 /// `h2` does not take the head: the stream has ended, or we have made a head that must not be sent.
 fn refused(shared: &Shared, exchange: &Exchange, error: &h2::Error, mut respond: SendResponse<Bytes>) -> Finish {
     let cause = Error::new(Reason::Internal).detail(error.to_string());
-    if let Poll::Ready(_) = respond.poll_reset(&mut Context::from_waker(std::task::Waker::noop())) {
+    if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
         return gone(shared, exchange);
     }
     tracing::error!("a response could not be said in HTTP/2: {cause}");

@@ -19,10 +19,7 @@ use crate::http1::with_date;
 pub(super) type Interim = Rc<Cell<bool>>;
 
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.
-pub(super) fn request(
-    shared: &Rc<Shared>,
-    request: http::Request<RecvStream>,
-) -> (Box<Request>, Option<Interim>) {
+pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Interim>) {
     let (mut parts, body) = request.into_parts();
     let limits = &shared.limits;
     let read = read_head(&mut parts, limits.header_count, limits.header_size as usize);
@@ -35,14 +32,8 @@ pub(super) fn request(
     let info = Rc::clone(&shared.info);
     let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
     let (body, interim) = request_body(shared, &parts.headers, body);
-    let request = Request {
-        method: parts.method,
-        target,
-        headers: parts.headers,
-        body,
-        exchange: Rc::new(exchange),
-        refused,
-    };
+    let request =
+        Request { method: parts.method, target, headers: parts.headers, body, exchange: Rc::new(exchange), refused };
     (Box::new(request), interim)
 }
 
