@@ -55,7 +55,11 @@ impl Shared {
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
         match self.room.get() {
             0 => {
-                self.waiting.borrow_mut().push(cx.waker().clone());
+                let mut waiting = self.waiting.borrow_mut();
+                // At most one for each stream, however often it is woken by something else.
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
             room => Poll::Ready(room),
