@@ -266,8 +266,10 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     let shares = Descriptors::share(config, limit, threads);
     admission.configure(shares.clients, config.limits.connections_per_client);
     budget.allow_files(shares.files);
-    if let Some((message, help)) = shares.trouble(config, limit) {
-        tracing::warn!("{message}; {help}");
+    match shares.trouble(config, limit) {
+        Some(trouble) if trouble.is_grave => tracing::warn!("{}; {}", trouble.message, trouble.help),
+        Some(trouble) => tracing::info!("{}; {}", trouble.message, trouble.help),
+        None => {}
     }
 }
 

@@ -8,7 +8,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Config, Upstream};
+use super::{Config, Limits, Upstream};
 
 /// Of each thread that serves: its event queue, what wakes it, signals, and a connection that is about to be refused.
 const THREAD: usize = 5;
@@ -21,6 +21,20 @@ const UNLIMITED: usize = 256;
 const FILES: usize = 1024;
 /// Newcomers who are in before those who give way to them have left (`edge::admission`).
 const OVERLAP: usize = 64;
+
+/// Fewest connections that are enough for whoever has not asked for more.
+const FEW: usize = 1000;
+
+/// There are fewer descriptors than the configuration wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooFew {
+    /// Whether somebody has asked for more, or they are few by any measure.
+    pub is_grave: bool,
+    /// What that means.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
 
 /// The shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,19 +71,18 @@ impl Descriptors {
 
     /// What an operator should know when there are too few.
     #[must_use]
-    pub fn trouble(&self, config: &Config, limit: usize) -> Option<(String, String)> {
+    pub fn trouble(&self, config: &Config, limit: usize) -> Option<TooFew> {
         let connections = config.limits.connections;
-        (self.clients < connections).then(|| {
-            (
-                format!(
+        (self.clients < connections).then(|| TooFew {
+                is_grave: connections != Limits::default().connections || self.clients < FEW,
+                message: format!(
                     "{} connections of clients at once, not {connections} (limits.connections): the limit of open files is {limit}",
                     self.clients
                 ),
-                format!(
+                help: format!(
                     "raise it to {} or more (LimitNOFILE in a systemd unit, else the hard limit: ulimit -Hn), or write a smaller limits.connections",
                     self.wanted
                 ),
-            )
         })
     }
 }
@@ -122,7 +135,8 @@ mod tests {
             let shares = Descriptors::share(&config, wanted, 2);
             assert_eq!((shares.clients, shares.trouble(&config, wanted)), (5000, None), "{workers}");
             let fewer = Descriptors::share(&config, wanted - FILES - OVERLAP - 100, 2);
-            let (message, help) = fewer.trouble(&config, 5000).unwrap();
+            let TooFew { is_grave, message, help } = fewer.trouble(&config, 5000).unwrap();
+            assert!(is_grave);
             assert!(
                 message.contains("not 5000 (limits.connections)") && help.contains(&wanted.to_string()),
                 "{message}"

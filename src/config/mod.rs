@@ -28,7 +28,7 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
-pub use descriptors::{Descriptors, open_files};
+pub use descriptors::{Descriptors, TooFew, open_files};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use report::{Report, Warning};
 pub use upstream::{
