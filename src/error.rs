@@ -53,6 +53,8 @@ reasons! {
     MissingHost = "missing_host", Client;
     /// The request has more than one Host, or its Host is not a host.
     BadHost = "bad_host", Client;
+    /// `Connection` names a field that is for every recipient, or that the edge alone writes (RFC 9110, 7.6.1).
+    ConnectionConflict = "connection_conflict", Client;
     /// Content-Length is not one decimal number.
     BadContentLength = "bad_content_length", Client;
     /// Transfer-Encoding is not exactly `chunked`, or stands in HTTP/1.0.

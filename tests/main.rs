@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod allocations;
+mod behind_a_balancer;
 mod client_address;
 mod client_gone;
 mod django;
@@ -18,6 +19,7 @@ mod drain;
 mod failures;
 mod harness;
 mod health;
+mod hostile;
 mod hostile_workers;
 mod life;
 mod limits;

@@ -135,34 +135,6 @@ fn forged_fields_over_http2_never_reach_the_worker() {
 }
 
 #[test]
-fn what_connection_names_goes_no_further_but_host_cookie_and_the_edges_own_stay() {
-    let (worker, gateway) = served();
-    let named = "X-Secret, Host, Cookie, Authorization, X-Forwarded-For, X-Forwarded-Proto, Content-Length";
-    let sent = format!(
-        "POST / HTTP/1.1\r\nHost: shop.example\r\nConnection: {named}\r\nConnection: keep-alive, X-Other\r\n\
-         X-Secret: 1\r\nX-Other: 2\r\nCookie: a=1\r\nAuthorization: Basic x\r\nContent-Length: 2\r\n\r\nhi"
-    );
-    let (response, received) = through(&worker, &gateway, sent);
-    let expected = format!(
-        "POST / HTTP/1.1\r\nhost: shop.example\r\nauthorization: Basic x\r\ncookie: a=1\r\n{}content-length: 2\r\n\r\n",
-        own_fields(&gateway, &response, &received)
-    );
-    assert_eq!((received.head, &received.body[..]), (expected, &b"hi"[..]));
-}
-
-#[test]
-fn names_with_an_underscore_are_dropped_and_counted() {
-    let (worker, gateway) = served();
-    let fields = "X_Forwarded_For: 6.6.6.6\r\nREMOTE_USER: root\r\nContent_Length: 5\r\nX-Fine: 1\r\n";
-    let (_, received) = through(&worker, &gateway, format!("GET / HTTP/1.1\r\nHost: shop.example\r\n{fields}\r\n"));
-    assert!(!received.names().iter().any(|name| name.contains('_')), "{}", received.head);
-    assert_eq!(received.header("x-fine").as_deref(), Some("1"));
-    let (_, received) = through_h2(&worker, &gateway, request("GET", "/", &[("remote_user", "root")]), b"");
-    assert!(!received.names().iter().any(|name| name.contains('_')), "{}", received.head);
-    gateway.wait_metric("hostler_headers_dropped_total{kind=\"underscore\"}", 4.0);
-}
-
-#[test]
 fn host_and_target_reach_the_worker_as_they_were_sent() {
     let (worker, gateway) = served();
     for host in ["Shop.Example:8443", "shop.example.", "[::1]:80", "127.0.0.1"] {
@@ -176,14 +148,6 @@ fn host_and_target_reach_the_worker_as_they_were_sent() {
         let (_, received) = through_h2(&worker, &gateway, request("GET", target, &[]), b"");
         assert_eq!(received.line(), format!("GET {target} HTTP/1.1"));
     }
-}
-
-#[test]
-fn several_cookie_lines_become_one() {
-    let (worker, gateway) = served();
-    let sent = "GET / HTTP/1.1\r\nHost: shop.example\r\nCookie: a=1\r\nX: y\r\nCookie: b=2\r\n\r\n";
-    let (_, received) = through(&worker, &gateway, sent);
-    assert_eq!(received.all("cookie"), ["a=1; b=2"]);
 }
 
 #[test]

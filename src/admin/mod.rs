@@ -26,7 +26,7 @@ pub use self::parameters::Parameters;
 use self::door::Caller;
 use crate::config::{self, MinRate};
 use crate::edge::listener::Listening;
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry, Limits};
 use crate::observe::metrics::Metrics;
@@ -145,6 +145,7 @@ async fn serve(socket: Socket, admin: Rc<Admin>) {
         listener: Arc::from("admin"),
         peer: None,
         local: None,
+        sender: Sender::Peer,
         tls: false,
         redirect_https: None,
     });

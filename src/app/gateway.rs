@@ -266,10 +266,12 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     let shares = Descriptors::share(config, limit, threads);
     admission.configure(shares.clients, config.limits.connections_per_client);
     budget.allow_files(shares.files);
-    match shares.trouble(config, limit) {
-        Some(trouble) if trouble.is_grave => tracing::warn!("{}; {}", trouble.message, trouble.help),
-        Some(trouble) => tracing::info!("{}; {}", trouble.message, trouble.help),
-        None => {}
+    if let Some((message, help)) = shares.trouble(config, limit) {
+        if shares.are_felt(config) {
+            tracing::warn!("{message}; {help}");
+        } else {
+            tracing::info!("{message}; {help}");
+        }
     }
 }
 
@@ -307,6 +309,8 @@ fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Te
             name: listener.name.as_str().into(),
             tls: server_config,
             http2: listener.http2,
+            proxy_protocol: listener.proxy_protocol,
+            trusted_proxies: config.trusted_proxies.clone(),
             redirect_https: listener.redirect_https,
             limits: config.limits.clone(),
             listener_metrics: shared.metrics.listener(&listener.name),

@@ -115,8 +115,8 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
 fn descriptors(config: &Config, limit: usize) -> Option<Trouble> {
     let threads = config.runtime.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let shares = Descriptors::share(config, limit, threads);
-    let too_few = shares.trouble(config, limit).filter(|too_few| too_few.is_grave)?;
-    Some(Trouble::new(too_few.message, too_few.help))
+    let (message, help) = shares.trouble(config, limit)?;
+    shares.are_felt(config).then(|| Trouble::new(message, help))
 }
 
 /// What is wrong around the file, and what to do.

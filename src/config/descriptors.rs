@@ -22,19 +22,8 @@ const FILES: usize = 1024;
 /// Newcomers who are in before those who give way to them have left (`edge::admission`).
 const OVERLAP: usize = 64;
 
-/// Fewest connections that are enough for whoever has not asked for more.
-const FEW: usize = 1000;
-
-/// There are fewer descriptors than the configuration wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TooFew {
-    /// Whether somebody has asked for more, or they are few by any measure.
-    pub is_grave: bool,
-    /// What that means.
-    pub message: String,
-    /// What to do.
-    pub help: String,
-}
+/// Fewest connections with which an operator can be left without a word who has not asked for more.
+const FEW_CONNECTIONS: usize = 1000;
 
 /// The shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,20 +58,28 @@ impl Descriptors {
         }
     }
 
+    /// Whether that deserves a warning: an operator wants more connections than there can be, or there are few indeed.
+    #[must_use]
+    pub fn are_felt(&self, config: &Config) -> bool {
+        let is_asked_for = config.limits.connections != Limits::default().connections;
+        self.clients < if is_asked_for { config.limits.connections } else { FEW_CONNECTIONS }
+    }
+
     /// What an operator should know when there are too few.
     #[must_use]
-    pub fn trouble(&self, config: &Config, limit: usize) -> Option<TooFew> {
+    pub fn trouble(&self, config: &Config, limit: usize) -> Option<(String, String)> {
         let connections = config.limits.connections;
-        (self.clients < connections).then(|| TooFew {
-                is_grave: connections != Limits::default().connections || self.clients < FEW,
-                message: format!(
+        (self.clients < connections).then(|| {
+            (
+                format!(
                     "{} connections of clients at once, not {connections} (limits.connections): the limit of open files is {limit}",
                     self.clients
                 ),
-                help: format!(
+                format!(
                     "raise it to {} or more (LimitNOFILE in a systemd unit, else the hard limit: ulimit -Hn), or write a smaller limits.connections",
                     self.wanted
                 ),
+            )
         })
     }
 }
@@ -135,8 +132,7 @@ mod tests {
             let shares = Descriptors::share(&config, wanted, 2);
             assert_eq!((shares.clients, shares.trouble(&config, wanted)), (5000, None), "{workers}");
             let fewer = Descriptors::share(&config, wanted - FILES - OVERLAP - 100, 2);
-            let TooFew { is_grave, message, help } = fewer.trouble(&config, 5000).unwrap();
-            assert!(is_grave);
+            let (message, help) = fewer.trouble(&config, 5000).unwrap();
             assert!(
                 message.contains("not 5000 (limits.connections)") && help.contains(&wanted.to_string()),
                 "{message}"

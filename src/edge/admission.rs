@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(admission.enter(ip(1), asked).err(), Some(Reason::TooManyConnectionsOfClient));
         places.push(admission.enter(ip(2), nobody_idle).unwrap());
         assert_eq!((admission.open(), admission.clients()), (3, 2));
-        places.remove(0);
+        drop(places.remove(0));
         places.push(admission.enter(ip(1), nobody_idle).unwrap());
         drop(places);
         assert_eq!((admission.open(), admission.clients()), (0, 0), "nothing is left of anybody");
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!((admission.open(), admission.clients(), admission.in_want()), (3, 1, 1));
         places.push(admission.enter(ip(2), || true).unwrap());
         assert_eq!(admission.open(), 4, "who gives way has not left yet");
-        places.remove(0);
+        drop(places.remove(0));
         assert!(admission.is_full());
         drop(places);
         assert!(!admission.is_full());

@@ -41,8 +41,10 @@ pub fn give_map(mut map: HeaderMap) {
 pub enum Dropped {
     /// It belongs to the client's connection (RFC 9110, 7.6.1), or to the framing, which is written anew.
     Hop,
-    /// What the edge says about the client and the request: `X-Forwarded-*` and their kin.
+    /// What a proxy says about the client: `X-Forwarded-*` and their kin.
     Forwarded,
+    /// What it says about the request: `X-Request-ID`, `X-Request-Start`.
+    Traced,
     /// What only the app says to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
     Internal,
     /// What a server may take for its own knowledge: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
@@ -77,7 +79,8 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
 /// The same for what follows the `x` of a name.
 fn forged(rest: &str) -> Option<Dropped> {
     match rest {
-        "-real-ip" | "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Forwarded),
+        "-real-ip" => Some(Dropped::Forwarded),
+        "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Traced),
         "-remote-user" | "-script-name" => Some(Dropped::Identity),
         "-lighttpd-send-file" => Some(Dropped::Internal),
         _ if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
@@ -113,8 +116,7 @@ fn is_hop_by_hop(text: &str) -> bool {
 
 /// The names that `Connection` fields declare to be hop-by-hop, besides those that always are.
 ///
-/// A client cannot name away what the edge itself says or what frames and routes the message: those are written from
-/// our own knowledge, not from the map.
+/// Nobody can name away what the edge itself says or what frames and routes the message.
 #[must_use]
 pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();
@@ -124,15 +126,38 @@ pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         }
         if let Ok(name) = HeaderName::from_bytes(token.as_bytes())
             && !is_hop_by_hop(name.as_str())
-            && !matches!(
-                name,
-                header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH
-            )
+            && !is_end_to_end(&name)
+            && !is_of_the_edge(&name)
         {
             names.push(name);
         }
     }
     names
+}
+
+/// Whether a client's `Connection` must not name this field: it is meant for every recipient, or the edge alone writes it.
+#[must_use]
+pub fn is_for_every_recipient(name: &str) -> bool {
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
+    is_end_to_end(&name)
+        || name == header::TRANSFER_ENCODING
+        || matches!(
+            request_field(&name),
+            Some(Dropped::Forwarded | Dropped::Traced | Dropped::Internal | Dropped::Identity)
+        )
+}
+
+/// What no `Connection` can make hop-by-hop: what routes, frames and identifies a message.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::HOST | header::COOKIE | header::AUTHORIZATION | header::CONTENT_TYPE | header::CONTENT_LENGTH
+    )
+}
+
+/// What the edge itself says to clients.
+fn is_of_the_edge(name: &HeaderName) -> bool {
+    matches!(*name, header::DATE | header::RETRY_AFTER) || matches!(name.as_str(), "x-request-id" | "proxy-status")
 }
 
 /// Whether a list-valued field holds this token, in any case.
@@ -159,10 +184,11 @@ mod tests {
 
     #[test]
     fn what_only_the_edge_may_say_is_dropped() {
-        use Dropped::{Forwarded, Identity, Internal};
+        use Dropped::{Forwarded, Identity, Internal, Traced};
         for (names, why) in [
             (&["x-forwarded-for", "x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-prefix"][..], Forwarded),
-            (&["forwarded", "front-end-https", "x-real-ip", "x-request-id", "x-request-start"], Forwarded),
+            (&["forwarded", "front-end-https", "x-real-ip"], Forwarded),
+            (&["x-request-id", "x-request-start", "x-queue-start"], Traced),
             (&["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"], Internal),
             (&["remote-user", "x-remote-user", "script-name", "path-info", "proxy"], Identity),
         ] {
@@ -187,6 +213,25 @@ mod tests {
         headers.append("connection", "close, X-Secret, host".parse().unwrap());
         headers.append("connection", "content-length ,, Cookie".parse().unwrap());
         assert_eq!(named_by_connection(&headers), [HeaderName::from_static("x-secret")]);
+    }
+
+    #[test]
+    fn connection_may_name_what_is_between_two_ends_alone() {
+        for name in [
+            "Host",
+            "cookie",
+            "Content-Length",
+            "Transfer-Encoding",
+            "X-Forwarded-For",
+            "X-Request-ID",
+            "Remote-User",
+            "Grip-Sig",
+        ] {
+            assert!(is_for_every_recipient(name), "{name}");
+        }
+        for name in ["TE", "Upgrade", "HTTP2-Settings", "X-Custom", "Keep-Alive", "Trailer", "", "a b", "X_Custom"] {
+            assert!(!is_for_every_recipient(name), "{name}");
+        }
     }
 
     #[test]

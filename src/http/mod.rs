@@ -3,9 +3,11 @@
 mod body;
 mod exchange;
 pub mod fields;
+pub mod forwarded;
 mod host;
 mod network;
 mod path;
+pub mod range;
 mod request_id;
 mod service;
 pub mod text;
@@ -16,7 +18,8 @@ mod tests;
 
 pub use body::{Body, Source};
 pub use exchange::{
-    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges,
+    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
+    cut_open_exchanges,
 };
 pub use host::Host;
 pub use network::network;

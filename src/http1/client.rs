@@ -120,8 +120,7 @@ pub struct ResponseBody {
     sending: Sending,
     /// Whether the worker keeps the connection open after this response.
     keep_alive: bool,
-    /// Some servers send the body that an answer to HEAD must not have, a moment later: who got the connection next
-    /// would read it as his answer.
+    /// Whether a body may come that the answer must not have.
     may_trail: bool,
     /// Whether its end is told otherwise than by the end of the connection.
     is_framed: bool,
@@ -235,7 +234,7 @@ impl Connection {
             reader: BodyReader::new(response_head.framing),
             is_framed: response_head.framing != Framing::Close,
             keep_alive: response_head.keep_alive && response_head.framing != Framing::Close,
-            may_trail: *method == Method::HEAD,
+            may_trail: response_head.may_trail,
             connection: self,
             idle: patience.idle,
             sending,

@@ -79,7 +79,7 @@ fn settle(
     }
     Ok(RequestHead {
         framing: framing(&headers, protocol)?,
-        keep_alive: keep_alive(&headers, protocol),
+        keep_alive: keep_alive(&headers, protocol)?,
         expects_continue: expects_continue(&headers, protocol)?,
         method,
         target,
@@ -184,11 +184,20 @@ fn framing(headers: &HeaderMap, protocol: Protocol) -> Result<Framing, Reason> {
     Ok(Framing::Chunked)
 }
 
-fn keep_alive(headers: &HeaderMap, protocol: Protocol) -> bool {
-    if fields::has_token(headers, &header::CONNECTION, "close") {
-        return false;
+/// Whether the client lets the connection live on. It may not name away what others go by: who obeys such a `Connection`
+/// and who does not would see two requests in one.
+fn keep_alive(headers: &HeaderMap, protocol: Protocol) -> Result<bool, Reason> {
+    let (mut closes, mut stays) = (false, protocol == Protocol::Http11);
+    for token in fields::tokens(headers, &header::CONNECTION) {
+        if token.eq_ignore_ascii_case("close") {
+            closes = true;
+        } else if token.eq_ignore_ascii_case("keep-alive") {
+            stays = true;
+        } else if fields::is_for_every_recipient(token) {
+            return Err(Reason::ConnectionConflict);
+        }
     }
-    protocol == Protocol::Http11 || fields::has_token(headers, &header::CONNECTION, "keep-alive")
+    Ok(stays && !closes)
 }
 
 /// RFC 9110, 10.1.1: ignored from HTTP/1.0, refused when it is anything but `100-continue`.
@@ -275,6 +284,7 @@ mod tests {
             ("GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", BadTransferEncoding),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", BadContentLength),
             ("GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", ExpectationFailed),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Forwarded-For\r\n\r\n", ConnectionConflict),
         ] {
             assert_eq!(reason(text), Some(expected), "{text:?}");
         }

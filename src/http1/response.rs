@@ -20,6 +20,9 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// Whether the worker lets the connection live on.
     pub keep_alive: bool,
+    /// Whether a body may come that the answer must not have: some servers send one a moment later, and who got the
+    /// connection next would read it as his answer.
+    pub may_trail: bool,
 }
 
 /// The most field lines a worker may send.
@@ -37,8 +40,10 @@ fn read(bytes: &Bytes, method: &Method) -> Result<ResponseHead, Reason> {
     let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine)?;
     let (status, is_1_1) = status_line(line)?;
     let headers = head::fields(bytes, fields_at, MAX_FIELDS)?;
+    let framing = framing(&headers, status, method, is_1_1)?;
     Ok(ResponseHead {
-        framing: framing(&headers, status, method, is_1_1)?,
+        framing,
+        may_trail: framing == Framing::None && (*method == Method::HEAD || announces_body(&headers)),
         keep_alive: keep_alive(&headers, is_1_1),
         status,
         headers,
@@ -85,6 +90,14 @@ fn framing(headers: &HeaderMap, status: StatusCode, method: &Method, is_1_1: boo
         (_, _, Some(length)) => Framing::Length(length),
         _ => Framing::Close,
     })
+}
+
+/// Whether fields speak of a body, whatever the status says.
+fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }
 
 fn keep_alive(headers: &HeaderMap, is_1_1: bool) -> bool {
@@ -134,6 +147,20 @@ mod tests {
             "garbage\r\n\r\n",
         ] {
             assert!(read_for(&Method::GET, text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_announced_body_that_must_not_be_may_come_all_the_same() {
+        for (method, text, may_trail) in [
+            (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+            (Method::GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", true),
+            (Method::GET, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", false),
+            (Method::GET, "HTTP/1.1 304 Not Modified\r\n\r\n", false),
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false),
+        ] {
+            assert_eq!(read_for(&method, text).unwrap().may_trail, may_trail, "{text:?}");
         }
     }
 

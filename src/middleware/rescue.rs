@@ -70,6 +70,7 @@ fn row(reason: Reason) -> Row {
         | R::ObsFold
         | R::MissingHost
         | R::BadHost
+        | R::ConnectionConflict
         | R::BadContentLength
         | R::BadTransferEncoding
         | R::LengthConflict

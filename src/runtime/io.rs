@@ -162,6 +162,31 @@ impl Socket {
         };
     }
 
+    /// Copies what is there to be read, which stays to be read. Zero at the other end's close.
+    ///
+    /// Ready again at once for as long as nothing is read.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        loop {
+            let peeked = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut *bytes, flags)?.0))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut *bytes, flags)?.0))
+                }
+            };
+            if !matches!(&peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                return Poll::Ready(peeked);
+            }
+        }
+    }
+
     /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
     pub fn send_now(&self, bytes: &[u8]) -> usize {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -40,7 +40,13 @@ fn read(bytes: &Bytes, method: &Method) -> Result<ResponseHead, Reason> {
     };
     headers.remove(STATUS);
     headers.remove(header::TRANSFER_ENCODING);
-    Ok(ResponseHead { framing: framing(&headers, status, method)?, keep_alive: false, status, headers })
+    Ok(ResponseHead {
+        framing: framing(&headers, status, method)?,
+        keep_alive: false,
+        may_trail: false,
+        status,
+        headers,
+    })
 }
 
 /// `HTTP/D.D SP 3DIGIT [SP reason]`. uWSGI repeats the SERVER_PROTOCOL it was sent, so that any version may stand here.

@@ -1,5 +1,7 @@
 //! HTTP/2 frame by frame, for what no library would send.
 
+use std::path::Path;
+
 use super::{Address, Client};
 
 /// Frame types (RFC 9113, 6).
@@ -34,7 +36,15 @@ pub(crate) struct Frames {
 impl Frames {
     /// Connects and sends the preface with empty settings.
     pub(crate) fn connect(address: &Address) -> Self {
-        let mut client = Client::connect(address);
+        Self::over(Client::connect(address))
+    }
+
+    /// The same over TLS.
+    pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
+        Self::over(Client::tls_speaking(b"h2", address, name, root))
+    }
+
+    fn over(mut client: Client) -> Self {
         client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         client.send(frame(SETTINGS, 0, 0, b""));
         Self { client }

@@ -76,8 +76,8 @@ impl Gate {
     fn admit(&mut self, accepted: Accepted) -> bool {
         let Some(terms) = self.thread.current.terms(&self.name).or_else(|| self.terms.clone()) else { return false };
         self.terms = Some(Arc::clone(&terms));
-        // Nobody shares a unix socket's place by address.
-        let client = accepted.peer.map(|peer| peer.ip());
+        // Behind a proxy that is trusted are many clients; those on a unix socket have no address.
+        let client = accepted.peer.filter(|peer| !terms.is_trusted(Some(*peer))).map(|peer| peer.ip());
         let mut has_made_room = false;
         let make_room = || {
             has_made_room = self.thread.make_room();
@@ -110,7 +110,7 @@ impl Gate {
                 reason = reason.as_str(),
                 left_out,
                 peer = accepted.peer.map(tracing::field::display),
-                "a connection is turned away: its client has {} already (limits.connections_per_client). If that is a load balancer or many people behind one address, raise it",
+                "a connection is turned away: its client has {} already (limits.connections_per_client). If that is your load balancer, add it to `trusted_proxies`; if many people share that address, raise the limit",
                 admission.limit_per_client()
             );
         } else {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Entry, Limits, serve};
 use crate::config::MinRate;
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::deadline::Spare;
@@ -75,8 +75,14 @@ async fn with_tcp<T>(client: impl AsyncFnOnce(TcpStream) -> T) -> (T, Duration) 
 }
 
 async fn serving<T>(ours: Socket, client: impl Future<Output = T>) -> (T, Duration) {
-    let info =
-        ConnectionInfo { listener: Arc::from("test"), peer: None, local: None, tls: false, redirect_https: None };
+    let info = ConnectionInfo {
+        listener: Arc::from("test"),
+        peer: None,
+        local: None,
+        sender: Sender::Peer,
+        tls: false,
+        redirect_https: None,
+    };
     let serving = async {
         let begun = Instant::now();
         serve(Stream::Plain(ours), Buffer::take(), Rc::new(info), LIMITS, &Door).await;
@@ -134,6 +140,23 @@ async fn an_empty_line_on_an_idle_connection_is_no_beginning() {
     })
     .await;
     assert!(!text.contains("408") && !text.contains("header_timeout") && about(took, 75), "{took:?} {text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_empty_lines_are_stepped_over_however_they_arrive() {
+    for (lines, is_refused) in [(4, false), (5, true)] {
+        let (text, _) = with(async |mut stream| {
+            for _ in 0..lines {
+                stream.write_all(b"\r\n").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // Whoever is refused may have closed already.
+            let _ = stream.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            all_of(stream).await
+        })
+        .await;
+        assert_eq!(text.ends_with("bad_request_line"), is_refused, "{lines}: {text}");
+    }
 }
 
 /// Sends a body of 100 kB, so many bytes every so many seconds, until there is an answer. That, and when.

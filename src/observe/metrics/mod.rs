@@ -22,7 +22,7 @@ mod route;
 mod tests;
 mod upstream;
 
-pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol};
+pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
 pub use route::RouteMetrics;
 pub use upstream::{EndpointReport, ProbeResult, UpstreamMetrics};
 
