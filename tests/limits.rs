@@ -62,7 +62,7 @@ fn a_client_over_its_limit_is_turned_away_with_the_reason_and_others_are_not() {
     assert_eq!(other.get("/").text(), "hello");
     gateway.log_event("that it was turned away, and what to do", |event| {
         event["reason"] == "too_many_connections_of_client"
-            && event["message"].as_str().is_some_and(|text| text.contains("raise it"))
+            && event["message"].as_str().is_some_and(|text| text.contains("trusted_proxies"))
     });
     assert!(clients.iter_mut().all(|client| client.get("/").status == 200), "who is in stays in");
     drop(clients.pop());
