@@ -277,6 +277,61 @@ fn every_way_of_saying_nothing_comes_to_an_end() {
     gateway.wait_metric(handshakes, 2.0);
 }
 
+/// Begins to send a body of 60,000 bytes with these, from an address of its own, and stalls.
+fn stalled(gateway: &Gateway, last: u8, bytes: usize) -> Client {
+    let mut client = Client::connect_from([127, 0, 0, last], gateway.address());
+    let begun = "x".repeat(bytes);
+    client.send(format!("POST /stalled HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 60000\r\n\r\n{begun}"));
+    client
+}
+
+/// In front of a worker, with 64 KiB of memory for bodies and nothing else, and patience without end.
+fn with_little_memory(worker: &Worker) -> Gateway {
+    let config = limited(worker, "body_rate: { min: 1, after: 60m }");
+    let config = config.replace("dir: \"@folder@\"", "dir: \"@folder@\", memory: 64KiB, disk: 0");
+    Gateway::start(&config.replace("memory: 4KiB", "memory: 64KiB"))
+}
+
+const MEMORY: &str = "hostler_spool_bytes{where=\"memory\"}";
+
+#[test]
+fn one_client_cannot_fill_the_spool_for_all() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let gateway = with_little_memory(&worker);
+    let greedy = stalled(&gateway, 9, 30_000);
+    gateway.wait_metric(MEMORY, f64::from(32 << 10));
+    let refusal = stalled(&gateway, 9, 100).response("POST");
+    assert!(is_of(&refusal, 503, "spool_full"), "{refusal:?}");
+    let mut other = Client::connect_from([127, 0, 0, 10], gateway.address());
+    other.send(post("/other", &"x".repeat(16_000)));
+    assert_eq!(other.response("POST").text(), "hello");
+    drop(greedy);
+    gateway.wait_metric(MEMORY, 0.0);
+}
+
+#[test]
+fn when_the_spool_is_nearly_full_who_stalls_goes_until_there_is_room() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let gateway = with_little_memory(&worker);
+    let mut clients = Vec::new();
+    for (last, bytes, used) in [(9, 30_000, 32), (10, 16_000, 48), (11, 8_000, 56), (12, 4_000, 60)] {
+        clients.push(stalled(&gateway, last, bytes));
+        gateway.wait_metric(MEMORY, f64::from(used << 10));
+    }
+    gateway.log_event("that the spool is short", |event| {
+        event["message"].as_str().is_some_and(|text| text.starts_with("the spool is nearly full"))
+    });
+    gateway.wait_metric("hostler_failures_total{reason=\"body_timeout\",upstream=\"\"}", 1.0);
+    let mut honest = Client::connect_from([127, 0, 0, 20], gateway.address());
+    honest.send(post("/honest", "small"));
+    assert_eq!(honest.response("POST").status, 200);
+    let still_there = clients.iter_mut().filter_map(|client| client.try_send("x").ok()).count();
+    assert!(still_there >= 3, "no more had to go: {still_there}");
+    drop((clients, honest));
+    gateway.wait_metric(MEMORY, 0.0);
+    wait_no_connections(&gateway);
+}
+
 /// `hostler check` in a process that may have so many open files.
 fn check_limited(files: usize, config: &str) -> String {
     let folder = tempfile::tempdir().unwrap();

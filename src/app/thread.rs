@@ -31,8 +31,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How many idle connections one sweep closes, at most, because another thread needs places.
 const GIVE_WAY: usize = 64;
 
-/// How many clients without progress one sweep gives up, at most, while the spool is short.
-const GIVE_UP: usize = 16;
+/// Of so many connections one sweep gives up one that makes no progress, while the spool is short.
+const GIVE_UP: usize = 64;
 
 /// What the control thread asks of a thread that serves.
 pub(super) enum Command {
@@ -200,7 +200,9 @@ fn give_up(thread: &Thread) {
     if !thread.budget.is_short() {
         return;
     }
-    let given_up = (0..GIVE_UP).take_while(|_| deadline::evict(Spare::Stalled)).count();
+    // One where there are few: the next look shows whether that was enough.
+    let most = thread.connections.get() / GIVE_UP + 1;
+    let given_up = (0..most).take_while(|_| deadline::evict(Spare::Stalled)).count();
     if given_up > 0
         && let Some(left_out) = thread.short.pass()
     {
