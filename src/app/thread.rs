@@ -60,6 +60,8 @@ struct Thread {
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    /// How many newcomers this thread has turned away since the last sweep, for want of somebody idle.
+    turned_away: Cell<usize>,
     /// For the line that tells of a short spool.
     short: Throttle,
     built: RefCell<Built>,
@@ -139,8 +141,17 @@ pub(super) async fn run(
 ) {
     let built = RefCell::new(Thread::build(&current));
     let (connections, empty) = (Cell::new(0), Notify::new());
-    let thread =
-        Rc::new(Thread { current, admission, metrics, budget, short: Throttle::default(), built, connections, empty });
+    let thread = Rc::new(Thread {
+        current,
+        admission,
+        metrics,
+        budget,
+        turned_away: Cell::new(0),
+        short: Throttle::default(),
+        built,
+        connections,
+        empty,
+    });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread)));
     while let Some(command) = commands.recv().await {
@@ -217,7 +228,8 @@ fn give_up(thread: &Thread) {
 fn give_way(thread: &Thread, seen: &mut usize) {
     let admission = &thread.admission;
     let in_want = admission.in_want();
-    let wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    let all_wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    let wanted = all_wanted.saturating_sub(thread.turned_away.take());
     if !admission.is_full() {
         return;
     }
