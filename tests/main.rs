@@ -22,6 +22,7 @@ mod health;
 mod hostile;
 mod hostile_workers;
 mod life;
+mod limits;
 mod mid_upload;
 mod operator;
 mod reload;

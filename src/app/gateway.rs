@@ -267,7 +267,11 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     admission.configure(shares.clients, config.limits.connections_per_client);
     budget.allow_files(shares.files);
     if let Some((message, help)) = shares.trouble(config, limit) {
-        tracing::warn!("{message}; {help}");
+        if shares.are_felt(config) {
+            tracing::warn!("{message}; {help}");
+        } else {
+            tracing::info!("{message}; {help}");
+        }
     }
 }
 

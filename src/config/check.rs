@@ -15,7 +15,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::certificate::said_by_system;
 use super::node::Span;
 use super::report::{Finding, Severity, counted, quoted};
-use super::{AccessTarget, Config, Descriptors, Limits, Loaded, Report, Spool, Warning, load, open_files};
+use super::{AccessTarget, Config, Descriptors, Loaded, Report, Spool, Warning, load, open_files};
 
 /// What `check` found. `Display` renders all of it, with a closing line.
 #[derive(Debug)]
@@ -111,16 +111,12 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     Checked { name, outcome: Ok(config), warnings }
 }
 
-/// Fewest connections with which a gateway can be left without a word, when nobody has asked for more.
-const FEW_CONNECTIONS: usize = 1000;
-
 /// Whether this user may have the open files that the connections need. `limit` is the most that `serve` can get.
 fn descriptors(config: &Config, limit: usize) -> Option<Trouble> {
     let threads = config.runtime.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let shares = Descriptors::share(config, limit, threads);
-    let is_asked_for = config.limits.connections != Limits::default().connections;
     let (message, help) = shares.trouble(config, limit)?;
-    (is_asked_for || shares.clients < FEW_CONNECTIONS).then(|| Trouble::new(message, help))
+    shares.are_felt(config).then(|| Trouble::new(message, help))
 }
 
 /// What is wrong around the file, and what to do.

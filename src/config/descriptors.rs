@@ -8,7 +8,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Config, Upstream};
+use super::{Config, Limits, Upstream};
 
 /// Of each thread that serves: its event queue, what wakes it, signals, and a connection that is about to be refused.
 const THREAD: usize = 5;
@@ -21,6 +21,9 @@ const UNLIMITED: usize = 256;
 const FILES: usize = 1024;
 /// Newcomers who are in before those who give way to them have left (`edge::admission`).
 const OVERLAP: usize = 64;
+
+/// Fewest connections with which an operator can be left without a word who has not asked for more.
+const FEW_CONNECTIONS: usize = 1000;
 
 /// The shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,13 @@ impl Descriptors {
             files: files.max(left.saturating_sub(connections + OVERLAP)),
             wanted: (own + connections + OVERLAP + FILES).saturating_add(workers),
         }
+    }
+
+    /// Whether that deserves a warning: an operator wants more connections than there can be, or there are few indeed.
+    #[must_use]
+    pub fn are_felt(&self, config: &Config) -> bool {
+        let is_asked_for = config.limits.connections != Limits::default().connections;
+        self.clients < if is_asked_for { config.limits.connections } else { FEW_CONNECTIONS }
     }
 
     /// What an operator should know when there are too few.

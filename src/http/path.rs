@@ -8,7 +8,7 @@
 //! |---|---|
 //! | bytes outside 0x21-0x7E, `#`, `\` (raw or `%5C`), `%` without two hex digits, `%00` | refused |
 //! | `.` and `..` segments, raw or encoded | refused: clients resolve them before they send |
-//! | `%2F`, `//`, `;` | kept; routed as the app sees them, sent as received |
+//! | `%2F`, `//`, `;`, `%25`, overlong UTF-8, encoded line ends | kept; routed as the app sees them, sent as received |
 //!
 //! The query is only held to the first rule's byte range, and is never decoded.
 

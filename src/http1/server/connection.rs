@@ -77,7 +77,7 @@ impl Connection {
     /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before. Until then it
     /// can be spared where places are short.
     pub(super) async fn read_head(&self, limits: &Limits, is_first: bool) -> Read {
-        let mut scanned = 0;
+        let (mut scanned, mut empty_lines) = (0, MAX_LEADING_LINES);
         let mut begun = false;
         let mut is_ending = false;
         let (patience, grace) = match is_first {
@@ -88,7 +88,7 @@ impl Connection {
         let read = poll_fn(|cx| {
             let mut io = self.io.borrow_mut();
             loop {
-                if let Some(read) = take_head(&mut io, &mut scanned, limits.head.size) {
+                if let Some(read) = take_head(&mut io, &mut scanned, &mut empty_lines, limits.head.size) {
                     return Poll::Ready(read);
                 }
                 if !begun && !io.unread().is_empty() {
@@ -167,9 +167,9 @@ impl Connection {
 }
 
 /// The next head, when all of it is there; a refusal as soon as it cannot be one.
-fn take_head(io: &mut ReadAhead<Stream>, scanned: &mut usize, limit: usize) -> Option<Read> {
+fn take_head(io: &mut ReadAhead<Stream>, scanned: &mut usize, empty_lines: &mut usize, limit: usize) -> Option<Read> {
     if *scanned == 0 {
-        skip_empty_lines(io);
+        skip_empty_lines(io, empty_lines);
     }
     let unread = io.unread();
     let first = *unread.first()?;
@@ -191,11 +191,10 @@ fn take_head(io: &mut ReadAhead<Stream>, scanned: &mut usize, limit: usize) -> O
     }
 }
 
-fn skip_empty_lines(io: &mut ReadAhead<Stream>) {
-    for _ in 0..MAX_LEADING_LINES {
-        if !io.unread().starts_with(b"\r\n") {
-            return;
-        }
+/// Steps over empty lines, as many as are left of those that may be.
+fn skip_empty_lines(io: &mut ReadAhead<Stream>, left: &mut usize) {
+    while *left > 0 && io.unread().starts_with(b"\r\n") {
         io.consume(2);
+        *left -= 1;
     }
 }

@@ -142,6 +142,23 @@ async fn an_empty_line_on_an_idle_connection_is_no_beginning() {
     assert!(!text.contains("408") && !text.contains("header_timeout") && about(took, 75), "{took:?} {text}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn as_many_empty_lines_are_stepped_over_however_they_arrive() {
+    for (lines, is_refused) in [(4, false), (5, true)] {
+        let (text, _) = with(async |mut stream| {
+            for _ in 0..lines {
+                stream.write_all(b"\r\n").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // Whoever is refused may have closed already.
+            let _ = stream.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+            all_of(stream).await
+        })
+        .await;
+        assert_eq!(text.ends_with("bad_request_line"), is_refused, "{lines}: {text}");
+    }
+}
+
 /// Sends a body of 100 kB, so many bytes every so many seconds, until there is an answer. That, and when.
 async fn upload(bytes: usize, every: u64) -> (String, Duration) {
     with(async |stream| {

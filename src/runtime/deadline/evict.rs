@@ -10,6 +10,8 @@ use super::{AWAKE, ENTRIES};
 
 /// How many one look finds.
 const FOUND: usize = 256;
+/// As many can be looked through for every newcomer.
+const CHEAP: usize = 1024;
 
 /// What is waited for by those whose wait may be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +59,9 @@ impl Candidates {
         if self.evict_found() {
             return true;
         }
-        // When nobody was found, the clock moves before all are looked at again.
-        if !self.was_full && self.looked == Some(AWAKE.get()) {
+        // Where there are many, and few of them can be spared, the clock moves before all are looked at again.
+        let is_dear = ENTRIES.with_borrow(|entries| entries.len() > CHEAP);
+        if is_dear && !self.was_full && self.looked == Some(AWAKE.get()) {
             return false;
         }
         self.look();
