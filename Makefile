@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := $(CURDIR)/.venv/bin/python
 
-.PHONY: help run test check bench-compare bench-waiting-room bench-hostile clean need-cargo need-venv
+.PHONY: help run test check bench-compare bench-waiting-room bench-attacks bench-hostile clean need-cargo need-venv
 
 help:
 	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check          formatting and lints"
 	@echo "make bench-compare  side by side with nginx; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
 	@echo "make bench-waiting-room  storms on real gunicorn; ARGS=flood, restarts, kills, aborts, memory or full"
+	@echo "make bench-attacks  honest clients beside hostile ones; ARGS=attacks, drops or descriptors"
 	@echo "make bench-hostile  hostile requests and answers through Hostler, nginx and HAProxy"
 	@echo "make clean          remove everything that was built"
 
@@ -31,6 +32,7 @@ test: need-cargo need-venv
 	@echo "Tests of the benches"
 	@$(PYTHON) -m unittest discover -s benches/compare -t benches/compare
 	@$(PYTHON) -m unittest discover -s benches/waiting_room -t benches/waiting_room
+	@$(PYTHON) -m unittest discover -s benches/attacks -t benches/attacks
 	@$(PYTHON) -m unittest discover -s benches/hostile -t benches/hostile
 	@echo "The gunicorn settings in deploy/ load"
 	@cd examples/shop && $(PYTHON) -m gunicorn --config ../../deploy/gunicorn.conf.py --check-config shop.wsgi
@@ -49,6 +51,9 @@ bench-compare:
 
 bench-waiting-room: need-venv
 	@exec $(PYTHON) benches/waiting_room/bench.py $(ARGS)
+
+bench-attacks: need-venv
+	@exec $(PYTHON) benches/attacks/bench.py $(ARGS)
 
 bench-hostile:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer." >&2; exit 1; }

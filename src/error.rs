@@ -79,7 +79,7 @@ reasons! {
     HeaderTimeout = "header_timeout", Client;
     /// The body is not as long as its Content-Length said (HTTP/2).
     BodyLengthMismatch = "body_length_mismatch", Client;
-    /// Nothing more of the body came for a minute.
+    /// The body came more slowly than `limits.body_rate`.
     BodyTimeout = "body_timeout", Client;
     /// No site is served under this host.
     UnknownHost = "unknown_host", Client;
@@ -87,9 +87,15 @@ reasons! {
     NoRoute = "no_route", Client;
     /// The client closed its connection or reset its stream before it had the answer.
     ClientGone = "client_gone", Client;
-    /// The client did not take the answer in time.
+    /// The client took the answer more slowly than `limits.read_rate`.
     ClientStalled = "client_stalled", Client;
+    /// The client has as many connections as `limits.connections_per_client`.
+    TooManyConnectionsOfClient = "too_many_connections_of_client", Client;
 
+    /// As many connections are open as `limits.connections`, and none of them is idle.
+    TooManyConnections = "too_many_connections", Edge;
+    /// The process, or the system, has no file descriptor left.
+    NoDescriptors = "no_descriptors", Edge;
     /// The waiting room has no place left.
     QueueFull = "queue_full", Edge;
     /// As many workers as `streaming.max` allows are pinned by streams.
@@ -121,7 +127,7 @@ reasons! {
     NoEndpoint = "no_endpoint", Upstream;
     /// The endpoint's name does not resolve.
     NameNotResolved = "name_not_resolved", Upstream;
-    /// Another error of connect: no route to the host, no descriptors left.
+    /// Another error of connect, such as no route to the host.
     ConnectFailed = "connect_failed", Upstream;
     /// The request's head does not fit into the uwsgi packet, or into `uwsgi.buffer_size`.
     VarsTooLarge = "vars_too_large", Client;

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::config::{HostPattern, PathPattern};
 use crate::error::{Error, Reason};
+use crate::http::forwarded::Scheme;
 use crate::http::{Body, Host, Request, Response, RouteLabel, Service, Target};
 
 /// One site, compiled.
@@ -114,7 +115,10 @@ impl<S: Service<Error = Error>> Service for Router<S> {
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         let exchange = &request.exchange;
         let site = self.site(exchange.host.as_ref()).ok_or(Error::new(Reason::UnknownHost))?;
-        if let Some(port) = exchange.connection.redirect_https {
+        // A client that speaks TLS to a trusted proxy is where the redirect leads.
+        if let Some(port) = exchange.connection.redirect_https
+            && exchange.scheme() == Scheme::Http
+        {
             let host = exchange.host.as_ref().ok_or(Error::new(Reason::MissingHost))?;
             return redirect(&to_https(host, port, &request.target));
         }

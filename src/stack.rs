@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::http::{Request, Response, RouteLabel, Service};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::answer::Answer;
+use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::proxy::Proxy;
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
@@ -24,7 +25,7 @@ use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
-pub type Stack = RequestIds<Logged<Counted<Rescued<Router<Action>>>>>;
+pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Router<Action>>>>>>;
 
 /// What is one for the process, whatever the configuration.
 #[derive(Clone)]
@@ -44,6 +45,8 @@ pub struct Blueprint {
     /// One label per route, in the order of sites and routes; the first stands for requests without a route.
     labels: Vec<Arc<RouteLabel>>,
     routes: Vec<Arc<RouteMetrics>>,
+    trusted: Arc<config::TrustedProxies>,
+    hints: Arc<Hints>,
     shared: Shared,
 }
 
@@ -63,7 +66,8 @@ impl Blueprint {
         let upstreams: Vec<_> = upstreams.collect();
         let labels = labels(&config.sites);
         let routes = labels.iter().map(|label| shared.metrics.route(&label.site, &label.route)).collect();
-        Self { config, upstreams, labels, routes, shared }
+        let trusted = Arc::new(config.trusted_proxies.clone());
+        Self { config, upstreams, labels, routes, trusted, hints: Arc::default(), shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -103,7 +107,9 @@ impl Blueprint {
         };
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
         let stack = ServiceBuilder::new()
-            // First, so that every line below and every page can name the exchange.
+            // First: everything below goes by the client that is found here.
+            .layer(ClientIpLayer::new(Arc::clone(&self.trusted), Arc::clone(&self.hints)))
+            // Before all that speaks, so that every line below and every page can name the exchange.
             .layer(RequestIdLayer)
             // Above rescue: error answers are logged and counted as the client saw them.
             .layer(AccessLogLayer::new(self.shared.access_log.sink()))

@@ -71,3 +71,35 @@ fn every_exchange_has_a_connection_that_begins_with_its_client() {
         }
     }
 }
+
+#[test]
+fn a_client_behind_a_balancer_keeps_its_address_to_the_worker() {
+    let worker = Worker::start(Transport::Tcp, |visit| {
+        visit.request();
+        visit.send(OK);
+        visit.wait_closed();
+    });
+    let gateway = Gateway::start(&format!(
+        "listeners:\n  - {{ bind: \"127.0.0.1:0\", proxy_protocol: true }}\n  - {{ bind: \"127.0.0.2:0\" }}\n\
+         trusted_proxies: [private]\n\
+         upstreams:\n  app: {{ endpoints: [\"{}\"], workers: 1, client_address: proxy_v1 }}\n\
+         sites:\n  - routes: [{{ path: /, proxy: app }}]\n",
+        worker.endpoint()
+    ));
+    // Named in a PROXY header: with its port, and where it has connected to.
+    let mut client = gateway.client();
+    client.send("PROXY TCP4 192.0.2.7 198.51.100.80 56324 443\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response("GET").text(), "ok");
+    // Named in a field: its port is not known.
+    let mut client = Client::connect(gateway.listener("127.0.0.2:0"));
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.8\r\n\r\n");
+    assert_eq!(client.response("GET").text(), "ok");
+    let port = gateway.listener("127.0.0.2:0").port();
+    for (connection, expected) in [
+        (0, "PROXY TCP4 192.0.2.7 198.51.100.80 56324 443\r\n".to_owned()),
+        (1, format!("PROXY TCP4 192.0.2.8 127.0.0.2 0 {port}\r\n")),
+    ] {
+        let text = String::from_utf8(worker.bytes(connection)).unwrap();
+        assert!(text.starts_with(&expected), "{text}");
+    }
+}

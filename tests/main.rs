@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod allocations;
+mod behind_a_balancer;
 mod client_address;
 mod client_gone;
 mod django;
@@ -21,6 +22,7 @@ mod health;
 mod hostile;
 mod hostile_workers;
 mod life;
+mod limits;
 mod mid_upload;
 mod operator;
 mod reload;

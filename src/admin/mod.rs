@@ -24,9 +24,9 @@ pub use self::control::reminders;
 pub use self::parameters::Parameters;
 
 use self::door::Caller;
-use crate::config;
+use crate::config::{self, MinRate};
 use crate::edge::listener::Listening;
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry, Limits};
 use crate::observe::metrics::Metrics;
@@ -42,7 +42,8 @@ const LIMITS: Limits = Limits {
     head: HeadLimits { size: 16 << 10, count: 100 },
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(75),
-    stall_timeout: Duration::from_secs(30),
+    body_rate: MinRate { min: 500, after: Duration::from_secs(30) },
+    read_rate: MinRate { min: 500, after: Duration::from_secs(30) },
 };
 
 /// What runs, whichever configuration is in force at the time.
@@ -108,10 +109,10 @@ pub async fn listen(socket: Listening, admin: Admin) {
         // It is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match acceptor.accept().await {
-            Ok(socket) => {
+            Ok(accepted) => {
                 let admin = Rc::clone(&admin);
                 tokio::task::spawn_local(async move {
-                    serve(socket, admin).await;
+                    serve(accepted.socket, admin).await;
                     drop(place);
                 });
             }
@@ -129,6 +130,7 @@ async fn serve(socket: Socket, admin: Rc<Admin>) {
         listener: Arc::from("admin"),
         peer: None,
         local: None,
+        sender: Sender::Peer,
         tls: false,
         redirect_https: None,
     });

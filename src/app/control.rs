@@ -88,8 +88,13 @@ fn raise_descriptor_limit() {
     if limit.current == limit.maximum {
         return;
     }
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!(current = limit.current, "the limit of open files cannot be raised: {error}");
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => tracing::debug!(
+            from = limit.current,
+            to = limit.maximum,
+            "the limit of open files is raised to the most that this user may have"
+        ),
+        Err(error) => tracing::warn!(current = limit.current, "the limit of open files cannot be raised: {error}"),
     }
 }
 

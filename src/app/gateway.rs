@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::thread::{self, Command};
+use super::thread::{self, Command, Handles};
 use super::{Current, InForce};
-use crate::config::{self, Bind, Config};
+use crate::config::{self, Bind, Config, Descriptors};
+use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
 use crate::edge::listener::{self, BindError, Listening};
 use crate::edge::tls::{self, TlsError, TlsShared};
@@ -29,6 +30,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A running gateway.
 pub struct Gateway {
     shared: Shared,
+    admission: Arc<Admission>,
     tls: TlsShared,
     current: Arc<Current>,
     threads: Vec<Thread>,
@@ -100,6 +102,8 @@ impl Gateway {
         let shared = Shared { metrics, access_log, budget };
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
+        let admission = Admission::new(1, 1);
+        share_descriptors(&config, count, &admission, &shared.budget);
         let terms = terms(&config, &shared, &tls)?;
         let connectors = connectors(&config)?;
         let mut opened = Vec::new();
@@ -110,10 +114,16 @@ impl Gateway {
         blueprint.put_in_force(None);
         let current = Arc::new(Current::new(InForce { blueprint, terms }));
         shared.metrics.config_in_force(current.generation());
-        let threads =
-            (0..count).map(|index| start_thread(index, &current, on_thread_start)).collect::<Result<_, _>>()?;
+        let handles = Handles {
+            admission: Arc::clone(&admission),
+            metrics: Arc::clone(&shared.metrics),
+            budget: Arc::clone(&shared.budget),
+        };
+        let threads = (0..count)
+            .map(|index| start_thread(index, &current, &handles, on_thread_start))
+            .collect::<Result<_, _>>()?;
         let probers = Probers::default();
-        let mut gateway = Self { shared, tls, current, threads, listeners: Vec::new(), probers };
+        let mut gateway = Self { shared, admission, tls, current, threads, listeners: Vec::new(), probers };
         opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
         gateway.probe();
         Ok(gateway)
@@ -151,6 +161,7 @@ impl Gateway {
         let retarget = self.shared.access_log.retarget(config.logging.access.clone());
         retarget.map_err(|error| StartError::System("the access log cannot be opened", error))?;
         self.shared.budget.configure(&config.spool);
+        share_descriptors(&config, self.threads.len(), &self.admission, &self.shared.budget);
         let kept: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let previous = self.current.in_force.load_full();
         let blueprint = Blueprint::compile(config, connectors, Some(&previous.blueprint), self.shared.clone());
@@ -249,12 +260,27 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn start_thread(index: usize, current: &Arc<Current>, on_start: fn()) -> Result<Thread, StartError> {
+/// Gives each kind of descriptor its share, and says when that is not what the configuration wants.
+fn share_descriptors(config: &Config, threads: usize, admission: &Admission, budget: &Budget) {
+    let (limit, _) = config::open_files();
+    let shares = Descriptors::share(config, limit, threads);
+    admission.configure(shares.clients, config.limits.connections_per_client);
+    budget.allow_files(shares.files);
+    if let Some((message, help)) = shares.trouble(config, limit) {
+        if shares.are_felt(config) {
+            tracing::warn!("{message}; {help}");
+        } else {
+            tracing::info!("{message}; {help}");
+        }
+    }
+}
+
+fn start_thread(index: usize, current: &Arc<Current>, handles: &Handles, on_start: fn()) -> Result<Thread, StartError> {
     let (commands, receiver) = unbounded_channel();
-    let current = Arc::clone(current);
+    let (current, handles) = (Arc::clone(current), handles.clone());
     let body = move || {
         on_start();
-        if let Err(error) = runtime::block_on(thread::run(current, receiver)) {
+        if let Err(error) = runtime::block_on(thread::run(current, handles, receiver)) {
             tracing::error!("a thread cannot serve: {error}");
         }
     };
@@ -283,6 +309,8 @@ fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Te
             name: listener.name.as_str().into(),
             tls: server_config,
             http2: listener.http2,
+            proxy_protocol: listener.proxy_protocol,
+            trusted_proxies: config.trusted_proxies.clone(),
             redirect_https: listener.redirect_https,
             limits: config.limits.clone(),
             listener_metrics: shared.metrics.listener(&listener.name),

@@ -1,31 +1,38 @@
 //! One thread that serves: its runtime, its listening sockets, its connections, its stack.
 
+mod accept;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
+use self::accept::accept;
 use super::Current;
-use crate::edge::connection::{self, Terms};
+use crate::edge::admission::Admission;
 use crate::edge::listener::Listening;
 use crate::http1::server::Entry;
+use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttle;
-use crate::runtime::{Socket, drain};
+use crate::runtime::allowance::WHEN_SHORT;
+use crate::runtime::deadline::{self, Spare};
+use crate::runtime::drain;
 use crate::stack::Stack;
 use crate::upstream::Client;
+use crate::upstream::spool::Budget;
 
 /// How often idle connections to workers are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
-/// After an error of accept that is the process's, not the connection's: no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many idle connections one sweep closes, at most, because another thread needs places.
+const GIVE_WAY: usize = 64;
+
+/// How many clients without progress one sweep gives up, at most, while the spool is short.
+const GIVE_UP: usize = 16;
 
 /// What the control thread asks of a thread that serves.
 pub(super) enum Command {
@@ -39,9 +46,22 @@ pub(super) enum Command {
     Stop(oneshot::Sender<usize>),
 }
 
+/// What is one for the process, whatever the configuration.
+#[derive(Clone)]
+pub(super) struct Handles {
+    pub(super) admission: Arc<Admission>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) budget: Arc<Budget>,
+}
+
 /// What the tasks of a thread share.
 struct Thread {
     current: Arc<Current>,
+    admission: Arc<Admission>,
+    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
+    /// For the line that tells of a short spool.
+    short: Throttle,
     built: RefCell<Built>,
     connections: Cell<usize>,
     /// Told when the last connection has ended.
@@ -61,6 +81,15 @@ impl Thread {
         let generation = current.generation();
         let (stack, clients) = current.in_force.load().blueprint.build();
         Built { generation, stack: Rc::new(stack), clients }
+    }
+
+    /// Asks the idlest connection to leave. Whether there was one.
+    fn make_room(&self) -> bool {
+        let is_made = deadline::evict(Spare::Idle);
+        if is_made {
+            self.metrics.connections_evicted.inc();
+        }
+        is_made
     }
 }
 
@@ -103,9 +132,15 @@ impl Drop for Open {
 }
 
 /// The life of the thread: does what it is told until it is told to stop.
-pub(super) async fn run(current: Arc<Current>, mut commands: UnboundedReceiver<Command>) {
+pub(super) async fn run(
+    current: Arc<Current>,
+    Handles { admission, metrics, budget }: Handles,
+    mut commands: UnboundedReceiver<Command>,
+) {
     let built = RefCell::new(Thread::build(&current));
-    let thread = Rc::new(Thread { current, built, connections: Cell::new(0), empty: Notify::new() });
+    let (connections, empty) = (Cell::new(0), Notify::new());
+    let thread =
+        Rc::new(Thread { current, admission, metrics, budget, short: Throttle::default(), built, connections, empty });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread)));
     while let Some(command) = commands.recv().await {
@@ -147,67 +182,47 @@ async fn drain_connections(thread: Rc<Thread>, drained: oneshot::Sender<()>) {
     }
 }
 
-async fn accept(thread: Rc<Thread>, name: String, socket: Listening, closing: Rc<Notify>) {
-    let acceptor = match socket.into_acceptor() {
-        Ok(acceptor) => acceptor,
-        Err(error) => {
-            tracing::error!(listener = %name, "cannot be served: {error}");
-            return;
-        }
-    };
-    let mut closing = pin!(closing.notified());
-    // Kept: while a reload takes the listener away, its last connections are still served as they were.
-    let mut terms = thread.current.terms(&name);
-    let throttle = Throttle::default();
-    loop {
-        let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
-            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
-            Poll::Pending => closing.as_mut().poll(cx).map(|()| None),
-        });
-        match accepted.await {
-            Some(Ok(socket)) => spawn(&thread, &name, socket, &mut terms),
-            Some(Err(error)) if is_the_connections(&error) => {}
-            Some(Err(error)) => {
-                if throttle.pass().is_some() {
-                    tracing::error!(
-                        listener = %name,
-                        "cannot accept connections: {error}. If it says too many open files, raise LimitNOFILE (systemd) or ulimit -n"
-                    );
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            None => break,
-        }
-    }
-    // Clients whose connection the kernel has already accepted for us are served, not reset.
-    for socket in acceptor.into_queued() {
-        spawn(&thread, &name, socket, &mut terms);
-    }
-}
-
-fn spawn(thread: &Rc<Thread>, listener: &str, socket: Socket, last: &mut Option<Arc<Terms>>) {
-    let Some(terms) = thread.current.terms(listener).or_else(|| last.clone()) else { return };
-    *last = Some(Arc::clone(&terms));
-    let open = Open::new(thread);
-    let door = Door(Rc::clone(thread));
-    tokio::task::spawn_local(async move {
-        connection::serve(socket, terms, door).await;
-        drop(open);
-    });
-}
-
-/// Errors that speak of the one connection, which is gone already.
-fn is_the_connections(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind as K;
-    matches!(error.kind(), K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
-}
-
 async fn sweep(thread: Rc<Thread>) {
     let mut tick = tokio::time::interval(SWEEP);
+    let mut seen = 0;
     loop {
         tick.tick().await;
         for client in &thread.built.borrow().clients {
             client.sweep();
+        }
+        give_way(&thread, &mut seen);
+        give_up(&thread);
+    }
+}
+
+/// While the spool is short of room: those who have made no progress for longest have to go.
+fn give_up(thread: &Thread) {
+    if !thread.budget.is_short() {
+        return;
+    }
+    let given_up = (0..GIVE_UP).take_while(|_| deadline::evict(Spare::Stalled)).count();
+    if given_up > 0
+        && let Some(left_out) = thread.short.pass()
+    {
+        tracing::warn!(
+            left_out,
+            "the spool is nearly full: clients that make no progress for {WHEN_SHORT:?} are given up. See `spool`, and LimitNOFILE for its files"
+        );
+    }
+}
+
+/// Makes room for those whom other threads had to turn away, and down to a limit that a reload has lowered.
+fn give_way(thread: &Thread, seen: &mut usize) {
+    let admission = &thread.admission;
+    let in_want = admission.in_want();
+    let wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    if !admission.is_full() {
+        return;
+    }
+    let too_many = admission.open() - admission.open().min(admission.limit());
+    for _ in 0..wanted.max(too_many).min(GIVE_WAY) {
+        if !thread.make_room() {
+            break;
         }
     }
 }

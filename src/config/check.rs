@@ -15,7 +15,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::certificate::said_by_system;
 use super::node::Span;
 use super::report::{Finding, Severity, counted, quoted};
-use super::{AccessTarget, Config, Loaded, Report, Spool, Warning, load};
+use super::{AccessTarget, Config, Descriptors, Loaded, Report, Spool, Warning, load, open_files};
 
 /// What `check` found. `Display` renders all of it, with a closing line.
 #[derive(Debug)]
@@ -103,11 +103,20 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     }
     findings.extend(unknown_names(&places.names, lookup));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
+    findings.extend(descriptors(&config, open_files().1).map(|trouble| trouble.at(places.connections.as_ref())));
     if let Some(AccessTarget::File(file)) = &config.logging.access {
         findings.extend(log_file(file).err().map(|trouble| trouble.at(places.access.as_ref())));
     }
     warnings.extend(Warning::all(&source, findings));
     Checked { name, outcome: Ok(config), warnings }
+}
+
+/// Whether this user may have the open files that the connections need. `limit` is the most that `serve` can get.
+fn descriptors(config: &Config, limit: usize) -> Option<Trouble> {
+    let threads = config.runtime.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let shares = Descriptors::share(config, limit, threads);
+    let (message, help) = shares.trouble(config, limit)?;
+    shares.are_felt(config).then(|| Trouble::new(message, help))
 }
 
 /// What is wrong around the file, and what to do.
@@ -281,6 +290,15 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn too_few_open_files_for_the_connections_are_told() {
+        let text = "limits: { connections: 5000 }\nsites: [{ routes: [{ path: /, respond: { body: ok } }] }]\n";
+        let config = crate::config::load_str(text, "f", Path::new("/"), &|_| None).unwrap().config;
+        let trouble = descriptors(&config, 1024).unwrap();
+        assert!(trouble.message.contains("not 5000") && trouble.help.contains("LimitNOFILE"), "{}", trouble.message);
+        assert!(descriptors(&config, 1 << 20).is_none());
+    }
 
     /// Writes a file that names a socket, a spool and a log in `folder`, and checks it.
     fn checked(folder: &Path, socket: &str) -> Checked {

@@ -156,6 +156,7 @@ fn empty() -> Finding {
 fn finish(draft: Draft) -> Config {
     Config {
         listeners: draft.listeners.into_iter().map(|draft| draft.listener).collect(),
+        trusted_proxies: draft.trusted_proxies,
         limits: draft.limits,
         shutdown: draft.shutdown,
         spool: draft.spool,

@@ -12,7 +12,9 @@ mod address;
 mod certificate;
 mod check;
 mod decode;
+mod descriptors;
 mod load;
+mod network;
 mod node;
 mod report;
 mod schema;
@@ -27,7 +29,9 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
+pub use descriptors::{Descriptors, open_files};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
+pub use network::{Network, TrustedProxies};
 pub use report::{Report, Warning};
 pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, HashBy, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
@@ -39,6 +43,8 @@ pub use upstream::{
 pub struct Config {
     /// Where clients connect. At least one; without the key plain HTTP on 127.0.0.1:8080.
     pub listeners: Vec<Listener>,
+    /// Whose word about clients is believed. Default nobody.
+    pub trusted_proxies: TrustedProxies,
     /// The edge's protection.
     pub limits: Limits,
     /// What SIGTERM does.
@@ -68,6 +74,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Whether HTTP/2 is offered (by ALPN with TLS, by prior knowledge without). Default true.
     pub http2: bool,
+    /// Whether every connection begins with a PROXY header, which trusted peers alone may send. Default false.
+    pub proxy_protocol: bool,
     /// When set, every request of a known host is answered with a redirect to https on this port.
     pub redirect_https: Option<u16>,
 }

@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use super::decode::Decoder;
 use super::node::Span;
 use super::report::quoted;
-use super::schema::{Draft, EndpointDraft, Redirect, SiteDraft};
+use super::schema::{Draft, EndpointDraft, ListenerDraft, Redirect, SiteDraft};
 use super::{Action, Bind, EndpointAddress, HostPattern, PathPattern, Workers};
 
 /// Runs every check. Ports of redirects are put in on the way.
 pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     resolve_redirects(decoder, draft);
     one_listener_per_address(decoder, draft);
+    somebody_speaks_for_clients(decoder, draft);
     one_site_per_host(decoder, &draft.sites);
     one_endpoint_per_address(decoder, draft);
     draft.upstreams.iter().for_each(|draft| upstreams::refuse(decoder, draft));
@@ -78,6 +79,31 @@ fn one_listener_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
         } else {
             seen.insert(claim, span);
         }
+    }
+}
+
+/// A listener that takes PROXY headers from trusted peers alone needs some.
+fn somebody_speaks_for_clients(decoder: &mut Decoder<'_>, draft: &Draft) {
+    if !draft.trusted_proxies_are_whole {
+        return;
+    }
+    for ListenerDraft { listener, proxy_protocol, .. } in &draft.listeners {
+        let Some(span) = proxy_protocol else { continue };
+        if draft.trusted_proxies.has_any_for(&listener.bind) {
+            continue;
+        }
+        let help = match &listener.bind {
+            Bind::Unix(_) => {
+                "write trusted_proxies: [unix] at the top level, if only the load balancer can open the socket"
+            }
+            _ => {
+                "write trusted_proxies: [10.0.0.0/24] at the top level, with the network of the load balancer, or [private]"
+            }
+        };
+        decoder
+            .error(span, "nobody can connect to this listener")
+            .label("a PROXY header is taken from `trusted_proxies` alone, and nobody is there")
+            .help(help);
     }
 }
 

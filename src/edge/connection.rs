@@ -1,11 +1,18 @@
-//! A client's connection from accept to the protocol it speaks: TLS with ALPN, or a look at its first bytes.
+//! A client's connection from accept to the protocol it speaks: the PROXY header where there is one, TLS with ALPN, or a look
+//! at its first bytes.
+
+mod preamble;
+mod refusal;
+
+pub use refusal::{refuse, words};
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -15,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::http2;
 use super::tls;
 use crate::config;
-use crate::http::ConnectionInfo;
+use crate::http::{ConnectionInfo, Sender};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry};
 use crate::observe::metrics::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Metrics, Protocol};
@@ -24,8 +31,10 @@ use crate::runtime::{Deadline, Socket, Stream, drain};
 
 /// RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client may take nothing of a response that waits for it.
-const STALL: Duration = Duration::from_secs(60);
+
+/// How long a trusted peer may be idle at least: longer than the 600 s for which cloud load balancers keep connections, so
+/// that never we close one that they are about to use.
+const TRUSTED_IDLE: Duration = Duration::from_secs(620);
 
 /// How the connections of one listener are served: compiled from the configuration in force when they are accepted.
 pub struct Terms {
@@ -35,6 +44,10 @@ pub struct Terms {
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+    /// Whether every connection begins with a PROXY header.
+    pub proxy_protocol: bool,
+    /// Peers that are believed, and spared what protects against clients.
+    pub trusted_proxies: config::TrustedProxies,
     /// On a listener that only redirects.
     pub redirect_https: Option<u16>,
     /// The edge's protection.
@@ -45,13 +58,26 @@ pub struct Terms {
     pub metrics: Arc<Metrics>,
 }
 
+impl Terms {
+    /// Whether this peer of a socket is trusted; `None` is one on a unix socket.
+    #[must_use]
+    pub fn is_trusted(&self, peer: Option<SocketAddr>) -> bool {
+        self.trusted_proxies.is_trusted(peer.map(|peer| peer.ip()))
+    }
+}
+
 /// Serves one accepted connection to its end.
-pub async fn serve<E>(socket: Socket, terms: Arc<Terms>, entry: E)
+pub async fn serve<E>(mut socket: Socket, terms: Arc<Terms>, entry: E)
 where
     E: Entry + Clone + 'static,
 {
-    let Ok(info) = describe(&socket, &terms).map(Rc::new) else { return };
+    let Ok(mut info) = describe(&socket, &terms) else { return };
     let mut counted = terms.listener_metrics.opened(Protocol::New);
+    if terms.proxy_protocol {
+        let Some(sender) = preamble::read(&mut socket, &info, &terms).await else { return };
+        info.sender = sender;
+    }
+    let info = Rc::new(info);
     let (stream, first, is_http2) = match &terms.tls {
         Some(config) => {
             counted.becomes(Protocol::Tls);
@@ -80,6 +106,10 @@ async fn speak<E>(
     E: Entry + Clone + 'static,
 {
     let limits = &terms.limits;
+    let idle_timeout = match terms.is_trusted(info.peer) {
+        true => limits.idle_timeout.max(TRUSTED_IDLE),
+        false => limits.idle_timeout,
+    };
     let head =
         HeadLimits { size: usize::try_from(limits.header_size).unwrap_or(usize::MAX), count: limits.header_count };
     if is_http2 {
@@ -89,7 +119,7 @@ async fn speak<E>(
             header_size: u32::try_from(limits.header_size).unwrap_or(u32::MAX),
             header_count: limits.header_count,
             header_timeout: limits.header_timeout,
-            idle_timeout: limits.idle_timeout,
+            idle_timeout,
         };
         // Boxed: hyper's state is far larger than that of the connections which do not need it.
         Box::pin(http2::serve(stream, first, info, limits, entry)).await;
@@ -98,8 +128,9 @@ async fn speak<E>(
         let limits = server::Limits {
             head,
             header_timeout: limits.header_timeout,
-            idle_timeout: limits.idle_timeout,
-            stall_timeout: STALL,
+            idle_timeout,
+            body_rate: limits.body_rate,
+            read_rate: limits.read_rate,
         };
         server::serve(stream, first, info, limits, &entry).await;
     }
@@ -116,6 +147,7 @@ fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
         listener: Arc::clone(&terms.name),
         peer,
         local,
+        sender: Sender::Peer,
         tls: terms.tls.is_some(),
         redirect_https: terms.redirect_https,
     })
@@ -146,28 +178,39 @@ async fn handshake(
 
 /// Reads until the bytes are HTTP/2's preface or cannot become it. `None`: the client left, or said too little in time.
 async fn sniff(stream: &mut Stream, terms: &Terms) -> Option<(Buffer, bool)> {
-    let mut buffer = None;
     if !terms.http2 {
         return Some((Buffer::take(), false));
     }
-    let read = poll_fn(|cx| {
-        loop {
-            let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
-            let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
-            let is_empty = bytes.is_empty();
-            let is_preface = bytes.starts_with(PREFACE);
-            let may_become = PREFACE.starts_with(&bytes);
-            if !is_empty {
-                buffer = Some(bytes);
-            }
-            match ready!(read) {
-                Ok(0) | Err(_) => return Poll::Ready(None),
-                Ok(_) if is_preface || !may_become => {
-                    return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
-                }
-                Ok(_) => {}
-            }
+    let (mut buffer, deadline) = (None, Deadline::new());
+    for _ in 0..2 {
+        let read = poll_fn(|cx| first_bytes(stream, &mut buffer, cx));
+        let limit = terms.limits.header_timeout;
+        match deadline.bound_or_drain(limit, drain::FIRST_REQUEST, read).await {
+            Ok(first) => return first,
+            Err(_) if stream.socket().is_quiet(true) => return None,
+            // They have arrived, and the event queue does not know of it yet.
+            Err(_) => {}
         }
-    });
-    Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, read).await.ok().flatten()
+    }
+    None
+}
+
+fn first_bytes(stream: &mut Stream, buffer: &mut Option<Buffer>, cx: &mut Context<'_>) -> Poll<Option<(Buffer, bool)>> {
+    loop {
+        let mut bytes = buffer.take().unwrap_or_else(Buffer::take);
+        let read = pin!(stream.read_buf(&mut *bytes)).poll(cx);
+        let is_empty = bytes.is_empty();
+        let is_preface = bytes.starts_with(PREFACE);
+        let may_become = PREFACE.starts_with(&bytes);
+        if !is_empty {
+            *buffer = Some(bytes);
+        }
+        match ready!(read) {
+            Ok(0) | Err(_) => return Poll::Ready(None),
+            Ok(_) if is_preface || !may_become => {
+                return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
+            }
+            Ok(_) => {}
+        }
+    }
 }

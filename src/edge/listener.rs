@@ -44,6 +44,15 @@ impl Listening {
     }
 }
 
+/// A connection that has been accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub socket: Socket,
+    /// The other end; `None` on unix sockets.
+    pub peer: Option<SocketAddr>,
+}
+
 /// A listening socket on the event queue of its thread.
 #[derive(Debug)]
 pub enum Acceptor {
@@ -58,28 +67,28 @@ impl Acceptor {
     ///
     /// # Errors
     /// The connection's own errors, and those of the process (no descriptors left).
-    pub async fn accept(&self) -> io::Result<Socket> {
+    pub async fn accept(&self) -> io::Result<Accepted> {
         std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 
     /// Closes the socket. Returns the connections that the kernel has already accepted for us: asked of the kernel
     /// itself, because what the event queue knows may be a turn old.
     #[must_use]
-    pub fn into_queued(self) -> Vec<Socket> {
+    pub fn into_queued(self) -> Vec<Accepted> {
         let mut queued = Vec::new();
         match self {
             Self::Tcp(listener) => {
                 let Ok(listener) = listener.into_std() else { return queued };
-                while let Ok((stream, _)) = listener.accept() {
+                while let Ok((stream, peer)) = listener.accept() {
                     let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
-                    queued.extend(stream.map(Socket::Tcp));
+                    queued.extend(stream.map(|stream| Accepted { socket: Socket::Tcp(stream), peer: Some(peer) }));
                 }
             }
             Self::Unix(listener) => {
                 let Ok(listener) = listener.into_std() else { return queued };
                 while let Ok((stream, _)) = listener.accept() {
                     let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream));
-                    queued.extend(stream.map(Socket::Unix));
+                    queued.extend(stream.map(|stream| Accepted { socket: Socket::Unix(stream), peer: None }));
                 }
             }
         }
@@ -90,10 +99,12 @@ impl Acceptor {
     ///
     /// # Errors
     /// As [`Self::accept`].
-    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         Poll::Ready(match self {
-            Self::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Tcp(stream)),
-            Self::Unix(listener) => ready!(listener.poll_accept(cx)).map(|(stream, _)| Socket::Unix(stream)),
+            Self::Tcp(listener) => ready!(listener.poll_accept(cx))
+                .map(|(stream, peer)| Accepted { socket: Socket::Tcp(stream), peer: Some(peer) }),
+            Self::Unix(listener) => ready!(listener.poll_accept(cx))
+                .map(|(stream, _)| Accepted { socket: Socket::Unix(stream), peer: None }),
         })
     }
 }

@@ -1,8 +1,10 @@
-//! Bytes in: listening sockets, TLS, and the protocol each connection speaks. Knows no feature.
+//! Bytes in: listening sockets, the PROXY protocol, TLS, and the protocol each connection speaks. Knows no feature.
 
+pub mod admission;
 mod coalesce;
 pub mod connection;
 mod http2;
 pub mod listener;
 pub mod local_ca;
+pub mod proxy_protocol;
 pub mod tls;

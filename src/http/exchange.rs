@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
+use super::forwarded::{Claims, Scheme};
 use super::{Host, RequestId};
 use crate::error::Reason;
 
@@ -23,10 +24,12 @@ use crate::error::Reason;
 pub struct ConnectionInfo {
     /// The listener's address as the operator wrote it.
     pub listener: Arc<str>,
-    /// The other end; `None` on unix sockets.
+    /// The other end of the socket; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
-    /// What the client connected to; `None` on unix sockets.
+    /// Our end of the socket; `None` on unix sockets.
     pub local: Option<SocketAddr>,
+    /// Whose bytes they are that come over it.
+    pub sender: Sender,
     /// Whether the client's bytes come over TLS.
     pub tls: bool,
     /// Set on a listener that only redirects: the port where https is served.
@@ -34,17 +37,52 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
-    /// `https` or `http`.
+    /// Who speaks over it: the peer, or whom the peer has named for himself. `None` on unix sockets.
     #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        if self.tls { "https" } else { "http" }
+    pub fn source(&self) -> Option<SocketAddr> {
+        match self.sender {
+            Sender::Behind { source, .. } => Some(source),
+            Sender::Peer | Sender::Hidden => self.peer,
+        }
+    }
+
+    /// Where the one who speaks has connected to. `None` on unix sockets.
+    #[must_use]
+    pub fn destination(&self) -> Option<SocketAddr> {
+        match self.sender {
+            Sender::Behind { destination, .. } => Some(destination),
+            Sender::Peer | Sender::Hidden => self.local,
+        }
+    }
+
+    /// What it is itself, whatever is said of the client.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        if self.tls { Scheme::Https } else { Scheme::Http }
     }
 
     /// The port that was connected to; the scheme's own on a unix socket.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.local.map_or(if self.tls { 443 } else { 80 }, |local| local.port())
+        self.destination().map_or_else(|| self.scheme().default_port(), |to| to.port())
     }
+}
+
+/// Whose bytes come over a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// The one at the other end of the socket.
+    #[default]
+    Peer,
+    /// Somebody whom a trusted peer has named in a PROXY header.
+    Behind {
+        /// His address.
+        source: SocketAddr,
+        /// Where he has connected to.
+        destination: SocketAddr,
+    },
+    /// Somebody whom a trusted peer cannot name.
+    Hidden,
 }
 
 /// How the client speaks to us.
@@ -173,6 +211,10 @@ pub struct Exchange {
     pub user_agent: Option<HeaderValue>,
     /// The address of the client itself, when it has one.
     pub client: Cell<Option<IpAddr>>,
+    /// What a trusted sender says of the client. Set only for those: whether it is there tells whether he is believed.
+    pub claims: OnceCell<Claims>,
+    /// Whether fields that only a proxy sends were removed because the sender is not believed.
+    pub is_disbelieved: Cell<bool>,
     /// Its name in every log.
     pub id: Cell<Option<RequestId>>,
     /// Set by the router.
@@ -216,7 +258,9 @@ impl Exchange {
     ) -> Self {
         OPEN.set(OPEN.get() + 1);
         Self {
-            client: Cell::new(connection.peer.map(|peer| peer.ip().to_canonical())),
+            client: Cell::new(connection.source().map(|source| source.ip().to_canonical())),
+            claims: OnceCell::new(),
+            is_disbelieved: Cell::new(false),
             connection,
             protocol,
             started: Instant::now(),
@@ -241,6 +285,32 @@ impl Exchange {
             finished: Cell::new(false),
             left: Cell::new(None),
         }
+    }
+
+    /// How the client speaks to the outermost proxy that is believed, or to us.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.claims.get().and_then(|claims| claims.scheme).unwrap_or_else(|| self.connection.scheme())
+    }
+
+    /// The port that the client has connected to. Of a proxy that names only the scheme, the port of Host, or the one
+    /// that goes without saying: ours is not the client's.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let Some(claims) = self.claims.get() else { return self.connection.port() };
+        let of_host = || self.host.as_ref().and_then(Host::port);
+        match (claims.port, claims.scheme) {
+            (Some(port), _) => port,
+            (None, Some(scheme)) => of_host().unwrap_or(scheme.default_port()),
+            (None, None) => self.connection.port(),
+        }
+    }
+
+    /// Since 1970: when the outermost proxy that is believed had the request, or we.
+    #[must_use]
+    pub fn request_start(&self) -> Duration {
+        let started = self.claims.get().and_then(|claims| claims.started);
+        started.unwrap_or_else(|| self.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 
     /// Asks to be told when it is over. The latest to ask is told first; there is room for two.

@@ -41,8 +41,10 @@ pub fn give_map(mut map: HeaderMap) {
 pub enum Dropped {
     /// It belongs to the client's connection (RFC 9110, 7.6.1), or to the framing, which is written anew.
     Hop,
-    /// What the edge says about the client and the request: `X-Forwarded-*` and their kin.
+    /// What a proxy says about the client: `X-Forwarded-*` and their kin.
     Forwarded,
+    /// What it says about the request: `X-Request-ID`, `X-Request-Start`.
+    Traced,
     /// What only the app says to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
     Internal,
     /// What a server may take for its own knowledge: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
@@ -77,7 +79,8 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
 /// The same for what follows the `x` of a name.
 fn forged(rest: &str) -> Option<Dropped> {
     match rest {
-        "-real-ip" | "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Forwarded),
+        "-real-ip" => Some(Dropped::Forwarded),
+        "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Traced),
         "-remote-user" | "-script-name" => Some(Dropped::Identity),
         "-lighttpd-send-file" => Some(Dropped::Internal),
         _ if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
@@ -138,7 +141,10 @@ pub fn is_for_every_recipient(name: &str) -> bool {
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
     is_end_to_end(&name)
         || name == header::TRANSFER_ENCODING
-        || matches!(request_field(&name), Some(Dropped::Forwarded | Dropped::Internal | Dropped::Identity))
+        || matches!(
+            request_field(&name),
+            Some(Dropped::Forwarded | Dropped::Traced | Dropped::Internal | Dropped::Identity)
+        )
 }
 
 /// What no `Connection` can make hop-by-hop: what routes, frames and identifies a message.
@@ -178,10 +184,11 @@ mod tests {
 
     #[test]
     fn what_only_the_edge_may_say_is_dropped() {
-        use Dropped::{Forwarded, Identity, Internal};
+        use Dropped::{Forwarded, Identity, Internal, Traced};
         for (names, why) in [
             (&["x-forwarded-for", "x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-prefix"][..], Forwarded),
-            (&["forwarded", "front-end-https", "x-real-ip", "x-request-id", "x-request-start"], Forwarded),
+            (&["forwarded", "front-end-https", "x-real-ip"], Forwarded),
+            (&["x-request-id", "x-request-start", "x-queue-start"], Traced),
             (&["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"], Internal),
             (&["remote-user", "x-remote-user", "script-name", "path-info", "proxy"], Identity),
         ] {
@@ -210,9 +217,16 @@ mod tests {
 
     #[test]
     fn connection_may_name_what_is_between_two_ends_alone() {
-        for name in
-            ["Host", "cookie", "Content-Length", "Transfer-Encoding", "X-Forwarded-For", "Remote-User", "Grip-Sig"]
-        {
+        for name in [
+            "Host",
+            "cookie",
+            "Content-Length",
+            "Transfer-Encoding",
+            "X-Forwarded-For",
+            "X-Request-ID",
+            "Remote-User",
+            "Grip-Sig",
+        ] {
             assert!(is_for_every_recipient(name), "{name}");
         }
         for name in ["TE", "Upgrade", "HTTP2-Settings", "X-Custom", "Keep-Alive", "Trailer", "", "a b", "X_Custom"] {

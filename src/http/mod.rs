@@ -3,8 +3,11 @@
 mod body;
 mod exchange;
 pub mod fields;
+pub mod forwarded;
 mod host;
+mod network;
 mod path;
+pub mod range;
 mod request_id;
 mod service;
 pub mod text;
@@ -15,9 +18,11 @@ mod tests;
 
 pub use body::{Body, Source};
 pub use exchange::{
-    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges,
+    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
+    cut_open_exchanges,
 };
 pub use host::Host;
+pub use network::network;
 pub use path::Target;
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};

@@ -96,7 +96,7 @@ fn write_line(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish) {
         None => object.text("client", "unix"),
     };
     object.text("listener", exchange.connection.listener.as_ref());
-    object.text("protocol", exchange.protocol.as_str()).text("scheme", exchange.connection.scheme());
+    object.text("protocol", exchange.protocol.as_str()).text("scheme", exchange.scheme().as_str());
     object.text("method", exchange.method.as_str());
     if let Some(host) = &exchange.host {
         object.text("host", host.as_str());

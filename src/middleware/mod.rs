@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod client_ip;
 pub mod metrics;
 pub mod proxy;
 pub mod request_id;

@@ -36,7 +36,7 @@ impl Proxy {
             budget,
             mount: route.mount.as_deref().map(Rc::from),
             body_limit: route.body_limit,
-            share: Share { memory: buffer.memory, disk: buffer.disk },
+            share: Share { memory: buffer.memory, disk: buffer.disk, client: None },
             read_ahead: buffer.response,
             priority: route.priority,
         }
@@ -60,7 +60,8 @@ impl Service for Proxy {
                     return Err(refusal);
                 }
                 let begun = Instant::now();
-                let received = spool::receive(body, self.body_limit, self.share, &self.budget).await;
+                let share = Share { client: exchange.client.get(), ..self.share };
+                let received = spool::receive(body, self.body_limit, share, &self.budget).await;
                 exchange.time(|timings| timings.receive = begun.elapsed());
                 received?
             }

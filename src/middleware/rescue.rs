@@ -90,6 +90,9 @@ fn row(reason: Reason) -> Row {
         }
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
         R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
+        R::TooManyConnectionsOfClient => {
+            (S::TOO_MANY_REQUESTS, "http_request_denied", "Too many connections are open from this address.")
+        }
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
         // Never sent, but logged and counted: as nginx calls it.
@@ -101,7 +104,9 @@ fn row(reason: Reason) -> Row {
         R::QueueFull | R::QueueTimeout | R::StreamsFull => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
         }
-        R::SpoolFull => (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment."),
+        R::SpoolFull | R::TooManyConnections | R::NoDescriptors => {
+            (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment.")
+        }
         R::SpoolFailed | R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong."),
         R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),
         R::BacklogFull => {
@@ -135,6 +140,8 @@ fn retry_after(error: &Error) -> Option<u32> {
             | Reason::QueueTimeout
             | Reason::StreamsFull
             | Reason::SpoolFull
+            | Reason::TooManyConnections
+            | Reason::NoDescriptors
             | Reason::ShuttingDown
             | Reason::BacklogFull
             | Reason::ConnectRefused
@@ -252,6 +259,19 @@ mod tests {
             (Reason::SpoolFull, 503),
         ] {
             assert_eq!(row(reason).0.as_u16(), status, "{reason}");
+        }
+    }
+
+    #[test]
+    fn who_is_turned_away_at_the_door_reads_the_same() {
+        for reason in [Reason::TooManyConnections, Reason::TooManyConnectionsOfClient] {
+            let (status, kind, sentence) = row(reason);
+            let words = crate::edge::connection::words(reason);
+            assert!(words.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{words}");
+            assert!(words.contains(&format!("\r\nProxy-Status: hostler; error={kind}; details=\"{reason}\"\r\n")));
+            let (head, body) = words.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body, plain(status, sentence, reason, ""));
+            assert!(head.ends_with(&format!("\r\nContent-Length: {}", body.len())), "{words}");
         }
     }
 

@@ -9,8 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Deadline;
-use super::deadline;
+use super::deadline::{self, Spare};
 use crate::config::MinRate;
+
+/// How long nothing may move when room is short, whatever the credit.
+pub const WHEN_SHORT: Duration = Duration::from_secs(5);
 
 /// One end's credit, for one direction of one message.
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +39,26 @@ impl Allowance {
         self.left
     }
 
-    /// We wait for the other end: from now on it costs. Ready when nothing is left.
+    /// We wait for the other end: from now on it costs. Ready when nothing is left, or when room is short and nothing has
+    /// moved for [`WHEN_SHORT`].
     pub fn poll_wait(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_part(self.rate.after, deadline, cx)
+    }
+
+    /// The same for whoever can look closer at what has moved: ready at half of the credit as well. Says whether room is
+    /// short. What is not told by [`Self::moved`] has not moved.
+    pub fn poll_half(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<bool> {
+        self.poll_part(self.rate.after / 2, deadline, cx).map(|()| deadline.is_evicted())
+    }
+
+    fn poll_part(&mut self, part: Duration, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() || !deadline.is_armed() {
             self.settle();
             if self.left.is_zero() {
                 return Poll::Ready(());
             }
             self.since = Some(deadline::awake());
-            deadline.arm(self.left);
+            deadline.arm_spare(self.left.min(part), Spare::Stalled, WHEN_SHORT);
         }
         deadline.poll(cx)
     }

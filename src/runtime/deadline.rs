@@ -3,6 +3,11 @@
 //! Arming one is a store, and nobody reads the clock but a task per thread, which looks at all of them every [`TICK`]
 //! and wakes those that are over. A deadline never fires early, and at most two ticks late: it is for limits that are
 //! felt, not for measuring.
+//!
+//! Whoever can be spared while it waits says so ([`Deadline::arm_spare`]). That makes the list of deadlines the list of
+//! idle connections as well: where room is short, [`evict`] ends the longest wait.
+
+mod evict;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -13,10 +18,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::evict::{Spare, evict};
+
 use super::drain;
 
 /// How often the sweep looks.
 pub const TICK: Duration = Duration::from_millis(200);
+/// How long a new connection has for its first bytes, whoever else may need its place.
+pub const NEWCOMER: Duration = Duration::from_secs(2);
 
 thread_local! {
     static ENTRIES: RefCell<Vec<Option<Rc<Entry>>>> = const { RefCell::new(Vec::new()) };
@@ -27,6 +36,8 @@ thread_local! {
 
 struct Entry {
     at: Cell<Option<Duration>>,
+    /// Whether its wait may be ended to make room, and from when on.
+    spare: Cell<Option<(Spare, Duration)>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -44,7 +55,7 @@ impl Deadline {
     /// A deadline that is not armed.
     #[must_use]
     pub fn new() -> Self {
-        let entry = Rc::new(Entry { at: Cell::new(None), waker: Cell::new(None) });
+        let entry = Rc::new(Entry { at: Cell::new(None), spare: Cell::new(None), waker: Cell::new(None) });
         let slot = ENTRIES.with_borrow_mut(|entries| {
             if let Some(slot) = FREE.with_borrow_mut(Vec::pop) {
                 entries[slot] = Some(Rc::clone(&entry));
@@ -60,16 +71,36 @@ impl Deadline {
     pub fn arm(&self, after: Duration) {
         // A tick more, because the coarse clock may be a tick old.
         self.entry.at.set(AWAKE.get().checked_add(after.saturating_add(TICK)));
+        self.entry.spare.set(None);
+    }
+
+    /// The same where the wait may be ended to make room ([`evict`]) once it has lasted for `grace`.
+    pub fn arm_spare(&self, after: Duration, kind: Spare, grace: Duration) {
+        self.arm(after);
+        self.entry.spare.set(AWAKE.get().checked_add(grace).map(|from| (kind, from)));
+    }
+
+    /// Whether it is over because somebody else needs the room. Until armed again.
+    #[must_use]
+    pub fn is_evicted(&self) -> bool {
+        self.entry.at.get() == Some(Duration::ZERO)
+    }
+
+    /// Whether it has come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.entry.at.get().is_some_and(|at| at <= AWAKE.get())
     }
 
     /// Never fires, until armed again.
     pub fn disarm(&self) {
         self.entry.at.set(None);
+        self.entry.spare.set(None);
     }
 
     /// Ready when it is over. Remembers the task either way, which [`wake_all`] may wake.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.entry.at.get().is_some_and(|at| at <= AWAKE.get()) {
+        if self.is_over() {
             return Poll::Ready(());
         }
         let kept = match self.entry.waker.take() {
@@ -86,7 +117,8 @@ impl Deadline {
         self.entry.at.get().is_some()
     }
 
-    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`.
+    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`, and after
+    /// [`NEWCOMER`] it can be spared.
     ///
     /// # Errors
     /// [`Elapsed`].
@@ -96,7 +128,7 @@ impl Deadline {
         grace: Duration,
         future: F,
     ) -> Result<F::Output, Elapsed> {
-        self.arm(after);
+        self.arm_spare(after, Spare::Idle, NEWCOMER);
         let mut future = pin!(future);
         let mut is_ending = false;
         let result = poll_fn(|cx| match future.as_mut().poll(cx) {

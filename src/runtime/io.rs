@@ -135,6 +135,58 @@ impl Socket {
         Poll::Ready(())
     }
 
+    /// Bytes that the kernel holds for the other end: those it has not acknowledged, on TCP. `None` where that is unknown.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(stream) => unread(stream),
+            Self::Unix(stream) => unread(stream),
+        }
+    }
+
+    /// Says these few bytes and that nothing more will come, without waiting. What has arrived is read, so that the
+    /// close does not take the words with it.
+    pub fn turn_away(&self, words: &[u8]) {
+        self.send_now(words);
+        let (mut piece, flags) = ([0_u8; 4096], RecvFlags::DONTWAIT);
+        // Whatever fails here, the connection is closed next.
+        let _ = match self {
+            Self::Tcp(stream) => {
+                let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+                recv(stream, &mut piece[..], flags)
+            }
+            Self::Unix(stream) => {
+                let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
+                recv(stream, &mut piece[..], flags)
+            }
+        };
+    }
+
+    /// Copies what is there to be read, which stays to be read. Zero at the other end's close.
+    ///
+    /// Ready again at once for as long as nothing is read.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn poll_peek(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        loop {
+            let peeked = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut *bytes, flags)?.0))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || Ok(recv(stream, &mut *bytes, flags)?.0))
+                }
+            };
+            if !matches!(&peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                return Poll::Ready(peeked);
+            }
+        }
+    }
+
     /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
     pub fn send_now(&self, bytes: &[u8]) -> usize {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

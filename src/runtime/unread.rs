@@ -1,4 +1,4 @@
-//! What the other end of a unix stream socket has not read yet: the one thing that only `ioctl` tells.
+//! What the other end of a stream socket has not read yet: the one thing that only `ioctl` tells.
 
 use rustix::fd::AsFd;
 
@@ -6,7 +6,8 @@ use rustix::fd::AsFd;
 ///
 /// SIOCOUTQ on a unix stream socket counts the buffers that this end has filled and the other has not emptied: each
 /// whole until its last byte is read, with the kernel's own overhead (so at least some hundred bytes for one byte).
-/// Looking without taking (`MSG_PEEK`) empties nothing.
+/// Looking without taking (`MSG_PEEK`) empties nothing. On a TCP socket it is the bytes that the other end has not
+/// acknowledged, sent or not.
 #[allow(unsafe_code)]
 pub(super) fn unread(socket: impl AsFd) -> Option<u32> {
     use rustix::ioctl::{Getter, Opcode, ioctl};

@@ -283,6 +283,7 @@ fn failure(source: io::Error, is_unix: bool) -> Error {
         // On a unix socket: the listen backlog. On TCP: no local port is left.
         Some(Errno::AGAIN) if is_unix => Reason::BacklogFull,
         Some(Errno::TIMEDOUT) => Reason::ConnectTimeout,
+        Some(Errno::MFILE | Errno::NFILE) => Reason::NoDescriptors,
         // It was opened, and closed again before we saw that.
         Some(Errno::CONNRESET) => Reason::ResetBeforeHead,
         _ => Reason::ConnectFailed,

@@ -1,6 +1,5 @@
 //! One request of ours to one of the workers, from the waiting room to the response head.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,11 +21,12 @@ use super::wire::{self, Connection, Failed, Once};
 use super::{Permit, Upstream, head};
 use crate::config::HashBy;
 use crate::error::{Error, Reason, Side};
-use crate::http::{Body, Exchange, Phase, Response, Target, fields};
+use crate::http::{Body, Exchange, Phase, Response, Target, fields, network};
 use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
+use crate::runtime::deadline::{self, Spare};
 
 /// The first pause of a request that met a full backlog; each is twice as long as the one before.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
@@ -230,6 +230,9 @@ impl Client {
                 return Ok(permit);
             }
             Next::Backlog if tries.in_backlog() < self.upstream.config.waiting_room.timeout => {
+                if error.reason == Reason::NoDescriptors {
+                    self.make_room(&error);
+                }
                 permit.move_on(&self.upstream.balance);
                 tokio::time::sleep(tries.backlog_pause()).await;
                 return Ok(permit);
@@ -258,6 +261,22 @@ impl Client {
         exchange.is_counted.set(false);
         self.upstream.metrics.retry(error.reason);
         Ok(permit)
+    }
+
+    /// The process has no descriptor left: whoever is idle here gives theirs.
+    fn make_room(&self, error: &Error) {
+        self.pools.iter().for_each(Pool::clear);
+        if deadline::evict(Spare::Idle) {
+            self.metrics.connections_evicted.inc();
+        }
+        if let Some(left_out) = self.throttles.pass(error.reason) {
+            tracing::warn!(
+                upstream = %self.upstream.name,
+                reason = error.reason.as_str(),
+                left_out,
+                "{error}; the request waits for one. Raise LimitNOFILE (systemd) or ulimit -n, or look who uses them"
+            );
+        }
     }
 
     /// Back to the waiting room, until somebody answers.
@@ -346,17 +365,11 @@ impl Client {
         Seek { priority: outgoing.priority, client: self.turn(&outgoing.exchange), wish: Wish { key, avoid: None } }
     }
 
-    /// Whose turn a request takes: an IPv4 address or an IPv6 /64, as people have them.
+    /// Whose turn a request takes.
     fn turn(&self, exchange: &Exchange) -> u64 {
-        const IPV4: u64 = 0xFFFF_FFFF << 32; // in the range of multicast, from which nobody speaks
-        if !self.upstream.config.waiting_room.is_fair {
-            return 0;
-        }
         match exchange.client.get() {
-            Some(IpAddr::V4(address)) => IPV4 | u64::from(address.to_bits()),
-            // The upper half.
-            Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
-            None => 0,
+            Some(address) if self.upstream.config.waiting_room.is_fair => network(address),
+            _ => 0,
         }
     }
 
@@ -394,7 +407,7 @@ impl Client {
         }
         let (passage, share) = match share {
             Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
-            _ => (Passage::Stream, Share { memory: 0, disk: 0 }),
+            _ => (Passage::Stream, Share { memory: 0, disk: 0, client: None }),
         };
         let mut response = Response::new(pump::body(body, rest, passage, share, &self.budget)?);
         *response.status_mut() = status;

@@ -3,15 +3,13 @@
 //!
 //! | field | value |
 //! |---|---|
-//! | X-Forwarded-For, X-Real-IP | the client's address; absent when it came over a unix socket |
+//! | X-Forwarded-For, X-Real-IP | the client's address, a trusted proxy's word included; absent when it came over a unix socket |
 //! | X-Forwarded-Proto | `https` or `http`, lower case, once: gunicorn compares it to the letter |
 //! | X-Forwarded-Host | Host as received |
 //! | X-Forwarded-Port | the port the client connected to |
 //! | X-Forwarded-Prefix | the prefix under which the app is mounted; absent when it is not |
 //! | X-Request-ID | the exchange's name in our logs |
-//! | X-Request-Start | `t=` seconds with micros: when the head was complete, before any waiting |
-
-use std::time::UNIX_EPOCH;
+//! | X-Request-Start | `t=` seconds with micros: when the head was complete, before any waiting; or when a trusted proxy had it |
 
 use crate::http::Exchange;
 use crate::http::text::{append_address, append_decimal, append_padded};
@@ -41,27 +39,26 @@ impl Lines for Vars<'_> {
 
 /// Appends the fields. `mount` is the prefix that this request has of those under which apps live.
 pub(super) fn append(out: &mut impl Lines, exchange: &Exchange, mount: Option<&str>) {
-    let connection = &exchange.connection;
     if let Some(client) = exchange.client.get() {
         out.line("x-forwarded-for", |out| append_address(out, client));
         out.line("x-real-ip", |out| append_address(out, client));
     }
-    out.line("x-forwarded-proto", |out| out.extend_from_slice(connection.scheme().as_bytes()));
+    out.line("x-forwarded-proto", |out| out.extend_from_slice(exchange.scheme().as_str().as_bytes()));
     if let Some(host) = &exchange.host {
         out.line("x-forwarded-host", |out| out.extend_from_slice(host.as_str().as_bytes()));
     }
-    out.line("x-forwarded-port", |out| append_decimal(out, connection.port().into()));
+    out.line("x-forwarded-port", |out| append_decimal(out, exchange.port().into()));
     if let Some(mount) = mount {
         out.line("x-forwarded-prefix", |out| out.extend_from_slice(mount.as_bytes()));
     }
     if let Some(id) = exchange.id.get() {
         out.line("x-request-id", |out| out.extend_from_slice(id.as_bytes()));
     }
-    let received = exchange.received_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let start = exchange.request_start();
     out.line("x-request-start", |out| {
         out.extend_from_slice(b"t=");
-        append_decimal(out, received.as_secs());
+        append_decimal(out, start.as_secs());
         out.push(b'.');
-        append_padded(out, received.subsec_micros().into(), 6);
+        append_padded(out, start.subsec_micros().into(), 6);
     });
 }

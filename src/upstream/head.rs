@@ -39,9 +39,15 @@ pub(super) fn write(
         host: upstream.config.host.as_deref().map(str::as_bytes),
         is_last: upstream.config.keepalive.idle.is_zero(),
     };
-    let dropped = |why| {
-        if let Some(kind) = header_kind(why) {
+    let dropped = |why| match header_kind(why) {
+        None => {}
+        // Not lost: what it says is in the fields that are written anew.
+        Some(HeaderKind::Forwarded) if outgoing.exchange.claims.get().is_some() => {}
+        Some(kind) => {
             metrics.header_dropped(kind);
+            if why == fields::Dropped::Forwarded {
+                outgoing.exchange.is_disbelieved.set(true);
+            }
         }
     };
     write_as(out, protocol, outgoing, upstream, terms, dropped)
@@ -106,7 +112,7 @@ fn length(outgoing: &Outgoing) -> Option<u64> {
 fn header_kind(dropped: fields::Dropped) -> Option<HeaderKind> {
     match dropped {
         fields::Dropped::Hop => None,
-        fields::Dropped::Forwarded => Some(HeaderKind::Forwarded),
+        fields::Dropped::Forwarded | fields::Dropped::Traced => Some(HeaderKind::Forwarded),
         fields::Dropped::Internal => Some(HeaderKind::Internal),
         fields::Dropped::Identity => Some(HeaderKind::Identity),
         fields::Dropped::Underscore => Some(HeaderKind::Underscore),
@@ -183,11 +189,17 @@ mod tests {
     use super::super::Connector;
     use super::*;
     use crate::config;
-    use crate::http::{ConnectionInfo, Exchange, Host, Protocol};
+    use crate::http::{ConnectionInfo, Exchange, Host, Protocol, Sender};
 
     fn outgoing(target: &str, mount: Option<&str>) -> Outgoing {
-        let connection =
-            ConnectionInfo { listener: "443".into(), peer: None, local: None, tls: true, redirect_https: None };
+        let connection = ConnectionInfo {
+            listener: "443".into(),
+            peer: None,
+            local: None,
+            sender: Sender::Peer,
+            tls: true,
+            redirect_https: None,
+        };
         let host = Host::parse(Bytes::from_static(b"shop.example")).unwrap();
         let exchange =
             Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), Some(host), None);

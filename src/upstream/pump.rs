@@ -21,7 +21,7 @@ use crate::http::{Body, Exchange};
 use crate::runtime::Deadline;
 
 /// Memory of a response that is passed on as it comes, without read-ahead.
-const STREAM: Share = Share { memory: 64 << 10, disk: 0 };
+const STREAM: Share = Share { memory: 64 << 10, disk: 0, client: None };
 
 /// A spool that has taken nothing for so long is full, and its client slow.
 const STALLED: Duration = Duration::from_secs(1);
@@ -77,6 +77,7 @@ pub(super) fn body(
         }
     }
     let share = if passage == Passage::Stream { STREAM } else { share };
+    let share = Share { client: rest.exchange.client.get(), ..share };
     let (writer, reader) = spool::pipe(body.remaining(), share, budget);
     tokio::task::spawn_local(pump(body, writer, rest, pin));
     Ok(Body::Stream(Box::new(reader)))

@@ -3,7 +3,7 @@
 //! | what is known | | |
 //! |---|---|---|
 //! | nobody answers connect | any method | held until somebody does, or `hold` is over |
-//! | the listen backlog is full | any method | at another endpoint, else tried again until the waiting room's timeout |
+//! | the listen backlog is full, or no descriptor is left | any method | at another endpoint, else tried again until the waiting room's timeout |
 //! | another failure to connect | any method | at another endpoint, if there is one |
 //! | nothing of it was read | any method | again |
 //! | it may have been begun | idempotent, or with Idempotency-Key (RFC 9110, 9.2.2) | again |
@@ -22,7 +22,7 @@ pub(super) enum Next {
     Elsewhere,
     /// Wait until the endpoint answers.
     Hold,
-    /// Wait a moment for a place in the endpoint's backlog.
+    /// Wait a moment for a place in the endpoint's backlog, or for a descriptor.
     Backlog,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn next(error: &Error, is_idempotent: bool) -> Next {
     match (error.retry, error.reason) {
         (Retry::Never, _) => Next::Fail,
         (Retry::Unsent, Reason::ConnectRefused | Reason::SocketMissing) => Next::Hold,
-        (Retry::Unsent, Reason::BacklogFull) => Next::Backlog,
+        (Retry::Unsent, Reason::BacklogFull | Reason::NoDescriptors) => Next::Backlog,
         (
             Retry::Unsent,
             Reason::SocketPermission
@@ -58,6 +58,7 @@ mod tests {
             (Reason::ConnectRefused, Retry::Unsent, Next::Hold, Next::Hold),
             (Reason::SocketMissing, Retry::Unsent, Next::Hold, Next::Hold),
             (Reason::BacklogFull, Retry::Unsent, Next::Backlog, Next::Backlog),
+            (Reason::NoDescriptors, Retry::Unsent, Next::Backlog, Next::Backlog),
             (Reason::SocketPermission, Retry::Unsent, Next::Elsewhere, Next::Elsewhere),
             (Reason::TlsFailed, Retry::Unsent, Next::Elsewhere, Next::Elsewhere),
             (Reason::ResetBeforeHead, Retry::Unsent, Next::Again, Next::Again),

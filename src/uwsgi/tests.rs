@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::vars::{self, MAX_VARS, Request};
 use crate::config;
 use crate::error::{Error, Reason};
-use crate::http::{ConnectionInfo, Exchange, Host, Protocol, Target, fields};
+use crate::http::{ConnectionInfo, Exchange, Host, Protocol, Sender, Target, fields};
 use crate::http1::head::{Framing, HeadLimits, find_end};
 use crate::http1::request::{self, RequestHead};
 use crate::http1::tests::generate;
@@ -59,6 +59,7 @@ fn exchange(peer: Option<&str>, tls: bool, protocol: Protocol, host: Option<&str
         listener: "443".into(),
         peer: peer.map(|peer| peer.parse::<SocketAddr>().unwrap()),
         local: peer.map(|_| "127.0.0.1:8443".parse().unwrap()),
+        sender: Sender::Peer,
         tls,
         redirect_https: None,
     };

@@ -15,6 +15,7 @@ use http::header::{self, HeaderMap, HeaderName};
 
 use crate::config;
 use crate::error::{Error, Reason};
+use crate::http::forwarded::Scheme;
 use crate::http::text::{append_address, append_decimal};
 use crate::http::{Exchange, Protocol, Target, fields};
 
@@ -86,8 +87,8 @@ fn of_request(vars: &mut Vars<'_>, request: &Request<'_>) {
 fn of_connection(vars: &mut Vars<'_>, exchange: &Exchange) {
     let connection = &exchange.connection;
     vars.put("SERVER_PROTOCOL", protocol(exchange.protocol).as_bytes());
-    vars.put("REQUEST_SCHEME", connection.scheme().as_bytes());
-    if connection.tls {
+    vars.put("REQUEST_SCHEME", exchange.scheme().as_str().as_bytes());
+    if exchange.scheme() == Scheme::Https {
         vars.put("HTTPS", b"on");
     }
     let client = exchange.client.get();
@@ -97,11 +98,11 @@ fn of_connection(vars: &mut Vars<'_>, exchange: &Exchange) {
         }
     });
     // The port of the connection, when that is the client's own.
-    if let Some(peer) = connection.peer.filter(|peer| client == Some(peer.ip().to_canonical())) {
-        vars.put_with("REMOTE_PORT", |out| append_decimal(out, peer.port().into()));
+    if let Some(source) = connection.source().filter(|source| client == Some(source.ip().to_canonical())) {
+        vars.put_with("REMOTE_PORT", |out| append_decimal(out, source.port().into()));
     }
     vars.put("SERVER_NAME", exchange.host.as_ref().map_or("localhost", |host| host.name()).as_bytes());
-    vars.put_with("SERVER_PORT", |out| append_decimal(out, connection.port().into()));
+    vars.put_with("SERVER_PORT", |out| append_decimal(out, exchange.port().into()));
 }
 
 /// With both digits: uWSGI repeats it in its status line.

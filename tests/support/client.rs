@@ -47,12 +47,22 @@ impl Client {
 
     /// HTTP/1.1 over TLS. `root` signs for the name.
     pub(crate) fn tls(address: &Address, name: &str, root: &Path) -> Self {
-        Self::tls_speaking(b"http/1.1", address, name, root)
+        Self::tls_as(b"", b"http/1.1", address, name, root)
     }
 
     /// TLS in which this protocol is offered, for bytes that are to be written by hand.
     pub(super) fn tls_speaking(protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
-        let socket = address.connect().unwrap();
+        Self::tls_as(b"", protocol, address, name, root)
+    }
+
+    /// The same after these bytes in plain text.
+    pub(crate) fn tls_after(preamble: &[u8], address: &Address, name: &str, root: &Path) -> Self {
+        Self::tls_as(preamble, b"http/1.1", address, name, root)
+    }
+
+    fn tls_as(preamble: &[u8], protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
+        let mut socket = address.connect().unwrap();
+        socket.write_all(preamble).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let session = ClientConnection::new(tls_config(root, &[protocol]), name).unwrap();
         let stream = StreamOwned::new(session, socket.again());

@@ -54,6 +54,22 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let mut command = command(folder.path(), config);
         prepare(&mut command);
+        Self::spawn(folder, command)
+    }
+
+    /// The same in a process that may have so many open files.
+    pub(crate) fn start_limited(files: usize, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = command(folder.path(), config);
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
+        command.arg(whole.get_program()).args(whole.get_args());
+        command.envs(whole.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(folder, command)
+    }
+
+    fn spawn(folder: TempDir, mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         let access = Lines::of(child.stdout.take().unwrap());

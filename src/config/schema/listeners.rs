@@ -18,6 +18,8 @@ pub(in crate::config) struct ListenerDraft {
     /// The place of `bind`; of the whole file when nothing is written.
     pub(in crate::config) span: Span,
     pub(in crate::config) redirect: Option<(Redirect, Span)>,
+    /// The place of `proxy_protocol`, where it is on.
+    pub(in crate::config) proxy_protocol: Option<Span>,
 }
 
 /// `redirect`, as written.
@@ -31,9 +33,16 @@ pub(in crate::config) enum Redirect {
 
 pub(super) static LISTENER: Section = Section {
     name: "listeners[]",
-    keys: &["bind", "tls", "http2", "redirect"],
-    later: &["http3", "proxy_protocol"],
-    elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind"), ("ssl", "tls")],
+    keys: &["bind", "tls", "http2", "proxy_protocol", "redirect"],
+    later: &["http3"],
+    elsewhere: &[
+        ("listen", "bind"),
+        ("address", "bind"),
+        ("port", "bind"),
+        ("ssl", "tls"),
+        ("accept_proxy", "proxy_protocol"),
+        ("set_real_ip_from", "trusted_proxies"),
+    ],
 };
 pub(super) static TLS: Section = Section {
     name: "listeners[].tls",
@@ -65,8 +74,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: Option<&Node>) -> Vec<List
 
 fn default_listener() -> ListenerDraft {
     let bind = Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080));
-    let listener = Listener { name: bind.to_string(), bind, tls: None, http2: true, redirect_https: None };
-    ListenerDraft { listener, span: 0..0, redirect: None }
+    let name = bind.to_string();
+    let listener = Listener { name, bind, tls: None, http2: true, proxy_protocol: false, redirect_https: None };
+    ListenerDraft { listener, span: 0..0, redirect: None, proxy_protocol: None }
 }
 
 fn listener(decoder: &mut Decoder<'_>, node: &Node) -> Option<ListenerDraft> {
@@ -76,6 +86,7 @@ fn listener(decoder: &mut Decoder<'_>, node: &Node) -> Option<ListenerDraft> {
     let tls_entry = fields.entry("tls");
     let tls = tls_entry.and_then(|entry| tls(decoder, &entry.value, &entry.key.span));
     let http2 = fields.boolean(decoder, "http2", true);
+    let proxy_protocol = fields.boolean(decoder, "proxy_protocol", false);
     let redirect_entry = fields.entry("redirect");
     if let (Some(tls), Some(redirect)) = (tls_entry, redirect_entry) {
         decoder
@@ -85,8 +96,9 @@ fn listener(decoder: &mut Decoder<'_>, node: &Node) -> Option<ListenerDraft> {
     }
     let redirect = redirect_entry.and_then(|entry| Some((redirect(decoder, &entry.value)?, entry.value.span.clone())));
     let (name, bind) = address?;
-    let listener = Listener { name, bind, tls, http2, redirect_https: None };
-    Some(ListenerDraft { listener, span: bind_node?.span.clone(), redirect })
+    let listener = Listener { name, bind, tls, http2, proxy_protocol, redirect_https: None };
+    let proxy_protocol = fields.entry("proxy_protocol").filter(|_| proxy_protocol).map(|entry| entry.key.span.clone());
+    Some(ListenerDraft { listener, span: bind_node?.span.clone(), redirect, proxy_protocol })
 }
 
 /// `bind`: the address as written, and as read.

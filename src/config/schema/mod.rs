@@ -13,10 +13,9 @@ use std::path::PathBuf;
 use super::decode::{Decoder, Section};
 use super::node::{Node, Span, Value};
 use super::values::nearest;
-use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool};
+use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
 
-use listeners::ListenerDraft;
-pub(super) use listeners::Redirect;
+pub(super) use listeners::{ListenerDraft, Redirect};
 pub(super) use sites::SiteDraft;
 pub(super) use upstreams::{EndpointDraft, UpstreamDraft, is_server_name};
 
@@ -25,6 +24,9 @@ pub(super) struct Draft {
     pub(super) listeners: Vec<ListenerDraft>,
     /// Whether every listener could be read: only then can one be said to be missing.
     pub(super) listeners_are_whole: bool,
+    pub(super) trusted_proxies: TrustedProxies,
+    /// Whether that list could be read: only then can somebody be said to be missing in it.
+    pub(super) trusted_proxies_are_whole: bool,
     pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
     pub(super) spool: Spool,
@@ -45,6 +47,8 @@ pub(super) struct Places {
     pub(super) names: Vec<(String, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
+    /// `limits.connections`
+    pub(super) connections: Option<Span>,
     /// `logging.access.to`, when it is a file.
     pub(super) access: Option<Span>,
 }
@@ -60,9 +64,27 @@ struct Given<'a> {
 
 static FILE: Section = Section {
     name: "",
-    keys: &["listeners", "limits", "shutdown", "spool", "upstreams", "sites", "admin", "logging", "runtime"],
-    later: &["trusted_proxies", "probe_paths", "cache", "realtime", "tasks", "processes", "cluster", "tracing"],
-    elsewhere: &[("servers", "sites"), ("server", "sites"), ("http", "sites"), ("upstream", "upstreams")],
+    keys: &[
+        "listeners",
+        "trusted_proxies",
+        "limits",
+        "shutdown",
+        "spool",
+        "upstreams",
+        "sites",
+        "admin",
+        "logging",
+        "runtime",
+    ],
+    later: &["probe_paths", "cache", "realtime", "tasks", "processes", "cluster", "tracing"],
+    elsewhere: &[
+        ("servers", "sites"),
+        ("server", "sites"),
+        ("http", "sites"),
+        ("upstream", "upstreams"),
+        ("set_real_ip_from", "trusted_proxies"),
+        ("forwarded_allow_ips", "trusted_proxies"),
+    ],
 };
 
 /// Every section, to tell where a misplaced key belongs.
@@ -104,7 +126,7 @@ static SECTIONS: [&Section; 31] = [
 pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let file = decoder.fields(root, &FILE)?;
     let mut places = Places::default();
-    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node));
+    let limits = file.get("limits").map_or_else(Limits::default, |node| process::limits(decoder, node, &mut places));
     let upstreams = file.get("upstreams").map_or(Some(Vec::new()), |node| upstreams::decode(decoder, node));
     let names_are_known = upstreams.is_some() && !file.means("upstreams");
     let upstreams = upstreams.unwrap_or_default();
@@ -116,6 +138,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     places.sockets.extend(upstreams.iter().flat_map(UpstreamDraft::sockets));
     places.names.extend(upstreams.iter().flat_map(UpstreamDraft::names));
     let errors = decoder.error_count();
+    let trusted_proxies = file.get("trusted_proxies").map(|node| process::trusted_proxies(decoder, node));
+    let trusted_proxies_are_whole = decoder.error_count() == errors && !file.means("trusted_proxies");
+    let errors = decoder.error_count();
     let listeners = listeners::decode(decoder, file.get("listeners"));
     Some(Draft {
         listeners,
@@ -125,6 +150,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         admin: file.get("admin").and_then(|node| process::admin(decoder, node)),
         logging: file.get("logging").map_or_else(Logging::default, |node| process::logging(decoder, node, &mut places)),
         runtime: file.get("runtime").map_or_else(Runtime::default, |node| process::runtime(decoder, node)),
+        trusted_proxies: trusted_proxies.unwrap_or_default(),
+        trusted_proxies_are_whole,
         limits,
         upstreams,
         sites,

@@ -1,4 +1,4 @@
-//! What holds for the whole process: `limits`, `shutdown`, `spool`, `admin`, `logging`, `runtime`.
+//! What holds for the whole process: `trusted_proxies`, `limits`, `shutdown`, `spool`, `admin`, `logging`, `runtime`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use super::listeners::bind;
 use crate::config::decode::{Decoder, Section, seconds};
 use crate::config::node::{Node, Span, Value};
 use crate::config::report::quoted;
-use crate::config::{AccessTarget, Admin, Level, Limits, LogFormat, Logging, MinRate, Runtime, Shutdown, Spool};
+use crate::config::{
+    AccessTarget, Admin, Level, Limits, LogFormat, Logging, MinRate, Runtime, Shutdown, Spool, TrustedProxies,
+};
 
 /// More than any body, and far from overflow.
 pub(super) const LARGEST: u64 = 1 << 40;
@@ -81,9 +83,27 @@ pub(super) fn timeout(most: u64) -> std::ops::RangeInclusive<Duration> {
     Duration::from_millis(1)..=Duration::from_secs(most)
 }
 
-pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node) -> Limits {
+/// Addresses, networks, `private`, `unix`.
+pub(super) fn trusted_proxies(decoder: &mut Decoder<'_>, node: &Node) -> TrustedProxies {
+    let mut trusted = TrustedProxies::default();
+    for item in decoder.list("trusted_proxies", node).unwrap_or_default() {
+        let Some(text) = decoder.scalar("trusted_proxies", item, "an address or a network") else { continue };
+        let added = trusted.add(&text);
+        decoder.fault(&item.span, added);
+        if trusted.networks.last().is_some_and(|network| network.is_everybody()) && text.contains('/') {
+            decoder
+                .warning(&item.span, format!("{} trusts everybody", quoted(&text)))
+                .label("any client can choose its address and scheme")
+                .help("write the network of your load balancers; fine only where nobody else can connect");
+        }
+    }
+    trusted
+}
+
+pub(super) fn limits(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Limits {
     let default = Limits::default();
     let Some(fields) = decoder.fields(node, &LIMITS) else { return default };
+    places.connections = fields.get("connections").map(|node| node.span.clone());
     Limits {
         connections: fields.number(decoder, "connections", 1..=10_000_000, default.connections),
         connections_per_client: fields.number(

@@ -1,16 +1,17 @@
 //! The body of the request at hand, read from the connection as it is asked for.
 
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::connection::Connection;
+use crate::config::MinRate;
 use crate::error::{Error, Reason};
 use crate::http::Source;
 use crate::http1::body::{BodyReader, Cut};
 use crate::http1::head::Framing;
+use crate::runtime::Allowance;
 
 /// RFC 9110, 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -21,48 +22,43 @@ pub(super) struct RequestBody {
     reader: BodyReader,
     /// What is still to be written of the 100 that the client waits for.
     interim: &'static [u8],
-    /// How long nothing may come. The connection's deadline is the body's while the body is read.
-    patience: Duration,
+    /// How slow the client may be. The connection's deadline is the body's while the body is read.
+    allowance: Allowance,
 }
 
 impl RequestBody {
     /// Begins the body of the request whose head has just been read.
-    pub(super) fn begin(
-        connection: Rc<Connection>,
-        framing: Framing,
-        expects_continue: bool,
-        patience: Duration,
-    ) -> Self {
+    pub(super) fn begin(connection: Rc<Connection>, framing: Framing, expects_continue: bool, rate: MinRate) -> Self {
         connection.set_body_is_read(false);
         Self {
             connection,
             reader: BodyReader::new(framing),
             interim: if expects_continue { CONTINUE } else { b"" },
-            patience,
+            allowance: Allowance::new(rate),
         }
     }
 }
 
 impl Source for RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let mut io = self.connection.io.borrow_mut();
+        let Self { connection, reader, interim, allowance } = self;
+        let (mut io, deadline) = (connection.io.borrow_mut(), &connection.deadline);
         // A client that has begun its body does not wait for the 100 any more.
-        if !self.interim.is_empty()
-            && io.unread().is_empty()
-            && ready!(io.poll_write_all(cx, &mut self.interim)).is_err()
-        {
-            return Poll::Ready(Some(Err(Reason::ClientGone.into())));
-        }
-        let deadline = &self.connection.deadline;
-        let Poll::Ready(next) = self.reader.poll_data(&mut io, cx) else {
-            if !deadline.is_armed() {
-                deadline.arm(self.patience);
-            }
-            return deadline.poll(cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
+        let next = match interim.is_empty() || !io.unread().is_empty() {
+            true => reader.poll_data(&mut io, cx),
+            false => match io.poll_write_all(cx, interim) {
+                Poll::Ready(Ok(())) => reader.poll_data(&mut io, cx),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(Cut::Failed(error))),
+                Poll::Pending => Poll::Pending,
+            },
         };
-        deadline.disarm();
-        if self.reader.is_end() {
-            self.connection.set_body_is_read(true);
+        let Poll::Ready(next) = next else {
+            return allowance.poll_wait(deadline, cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
+        };
+        let bytes = next.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+        allowance.moved(bytes as u64, deadline);
+        if reader.is_end() {
+            connection.set_body_is_read(true);
         }
         Poll::Ready(next.map_err(refusal).transpose())
     }

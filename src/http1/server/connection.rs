@@ -14,6 +14,7 @@ use super::Limits;
 use crate::error::Reason;
 use crate::http1::{ReadAhead, head};
 use crate::runtime::buffers::{self, Buffer};
+use crate::runtime::deadline::{self, Spare};
 use crate::runtime::{Deadline, Stream, drain};
 
 /// Empty lines before a request that are stepped over (RFC 9112, 2.2).
@@ -45,6 +46,8 @@ pub(super) struct Connection {
     /// Belongs to whatever of the exchange is being waited for: a head, a body, the client's window, its end.
     pub(super) deadline: Deadline,
     body_is_read: Cell<bool>,
+    /// Whether it ends with the exchange at hand: its time was over when the request came.
+    is_last: Cell<bool>,
 }
 
 impl Connection {
@@ -53,6 +56,7 @@ impl Connection {
             io: RefCell::new(ReadAhead::with(stream, first)),
             deadline: Deadline::new(),
             body_is_read: Cell::new(true),
+            is_last: Cell::new(false),
         }
     }
 
@@ -65,12 +69,22 @@ impl Connection {
         self.body_is_read.set(is_read);
     }
 
-    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before.
+    /// Whether it ends with the exchange at hand.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last.get()
+    }
+
+    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before. Until then it
+    /// can be spared where places are short.
     pub(super) async fn read_head(&self, limits: &Limits, is_first: bool) -> Read {
         let (mut scanned, mut empty_lines) = (0, MAX_LEADING_LINES);
         let mut begun = false;
         let mut is_ending = false;
-        self.deadline.arm(if is_first { limits.header_timeout } else { limits.idle_timeout });
+        let (patience, grace) = match is_first {
+            true => (limits.header_timeout, deadline::NEWCOMER),
+            false => (limits.idle_timeout, Duration::ZERO),
+        };
+        self.deadline.arm_spare(patience, Spare::Idle, grace);
         let read = poll_fn(|cx| {
             let mut io = self.io.borrow_mut();
             loop {
@@ -90,10 +104,15 @@ impl Connection {
                     is_ending = true;
                     self.deadline.arm(if is_first || begun { drain::FIRST_REQUEST } else { GRACE });
                 }
-                return self.deadline.poll(cx).map(|()| match begun {
-                    true => Read::Refused(Reason::HeaderTimeout),
-                    false => Read::Idle,
-                });
+                ready!(self.deadline.poll(cx));
+                if begun {
+                    return Poll::Ready(Read::Refused(Reason::HeaderTimeout));
+                }
+                // The event queue may not know yet of a request that has arrived: that one is still served.
+                if self.is_last.replace(true) || io.stream.socket().is_quiet(true) {
+                    return Poll::Ready(Read::Idle);
+                }
+                self.deadline.arm(limits.header_timeout);
             }
         })
         .await;

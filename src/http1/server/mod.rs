@@ -9,6 +9,7 @@
 mod body;
 mod connection;
 mod respond;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use self::body::RequestBody;
 use self::connection::{Connection, Read};
 use super::head::{Framing, HeadLimits};
 use super::request::{self, Refusal, RequestHead};
+use crate::config::MinRate;
 use crate::error::{Error, Reason};
 use crate::http::{Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Protocol, Request, Service, Target};
 use crate::runtime::buffers::Buffer;
@@ -39,8 +41,10 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From one exchange to the next.
     pub idle_timeout: Duration,
-    /// How long a client may send nothing of a body, or take nothing of a response, that is waited for.
-    pub stall_timeout: Duration,
+    /// What a client keeps up when it sends a body.
+    pub body_rate: MinRate,
+    /// What it keeps up when it takes a response.
+    pub read_rate: MinRate,
 }
 
 /// Where each request of a connection enters: the stack of the configuration in force at that moment.
@@ -59,7 +63,7 @@ pub async fn serve<E: Entry>(stream: Stream, first: Buffer, info: Rc<ConnectionI
     loop {
         let (request, terms) = match connection.read_head(&limits, is_first).await {
             Read::Head(bytes) => match request::parse(&bytes, &limits.head) {
-                Ok(head) => accept(&connection, &info, head, limits.stall_timeout),
+                Ok(head) => accept(&connection, &info, head, limits.body_rate),
                 Err(refusal) => refuse(&info, refusal),
             },
             Read::Refused(reason) => refuse(&info, Refusal { reason, method: None, target: Bytes::new() }),
@@ -97,7 +101,7 @@ async fn exchange<E: Entry>(
     if exchange.reason.get() == Some(Reason::ClientGone) {
         return false;
     }
-    let keep_alive = terms.keep_alive && connection.body_is_read() && !drain::is_draining();
+    let keep_alive = terms.keep_alive && connection.body_is_read() && !connection.is_last() && !drain::is_draining();
     let finish = respond::write(connection, limits, &exchange, response, Terms { keep_alive, ..terms }).await;
     exchange.finish(finish.how);
     drop(guard);
@@ -133,7 +137,7 @@ fn accept(
     connection: &Rc<Connection>,
     info: &Rc<ConnectionInfo>,
     head: RequestHead,
-    patience: Duration,
+    rate: MinRate,
 ) -> (Box<Request>, Terms) {
     let terms = Terms { protocol: head.protocol, is_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
     let exchange = Rc::new(Exchange::new(
@@ -147,7 +151,7 @@ fn accept(
     let body = match head.framing {
         Framing::None | Framing::Length(0) | Framing::Close => Body::Empty,
         framing => {
-            Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue, patience)))
+            Body::Stream(Box::new(RequestBody::begin(Rc::clone(connection), framing, head.expects_continue, rate)))
         }
     };
     let request =

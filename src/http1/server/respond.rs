@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::taken::Taken;
 use super::{Limits, Terms};
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response, fields};
@@ -61,8 +62,9 @@ pub(super) async fn write(
         body_is_done: false,
         delimiter,
         bytes: 0,
+        taken: Taken::new(limits.read_rate),
     };
-    let result = poll_fn(|cx| writer.poll(cx, connection, limits)).await;
+    let result = poll_fn(|cx| writer.poll(cx, connection)).await;
     connection.deadline.disarm();
     exchange.bytes_out.set(writer.bytes);
     let how = match result {
@@ -101,10 +103,11 @@ struct Writer {
     delimiter: Delimiter,
     /// Bytes of the body taken from its source.
     bytes: u64,
+    taken: Taken,
 }
 
 impl Writer {
-    fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection, limits: &Limits) -> Poll<Result<(), Error>> {
+    fn poll(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Result<(), Error>> {
         loop {
             let mut waits_for_body = false;
             while !self.body_is_done && self.has_room() {
@@ -120,7 +123,7 @@ impl Writer {
             match self.poll_send(cx, connection) {
                 Poll::Ready(Ok(())) if self.body_is_done => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) => {
-                    connection.deadline.disarm();
+                    self.taken.all(&connection.deadline);
                     if waits_for_body {
                         // Nothing to write: a client that leaves now is seen by reading.
                         ready!(connection.poll_gone(cx));
@@ -128,7 +131,12 @@ impl Writer {
                     }
                 }
                 Poll::Ready(Err(())) => return Poll::Ready(Err(Reason::ClientGone.into())),
-                Poll::Pending => return self.poll_stall(cx, connection, limits),
+                Poll::Pending => {
+                    // With all of it in TLS's hands, being polled again means that the socket has taken some.
+                    let is_flushing = self.out.is_none() && self.large.is_empty() && self.after.is_empty();
+                    let stalled = self.taken.poll_stalled(cx, connection, is_flushing);
+                    return stalled.map(|()| Err(Reason::ClientStalled.into()));
+                }
             }
         }
     }
@@ -181,10 +189,12 @@ impl Writer {
                 _ => ready!(stream.poll_write_vectored(cx, &slices)),
             };
             match written {
-                Ok(count) if count > 0 => self.advance(count),
+                Ok(count) if count > 0 => {
+                    self.advance(count);
+                    self.taken.some(count, &connection.deadline);
+                }
                 _ => return Poll::Ready(Err(())),
             }
-            connection.deadline.disarm();
         }
         Pin::new(&mut io.stream).poll_flush(cx).map_err(|_| ())
     }
@@ -202,24 +212,5 @@ impl Writer {
         let large = count.min(self.large.len());
         self.large = self.large.split_off(large);
         self.after = &self.after[count - large..];
-    }
-
-    /// The client takes nothing: its time begins, or is over.
-    fn poll_stall(
-        &mut self,
-        cx: &mut Context<'_>,
-        connection: &Connection,
-        limits: &Limits,
-    ) -> Poll<Result<(), Error>> {
-        let deadline = &connection.deadline;
-        if deadline.is_armed() && deadline.poll(cx).is_ready() {
-            return Poll::Ready(Err(Reason::ClientStalled.into()));
-        }
-        // With all of it in TLS's hands, being polled again means that the socket has taken some.
-        let is_flushing = self.out.is_none() && self.large.is_empty() && self.after.is_empty();
-        if is_flushing || !deadline.is_armed() {
-            deadline.arm(limits.stall_timeout);
-        }
-        deadline.poll(cx).map(|()| Err(Reason::ClientStalled.into()))
     }
 }

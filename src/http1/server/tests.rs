@@ -1,26 +1,30 @@
 //! The server's deadlines, over a socket pair with paused time and a stub for the stack.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::time::Instant;
 
 use super::{Entry, Limits, serve};
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
+use crate::config::MinRate;
+use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
 use crate::runtime::buffers::Buffer;
+use crate::runtime::deadline::Spare;
 use crate::runtime::{Socket, Stream, deadline};
 
 const LIMITS: Limits = Limits {
     head: HeadLimits { size: 1024, count: 10 },
     header_timeout: Duration::from_secs(30),
     idle_timeout: Duration::from_secs(75),
-    stall_timeout: Duration::from_secs(60),
+    body_rate: MinRate { min: 500, after: Duration::from_secs(20) },
+    read_rate: MinRate { min: 500, after: Duration::from_secs(60) },
 };
 
 /// Reads the body and answers with the reason of what went wrong, or with a large page.
@@ -56,16 +60,37 @@ impl Entry for Door {
 /// Serves one end of a pair until the connection ends; hands the other end to `client`.
 async fn with<T>(client: impl AsyncFnOnce(UnixStream) -> T) -> (T, Duration) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let info =
-        ConnectionInfo { listener: Arc::from("test"), peer: None, local: None, tls: false, redirect_https: None };
+    serving(Socket::Unix(ours), client(theirs)).await
+}
+
+/// The same over TCP, with buffers that hold a small part of the large page.
+async fn with_tcp<T>(client: impl AsyncFnOnce(TcpStream) -> T) -> (T, Duration) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let (theirs, accepted) = tokio::join!(socket.connect(listener.local_addr().unwrap()), listener.accept());
+    let (ours, _) = accepted.unwrap();
+    socket2::SockRef::from(&ours).set_send_buffer_size(256 << 10).unwrap();
+    serving(Socket::Tcp(ours), client(theirs.unwrap())).await
+}
+
+async fn serving<T>(ours: Socket, client: impl Future<Output = T>) -> (T, Duration) {
+    let info = ConnectionInfo {
+        listener: Arc::from("test"),
+        peer: None,
+        local: None,
+        sender: Sender::Peer,
+        tls: false,
+        redirect_https: None,
+    };
     let serving = async {
         let begun = Instant::now();
-        serve(Stream::Plain(Socket::Unix(ours)), Buffer::take(), Rc::new(info), LIMITS, &Door).await;
+        serve(Stream::Plain(ours), Buffer::take(), Rc::new(info), LIMITS, &Door).await;
         begun.elapsed()
     };
     tokio::select! {
         () = deadline::sweep() => unreachable!("it never ends"),
-        both = async { tokio::join!(client(theirs), serving) } => both,
+        both = async { tokio::join!(biased; client, serving) } => both,
     }
 }
 
@@ -134,17 +159,55 @@ async fn as_many_empty_lines_are_stepped_over_however_they_arrive() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_that_stops_coming_is_given_up_after_a_minute() {
-    let (text, took) = with(async |mut stream| {
-        stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await.unwrap();
-        tokio::time::sleep(Duration::from_secs(40)).await;
-        stream.write_all(b"d").await.unwrap();
-        all_of(stream).await
+/// Sends a body of 100 kB, so many bytes every so many seconds, until there is an answer. That, and when.
+async fn upload(bytes: usize, every: u64) -> (String, Duration) {
+    with(async |stream| {
+        let (mut from, mut to) = stream.into_split();
+        let mut text = String::new();
+        let sending = async {
+            to.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n")
+                .await
+                .unwrap();
+            let mut left = 100_000;
+            while left > 0 {
+                tokio::time::sleep(Duration::from_secs(every)).await;
+                let piece = vec![b'x'; bytes.min(left)];
+                if to.write_all(&piece).await.is_err() {
+                    break;
+                }
+                left -= piece.len();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sending => unreachable!("it never ends"),
+            read = from.read_to_string(&mut text) => { read.unwrap(); }
+        }
+        text
     })
-    .await;
-    assert!(text.ends_with("body_timeout"), "{text}");
-    assert!(took >= Duration::from_secs(100), "each byte gives it a minute more: {took:?}");
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_coming_is_given_up_when_its_allowance_is_used_up() {
+    let (text, took) = upload(1, 1000).await;
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("body_timeout"), "{text}");
+    // Twenty seconds, and two of a lingering close.
+    assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(24), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dribbles_is_given_up_and_one_that_keeps_up_the_rate_is_not() {
+    for (bytes, every) in [(1, 1), (100, 5), (1000, 15)] {
+        let (text, took) = upload(bytes, every).await;
+        assert!(text.ends_with("body_timeout"), "{bytes} bytes every {every} s");
+        assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(34), "{took:?}");
+    }
+    for (bytes, every) in [(600, 1), (9_000, 15)] {
+        let (text, took) = upload(bytes, every).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with('x'), "{bytes} bytes every {every} s");
+        assert!(took >= Duration::from_secs(150), "{took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,4 +240,109 @@ async fn a_client_that_takes_a_little_now_and_then_gets_all() {
     })
     .await;
     assert!(received > 4 << 20, "{received} bytes");
+}
+
+/// Takes the large page with this many bytes every so many seconds. How many came, and for how long.
+async fn download(bytes: usize, every: u64) -> (usize, Duration) {
+    with_tcp(async |mut stream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let (mut received, mut piece) = (0, vec![0; bytes]);
+        loop {
+            tokio::time::sleep(Duration::from_secs(every)).await;
+            match stream.read(&mut piece).await {
+                Ok(read @ 1..) => received += read,
+                Ok(0) | Err(_) => return received,
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_enough_gets_all_though_its_socket_has_no_room_for_minutes() {
+    let (received, took) = download(16 << 10, 10).await;
+    assert!(received > 4 << 20, "{received} bytes in {took:?}");
+    assert!(took >= Duration::from_secs(1800), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_too_little_is_cut_off() {
+    let (received, took) = download(1 << 10, 10).await;
+    assert!(received < 1 << 20, "{received} bytes");
+    assert!(took >= Duration::from_secs(60) && took < Duration::from_secs(300), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_gives_way_at_once_and_a_request_that_has_arrived_does_not() {
+    let (text, took) = with(async |mut stream| {
+        stream.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut head = [0; 512];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(deadline::evict(Spare::Idle));
+        all_of(stream).await
+    })
+    .await;
+    assert!(text.is_empty() && took < Duration::from_secs(2), "{took:?}: {text}");
+    let (text, _) = with(async |mut stream| {
+        stream.write_all(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut head = [0; 512];
+        assert!(stream.read(&mut head).await.unwrap() > 0);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // It is in the socket before the connection is asked to leave, and nobody has looked.
+        assert_eq!(stream.try_write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab").unwrap(), 49);
+        assert!(deadline::evict(Spare::Idle));
+        all_of(stream).await
+    })
+    .await;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.contains("\r\nconnection: close") && body.len() == 4 << 20,
+        "{head}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_in_the_middle_of_something_is_not_asked_to_leave() {
+    let (text, _) = with(async |mut stream| {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!deadline::evict(Spare::Idle), "it is new");
+        stream.write_all(b"HEAD / HTTP/1.1\r\nHost:").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!deadline::evict(Spare::Idle), "a head is on its way");
+        stream.write_all(b" a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!deadline::evict(Spare::Idle), "a body is on its way");
+        stream.write_all(b"ab").await.unwrap();
+        all_of(stream).await
+    })
+    .await;
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_room_is_short_a_stall_ends_soon() {
+    let (text, took) = with(async |mut stream| {
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!deadline::evict(Spare::Stalled), "it is soon yet");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(deadline::evict(Spare::Stalled));
+        all_of(stream).await
+    })
+    .await;
+    assert!(text.ends_with("body_timeout") && took < Duration::from_secs(9), "{took:?}: {text}");
+    let (received, took) = with(async |mut stream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            assert!(deadline::evict(Spare::Stalled));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).await.unwrap();
+        received.len()
+    })
+    .await;
+    assert!(received < 4 << 20 && took < Duration::from_secs(14), "{took:?}: {received}");
 }

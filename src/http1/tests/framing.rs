@@ -54,6 +54,18 @@ proptest! {
     }
 
     #[test]
+    fn a_chunk_size_that_httparse_takes_and_we_do_not_is_of_a_known_class(
+        line in "[0-9a-fA-F]{1,17}[ \t]{0,2}(;[ -~]{0,8})?",
+    ) {
+        let line = format!("{line}\r\n");
+        let is_taken = matches!(httparse::parse_chunk_size(line.as_bytes()), Ok(httparse::Status::Complete((_, 1..))));
+        let digits = line.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let has_open_quote = line.replace("\\\\", "").replace("\\\"", "").matches('"').count() % 2 == 1;
+        let is_known = digits > 15 || line[digits..].starts_with([' ', '\t']) || has_open_quote || line.contains('\\');
+        prop_assert!(data_after(line.as_bytes()).is_ok() || !is_taken || is_known, "{:?}", line);
+    }
+
+    #[test]
     fn no_bytes_make_the_chunk_decoder_panic_or_step_too_far(bytes in generate::noise()) {
         let mut decoder = Decoder::default();
         let mut rest = &bytes[..];
@@ -61,5 +73,23 @@ proptest! {
             prop_assert!(data > 0 && skip + data <= rest.len());
             rest = &rest[skip + data..];
         }
+    }
+}
+
+#[test]
+fn where_we_are_stricter_with_chunk_sizes() {
+    for (line, why) in [
+        ("3 \r\n", "space behind a size is no grammar, and some take it for part of the size"),
+        ("3\t\r\n", "the same"),
+        (
+            "3 ;a\r\n",
+            "the RFC allows it before an extension, to be read and never written; nobody honest sends extensions",
+        ),
+        ("0000000000000003\r\n", "16 digits: readers with 64 bits are at their limit"),
+        ("3;a=\"\r\n", "a line that ends within quotes goes on for some"),
+    ] {
+        let read = httparse::parse_chunk_size(line.as_bytes());
+        assert_eq!(read, Ok(httparse::Status::Complete((line.len(), 3))), "{line:?}");
+        assert_eq!(data_after(line.as_bytes()), Err(Malformed), "{line:?}: {why}");
     }
 }

@@ -3,4 +3,6 @@
 mod differential;
 mod framing;
 pub(crate) mod generate;
+mod reference;
 mod round_trip;
+mod second_reading;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
 
-use super::generate;
+use super::{generate, reference};
 use crate::http::fields::{self, Dropped};
 use crate::http1::client::{Request, write_head};
 use crate::http1::head::{Framing, HeadLimits, find_end};
@@ -47,6 +47,27 @@ fn sent(head: &RequestHead) -> Vec<u8> {
     let host = head.host.is_none().then_some(&b"localhost"[..]);
     write_head(&mut out, &Request { method, target, headers, host, length }, own, |_| {});
     out
+}
+
+/// Other readers see one request, which ends where we have ended it, with one framing and one host.
+fn is_one_to_others(out: &[u8], expected: &RequestHead) -> Result<(), TestCaseError> {
+    let mut lines = [httparse::EMPTY_HEADER; 64];
+    let mut read = httparse::Request::new(&mut lines);
+    prop_assert_eq!(read.parse(out), Ok(httparse::Status::Complete(out.len())));
+    prop_assert_eq!((read.method, read.version), (Some(expected.method.as_str()), Some(1)));
+    prop_assert_eq!(read.path, Some(expected.target.as_str()));
+    let second =
+        reference::request(out, LIMITS.count).ok_or_else(|| TestCaseError::fail("the second reading refuses"))?;
+    prop_assert_eq!(
+        (second.method.as_str(), second.target.as_str()),
+        (expected.method.as_str(), expected.target.as_str())
+    );
+    for (name, most) in [("host", 1), ("content-length", 1), ("transfer-encoding", 0)] {
+        let of_httparse = read.headers.iter().filter(|line| line.name.eq_ignore_ascii_case(name)).count();
+        let of_second = second.fields.iter().filter(|(field, _)| field == name).count();
+        prop_assert!(of_httparse == of_second && of_second <= most, "{} {} {}", name, of_httparse, of_second);
+    }
+    Ok(())
 }
 
 fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
@@ -113,6 +134,7 @@ proptest! {
         let Ok(received) = request::parse(&Bytes::copy_from_slice(&bytes[..end]), &LIMITS) else { return Ok(()) };
         let out = sent(&received);
         prop_assert_eq!(find_end(&out, &mut 0), Some(out.len()), "the head ends where it was ended");
+        is_one_to_others(&out, &received)?;
         let read = request::parse(&Bytes::from(out), &LIMITS);
         let Ok(read) = read else { return Err(TestCaseError::fail(format!("{read:?}"))) };
         prop_assert_eq!(&read.method, &received.method);

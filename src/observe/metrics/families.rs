@@ -26,8 +26,12 @@ pub(super) struct Families {
     pub(super) retries: IntCounterVec,
     pub(super) informational: IntCounterVec,
     pub(super) connections: IntGaugeVec,
+    pub(super) connections_refused: IntCounterVec,
+    pub(super) connections_evicted: IntCounter,
+    pub(super) proxy_headers: IntCounterVec,
     pub(super) handshakes: IntCounterVec,
     pub(super) spool_bytes: IntGaugeVec,
+    pub(super) spool_files: IntGauge,
     pub(super) access_log_dropped: IntCounter,
     pub(super) reloads: IntCounterVec,
     pub(super) config_generation: IntGauge,
@@ -120,8 +124,28 @@ impl Families {
                 "Client connections open now, by what they speak.",
                 &["listener", "protocol"],
             )?,
+            connections_refused: counters(
+                r,
+                "connections_refused_total",
+                "Connections turned away because too many are open, in all or of one client.",
+                &["listener", "reason"],
+            )?,
+            connections_evicted: add(
+                r,
+                IntCounter::new(
+                    "hostler_connections_evicted_total",
+                    "Idle connections closed before their time to make room for others.",
+                )?,
+            )?,
+            proxy_headers: counters(
+                r,
+                "proxy_headers_total",
+                "Connections that had to begin with a PROXY header: ok, or why they were closed.",
+                &["listener", "result"],
+            )?,
             handshakes: counters(r, "tls_handshakes_total", "TLS handshakes that ended.", &["version", "result"])?,
             spool_bytes: gauges(r, "spool_bytes", "Bytes of bodies in the spool now.", &["where"])?,
+            spool_files: add(r, IntGauge::new("hostler_spool_files", "Files that hold bodies in the spool now.")?)?,
             access_log_dropped: add(
                 r,
                 IntCounter::new(

@@ -1,10 +1,11 @@
 //! What is counted per listener: connections, and the handshakes of all listeners together.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::families::Families;
+use crate::error::Reason;
 
 /// What a connection speaks: the `protocol` of `hostler_connections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +35,69 @@ impl Protocol {
     }
 }
 
-/// The gauges of one listener.
+/// What came of a connection that had to begin with a PROXY header: the `result` of `hostler_proxy_headers_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeaderResult {
+    /// It did.
+    Ok,
+    /// The peer is not in `trusted_proxies`.
+    Untrusted,
+    /// The bytes were something else.
+    Malformed,
+    /// It did not come in time.
+    Timeout,
+    /// The peer closed before; one that had sent nothing (a probe) is not counted.
+    Closed,
+}
+
+impl ProxyHeaderResult {
+    const ALL: &'static [Self] = &[Self::Ok, Self::Untrusted, Self::Malformed, Self::Timeout, Self::Closed];
+
+    /// The label value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Untrusted => "untrusted",
+            Self::Malformed => "malformed",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// The gauges and counters of one listener.
 pub struct ListenerMetrics {
+    name: String,
     connections: [IntGauge; Protocol::ALL.len()],
+    refused: [IntCounter; 2],
+    proxy_headers: IntCounterVec,
+    /// Each from its first use on: most listeners have none.
+    proxy_header_results: [OnceLock<IntCounter>; ProxyHeaderResult::ALL.len()],
 }
 
 impl ListenerMetrics {
     pub(super) fn new(families: &Families, name: &str) -> Self {
         let gauge = |i: usize| families.connections.with_label_values(&[name, Protocol::ALL[i].as_str()]);
-        Self { connections: std::array::from_fn(gauge) }
+        let refused = |reason: Reason| families.connections_refused.with_label_values(&[name, reason.as_str()]);
+        Self {
+            name: name.to_owned(),
+            connections: std::array::from_fn(gauge),
+            refused: [refused(Reason::TooManyConnections), refused(Reason::TooManyConnectionsOfClient)],
+            proxy_headers: families.proxy_headers.clone(),
+            proxy_header_results: std::array::from_fn(|_| OnceLock::new()),
+        }
+    }
+
+    /// Counts a connection that was turned away: because of all connections, or of those of its client.
+    pub fn refused(&self, reason: Reason) {
+        self.refused[usize::from(reason == Reason::TooManyConnectionsOfClient)].inc();
+    }
+
+    /// Counts a connection that had to begin with a PROXY header.
+    pub fn proxy_header(&self, result: ProxyHeaderResult) {
+        let resolve = || self.proxy_headers.with_label_values(&[self.name.as_str(), result.as_str()]);
+        self.proxy_header_results[result as usize].get_or_init(resolve).inc();
     }
 
     /// Counts a connection for as long as the guard lives.

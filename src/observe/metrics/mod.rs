@@ -22,7 +22,7 @@ mod route;
 mod tests;
 mod upstream;
 
-pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol};
+pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
 pub use route::RouteMetrics;
 pub use upstream::{EndpointReport, ProbeResult, UpstreamMetrics};
 
@@ -49,6 +49,10 @@ pub struct Metrics {
     pub spool_memory: IntGauge,
     /// `hostler_spool_bytes{where="disk"}`
     pub spool_disk: IntGauge,
+    /// `hostler_connections_evicted_total`
+    pub connections_evicted: IntCounter,
+    /// `hostler_spool_files`
+    pub spool_files: IntGauge,
     /// `hostler_access_log_dropped_total`
     pub access_log_dropped: IntCounter,
 }
@@ -101,6 +105,8 @@ impl Metrics {
             reloads_failed: families.reloads.with_label_values(&["failed"]),
             spool_memory: families.spool_bytes.with_label_values(&["memory"]),
             spool_disk: families.spool_bytes.with_label_values(&["disk"]),
+            connections_evicted: families.connections_evicted.clone(),
+            spool_files: families.spool_files.clone(),
             access_log_dropped: families.access_log_dropped.clone(),
             families,
             registry,

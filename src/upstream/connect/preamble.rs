@@ -41,7 +41,7 @@ pub(super) fn append(out: &mut Vec<u8>, version: Version, exchange: Option<&Exch
     let ends = match exchange {
         Some(exchange) => {
             let connection = &exchange.connection;
-            Ends::of(exchange.client.get(), connection.peer, connection.local)
+            Ends::of(exchange.client.get(), connection.source(), connection.destination())
         }
         None => Ends::of(None, None, None),
     };
@@ -143,6 +143,26 @@ mod tests {
         let longest = "ffff:f0ff:ffff:ffff:ffff:ffff:ffff:ffff";
         let address = format!("[{longest}]:65535");
         assert_eq!(line(ends(longest, &address, &address)).len(), MAX - 3, "the specification's bound counts UNKNOWN");
+    }
+
+    #[test]
+    fn what_is_sent_is_what_the_edge_takes() {
+        use crate::edge::proxy_protocol::{Header, parse};
+        use crate::http::Sender;
+        for (client, peer, local, source, destination) in [
+            ("192.0.2.1", "192.0.2.1:56324", "198.51.100.7:443", "192.0.2.1:56324", "198.51.100.7:443"),
+            ("2001:db8::1", "[2001:db8::1]:65535", "[2001:db8::2]:80", "[2001:db8::1]:65535", "[2001:db8::2]:80"),
+            ("2001:db8::1", "10.0.0.1:1234", "10.0.0.2:80", "[2001:db8::1]:0", "10.0.0.2:80"),
+            ("", "", "", "0.0.0.0:0", "0.0.0.0:0"),
+        ] {
+            let ends = ends(client, peer, local);
+            let mut block = Vec::new();
+            ends.append_block(&mut block);
+            let sender = Sender::Behind { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
+            for bytes in [block, line(ends).into_bytes()] {
+                assert_eq!(parse(&bytes), Ok(Some(Header { sender, length: bytes.len() })), "{bytes:?}");
+            }
+        }
     }
 
     #[test]

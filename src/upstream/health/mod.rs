@@ -232,7 +232,7 @@ impl Course {
 
     fn failed(&mut self, aim: &Aim, error: &Error) -> ProbeResult {
         match error.reason {
-            Reason::BacklogFull => return ProbeResult::Skipped,
+            Reason::BacklogFull | Reason::NoDescriptors => return ProbeResult::Skipped,
             Reason::ConnectRefused | Reason::SocketMissing => {
                 aim.upstream.room.silent(&aim.endpoint, error.reason);
                 // Of an endpoint that is well otherwise it says nothing.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Aim;
 use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
 use crate::error::Error;
-use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Target};
+use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Sender, Target};
 use crate::http1::client::Patience;
 use crate::upstream::Outgoing;
 use crate::upstream::head::{self, Terms};
@@ -74,6 +74,7 @@ fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
         listener: "health".into(),
         peer: None,
         local: None,
+        sender: Sender::Peer,
         tls: aim.scheme == Scheme::Https,
         redirect_https: None,
     };

@@ -1,37 +1,76 @@
 //! The one budget for all bodies of the process.
+//!
+//! A client may have as much of it as is free still: alone, half of it; where many want some, each less. So nobody fills
+//! it for all, and nothing is kept back while nobody else is there.
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
+use crate::http::network;
+
+/// Sums that clients are added up in, by a hash that nobody can foresee. Two clients may meet in one.
+const SUMS: usize = 4096;
 
 /// The one budget for all bodies of the process, in memory and on disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Budget {
     memory: Account,
     disk: Account,
+    files: Account,
     folder: Mutex<PathBuf>,
+    hash: RandomState,
 }
 
-#[derive(Debug, Default)]
+/// Whose part it is: the place of a sum, `None` for who has no address.
+type Holder = Option<usize>;
+
+#[derive(Debug)]
 struct Account {
     used: AtomicU64,
     limit: AtomicU64,
+    sums: Box<[AtomicU64]>,
 }
 
 impl Account {
-    fn take(&self, bytes: u64) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
-        self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= limit)
-            })
-            .is_ok()
+    fn new() -> Self {
+        let sums = std::iter::repeat_with(AtomicU64::default).take(SUMS).collect();
+        Self { used: AtomicU64::default(), limit: AtomicU64::default(), sums }
     }
 
-    fn give(&self, bytes: u64) {
+    fn sum(&self, holder: Holder) -> Option<&AtomicU64> {
+        self.sums.get(holder?)
+    }
+
+    fn take(&self, bytes: u64, holder: Holder) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let sum = self.sum(holder);
+        let held = sum.map_or(0, |sum| sum.load(Ordering::Relaxed));
+        let take = |used: u64| {
+            let sum = used.checked_add(bytes).filter(|sum| *sum <= limit)?;
+            (held == 0 || held.saturating_add(bytes) <= limit - used).then_some(sum)
+        };
+        let is_taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_ok();
+        if let (true, Some(sum)) = (is_taken, sum) {
+            sum.fetch_add(bytes, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    fn give(&self, bytes: u64, holder: Holder) {
         self.used.fetch_sub(bytes, Ordering::AcqRel);
+        if let Some(sum) = self.sum(holder) {
+            sum.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether less than an eighth is free.
+    fn is_short(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit > 0 && self.used.load(Ordering::Relaxed) > limit - limit / 8
     }
 }
 
@@ -39,8 +78,15 @@ impl Budget {
     /// A budget with these bounds.
     #[must_use]
     pub fn new(config: &config::Spool) -> Arc<Self> {
-        let budget = Self::default();
+        let budget = Self {
+            memory: Account::new(),
+            disk: Account::new(),
+            files: Account::new(),
+            folder: Mutex::default(),
+            hash: RandomState::new(),
+        };
         budget.configure(config);
+        budget.allow_files(usize::MAX);
         Arc::new(budget)
     }
 
@@ -49,6 +95,17 @@ impl Budget {
         self.memory.limit.store(config.memory, Ordering::Relaxed);
         self.disk.limit.store(config.disk, Ordering::Relaxed);
         self.folder.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.dir);
+    }
+
+    /// Changes how many files there may be. Each is a descriptor that somebody else may need.
+    pub fn allow_files(&self, limit: usize) {
+        self.files.limit.store(limit as u64, Ordering::Relaxed);
+    }
+
+    /// Files now.
+    #[must_use]
+    pub fn files_used(&self) -> u64 {
+        self.files.used.load(Ordering::Relaxed)
     }
 
     /// Bytes in memory now.
@@ -63,6 +120,18 @@ impl Budget {
         self.disk.used.load(Ordering::Relaxed)
     }
 
+    /// Whether it is nearly used up: whoever makes no progress has to go. Memory alone is not short while there is disk.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
+        let bytes = if has_disk { &self.disk } else { &self.memory };
+        bytes.is_short() || self.files.is_short()
+    }
+
+    fn holder(&self, client: Option<IpAddr>) -> Holder {
+        client.map(|client| usize::try_from(self.hash.hash_one(network(client))).unwrap_or(0) % SUMS)
+    }
+
     /// Where files are made.
     pub(super) fn folder(&self) -> PathBuf {
         self.folder.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -73,13 +142,16 @@ impl Budget {
 #[derive(Debug)]
 pub(super) struct Lease {
     budget: Arc<Budget>,
+    holder: Holder,
     memory: u64,
     disk: u64,
+    has_file: bool,
 }
 
 impl Lease {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, memory: 0, disk: 0 }
+    pub(super) fn new(budget: Arc<Budget>, client: Option<IpAddr>) -> Self {
+        let holder = budget.holder(client);
+        Self { budget, holder, memory: 0, disk: 0, has_file: false }
     }
 
     pub(super) fn budget(&self) -> &Arc<Budget> {
@@ -92,7 +164,7 @@ impl Lease {
 
     /// Takes more memory, if there is any.
     pub(super) fn take_memory(&mut self, bytes: u64) -> bool {
-        let taken = self.budget.memory.take(bytes);
+        let taken = self.budget.memory.take(bytes, self.holder);
         if taken {
             self.memory += bytes;
         }
@@ -102,14 +174,20 @@ impl Lease {
     pub(super) fn give_memory(&mut self, bytes: u64) {
         let bytes = bytes.min(self.memory);
         self.memory -= bytes;
-        self.budget.memory.give(bytes);
+        self.budget.memory.give(bytes, self.holder);
     }
 
-    /// Takes more disk, if there is any.
+    /// Takes more disk, if there is any; with it a file, to begin with.
     pub(super) fn take_disk(&mut self, bytes: u64) -> bool {
-        let taken = self.budget.disk.take(bytes);
+        if !self.has_file && !self.budget.files.take(1, self.holder) {
+            return false;
+        }
+        let taken = self.budget.disk.take(bytes, self.holder);
         if taken {
             self.disk += bytes;
+            self.has_file = true;
+        } else if !self.has_file {
+            self.budget.files.give(1, self.holder);
         }
         taken
     }
@@ -117,19 +195,27 @@ impl Lease {
     pub(super) fn give_back_disk(&mut self, bytes: u64) {
         let bytes = bytes.min(self.disk);
         self.disk -= bytes;
-        self.budget.disk.give(bytes);
+        self.budget.disk.give(bytes, self.holder);
     }
 
     pub(super) fn give_disk(&mut self) {
-        self.budget.disk.give(self.disk);
+        self.budget.disk.give(self.disk, self.holder);
         self.disk = 0;
+        self.give_file();
+    }
+
+    fn give_file(&mut self) {
+        if std::mem::take(&mut self.has_file) {
+            self.budget.files.give(1, self.holder);
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.memory.give(self.memory);
-        self.budget.disk.give(self.disk);
+        self.budget.memory.give(self.memory, self.holder);
+        self.budget.disk.give(self.disk, self.holder);
+        self.give_file();
     }
 }
 
@@ -140,11 +226,57 @@ mod tests {
     #[test]
     fn a_dropped_lease_gives_everything_back() {
         let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 100, disk: 10 });
-        let mut first = Lease::new(Arc::clone(&budget));
-        let mut second = Lease::new(Arc::clone(&budget));
+        let mut first = Lease::new(Arc::clone(&budget), None);
+        let mut second = Lease::new(Arc::clone(&budget), None);
         assert!(first.take_memory(60) && first.take_disk(10));
         assert!(!second.take_memory(41) && second.take_memory(40) && !second.take_disk(1));
         drop(first);
-        assert_eq!((budget.memory_used(), budget.disk_used()), (40, 0));
+        assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (40, 0, 0));
+    }
+
+    #[test]
+    fn without_a_file_there_is_no_disk() {
+        let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 100, disk: 10 });
+        budget.allow_files(1);
+        let mut first = Lease::new(Arc::clone(&budget), None);
+        let mut second = Lease::new(Arc::clone(&budget), None);
+        assert!(!first.take_disk(11));
+        assert!(first.take_disk(1) && first.take_disk(1) && !second.take_disk(1));
+        assert_eq!((budget.disk_used(), budget.files_used()), (2, 1));
+        first.give_disk();
+        assert!(second.take_disk(1), "a file that has been read to its end is closed");
+        assert_eq!((budget.disk_used(), budget.files_used()), (1, 1));
+    }
+
+    #[test]
+    fn one_client_leaves_as_much_to_others_as_it_has() {
+        let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 1000, disk: 0 });
+        // Three who do not meet in one sum.
+        let mut clients: Vec<_> = (0..=255).map(|last| Some(IpAddr::from([192, 0, 2, last]))).collect();
+        clients.sort_by_key(|client| budget.holder(*client));
+        clients.dedup_by_key(|client| budget.holder(*client));
+        let lease = |of: usize| Lease::new(Arc::clone(&budget), clients[of]);
+        let fill = |lease: &mut Lease| (0..1000).take_while(|_| lease.take_memory(10)).count() * 10;
+        let (mut one, mut same, mut two, mut three) = (lease(1), lease(1), lease(2), lease(3));
+        assert_eq!((fill(&mut one), fill(&mut same)), (500, 0));
+        assert_eq!((fill(&mut two), fill(&mut three)), (250, 130));
+        assert!(budget.is_short());
+        drop(one);
+        assert_eq!(fill(&mut same), 310);
+        assert!(!budget.is_short());
+        drop((same, two, three));
+        let sums = budget.memory.sums.iter().map(|sum| sum.load(Ordering::Relaxed)).sum::<u64>();
+        assert_eq!((budget.memory_used(), sums), (0, 0));
+        let mut unknown = Lease::new(Arc::clone(&budget), None);
+        assert_eq!(fill(&mut unknown), 1000, "who has no address is nobody's neighbour");
+    }
+
+    #[test]
+    fn a_first_piece_needs_no_more_room_than_its_own() {
+        let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 100, disk: 0 });
+        let mut other = Lease::new(Arc::clone(&budget), None);
+        assert!(other.take_memory(20));
+        let mut large = Lease::new(Arc::clone(&budget), Some(IpAddr::from([192, 0, 2, 1])));
+        assert!(large.take_memory(80) && !large.take_memory(1));
     }
 }

@@ -126,7 +126,7 @@ async fn join<T>(handle: JoinHandle<io::Result<T>>) -> io::Result<T> {
 
 fn failed(source: io::Error) -> Error {
     let reason = match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => Reason::SpoolFull,
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE) => Reason::SpoolFull,
         _ => Reason::SpoolFailed,
     };
     Error::new(reason).source(source).detail("the spool file in `spool.dir`")

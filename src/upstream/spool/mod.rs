@@ -4,6 +4,8 @@
 //! speed and sent on as it comes. Both keep a little in memory and the rest in an unlinked file, within one
 //! [`Budget`] for the process. Files are read and written on the runtime's threads for disk.
 
+use std::net::IpAddr;
+
 mod budget;
 mod file;
 mod pipe;
@@ -13,11 +15,13 @@ pub use budget::Budget;
 pub use pipe::{Gone, Reader, Writer, pipe};
 pub use request::{Spooled, receive};
 
-/// How much one body may take of the budget.
+/// How much one body may take of the budget, and who has it then.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     /// Bytes in memory.
     pub memory: u64,
     /// Bytes in a file.
     pub disk: u64,
+    /// The client, where it has an address.
+    pub client: Option<IpAddr>,
 }

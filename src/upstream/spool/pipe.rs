@@ -39,7 +39,7 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         reader_is_gone: false,
         reader: None,
         writer: None,
-        lease: Lease::new(Arc::clone(budget)),
+        lease: Lease::new(Arc::clone(budget), share.client),
     }));
     (
         Writer { shared: Rc::clone(&shared), share, has_disk: Cell::new(true) },
@@ -338,7 +338,7 @@ mod tests {
         let expected: Vec<u8> = (0..100).flat_map(|number| piece(number).to_vec()).collect();
         for (memory, disk) in [(10_000, 0), (10, 10_000), (35, 40), (0, 0), (0, 10_000), (10, 10)] {
             let budget = budget(100_000, 100_000);
-            let (writer, reader) = pipe(None, Share { memory, disk }, &budget);
+            let (writer, reader) = pipe(None, Share { memory, disk, client: None }, &budget);
             let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
             assert_eq!(all, expected, "memory {memory}, disk {disk}");
             assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
@@ -348,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_fast_writer_is_free_before_a_slow_reader_has_begun() {
         let budget = budget(100_000, 100_000);
-        let (writer, reader) = pipe(Some(1000), Share { memory: 50, disk: 10_000 }, &budget);
+        let (writer, reader) = pipe(Some(1000), Share { memory: 50, disk: 10_000, client: None }, &budget);
         write_all(writer, 100).await;
         assert_eq!(budget.memory_used(), 50);
         assert_eq!(read_all(reader).await.len(), 1000);
@@ -357,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_budget_slows_the_writer_and_stops_nobody() {
         let budget = budget(0, 0);
-        let (writer, reader) = pipe(None, Share { memory: 1000, disk: 1000 }, &budget);
+        let (writer, reader) = pipe(None, Share { memory: 1000, disk: 1000, client: None }, &budget);
         let ((), all) = tokio::join!(write_all(writer, 20), read_all(reader));
         assert_eq!(all.len(), 200);
     }
@@ -366,7 +366,7 @@ mod tests {
     async fn a_file_that_cannot_be_written_slows_the_body_and_does_not_cut_it() {
         let nowhere = config::Spool { dir: "/nonexistent".into(), memory: 100_000, disk: 100_000 };
         let budget = Budget::new(&nowhere);
-        let (writer, reader) = pipe(None, Share { memory: 20, disk: 10_000 }, &budget);
+        let (writer, reader) = pipe(None, Share { memory: 20, disk: 10_000, client: None }, &budget);
         let ((), all) = tokio::join!(write_all(writer, 50), read_all(reader));
         let expected: Vec<u8> = (0..50).flat_map(|number| piece(number).to_vec()).collect();
         assert_eq!(all, expected);
@@ -375,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_writer_learns_that_the_reader_has_gone() {
-        let (writer, reader) = pipe(None, Share { memory: 10, disk: 0 }, &budget(100, 100));
+        let (writer, reader) = pipe(None, Share { memory: 10, disk: 0, client: None }, &budget(100, 100));
         writer.push(piece(1)).await.unwrap();
         let waiting = writer.push(piece(2));
         let leaving = async { drop(reader) };
@@ -385,7 +385,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_pieces_lie_side_by_side_when_the_reader_is_behind() {
-        let (writer, reader) = pipe(None, Share { memory: 100_000, disk: 0 }, &budget(100_000, 0));
+        let (writer, reader) = pipe(None, Share { memory: 100_000, disk: 0, client: None }, &budget(100_000, 0));
         write_all(writer, 200).await;
         assert_eq!(reader.shared.borrow().queue.len(), 1);
         let expected: Vec<u8> = (0..200).flat_map(|number| piece(number).to_vec()).collect();
@@ -394,7 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_vanishes_has_not_ended_the_body() {
-        let (writer, reader) = pipe(None, Share { memory: 100, disk: 0 }, &budget(100, 100));
+        let (writer, reader) = pipe(None, Share { memory: 100, disk: 0, client: None }, &budget(100, 100));
         drop(writer);
         let mut body = Body::Stream(Box::new(reader));
         assert_eq!(body.data().await.unwrap().unwrap_err().reason, Reason::Internal);
@@ -402,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_body_is_not_taken_for_a_whole_one() {
-        let (writer, reader) = pipe(None, Share { memory: 100, disk: 0 }, &budget(100, 100));
+        let (writer, reader) = pipe(None, Share { memory: 100, disk: 0, client: None }, &budget(100, 100));
         writer.push(piece(1)).await.unwrap();
         writer.end(Err(Reason::EofInBody.into()));
         let mut body = Body::Stream(Box::new(reader));

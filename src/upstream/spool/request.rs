@@ -65,7 +65,7 @@ impl Receiving {
             leased: 0,
             file: SpoolFile::default(),
             in_file: 0,
-            lease: Lease::new(Arc::clone(budget)),
+            lease: Lease::new(Arc::clone(budget), share.client),
         }
     }
 
@@ -118,7 +118,7 @@ impl Receiving {
         }
         let length = self.buffer.len() as u64;
         if self.in_file + length > self.share.disk || !self.lease.take_disk(length) {
-            return Err(Error::new(Reason::SpoolFull).detail("see `spool` and the route's `buffer`"));
+            return Err(Error::new(Reason::SpoolFull).detail("see `spool` and the route's `buffer`; of `spool` a client has as much as is left for all others at most"));
         }
         let place = self.file.place(self.lease.budget());
         let (file, mut buffer) = file::write(place, std::mem::take(&mut self.buffer), self.in_file).await?;
@@ -202,7 +202,7 @@ mod tests {
 
     async fn spool(limit: u64, share: (u64, u64), budget: &Arc<Budget>) -> Result<Rc<Spooled>, Reason> {
         let body = Body::Stream(Box::new(Pieces(vec![b"hello ", b"", b"big ", b"world"])));
-        let share = Share { memory: share.0, disk: share.1 };
+        let share = Share { memory: share.0, disk: share.1, client: None };
         receive(body, limit, share, budget).await.map(|spooled| spooled.unwrap()).map_err(|error| error.reason)
     }
 
@@ -240,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn a_known_length_over_the_limit_is_refused_before_a_byte_is_read() {
         let body = Body::Full(Bytes::from_static(b"12345"));
-        let error = receive(body, 4, Share { memory: 10, disk: 0 }, &budget(10, 0)).await.unwrap_err();
+        let error = receive(body, 4, Share { memory: 10, disk: 0, client: None }, &budget(10, 0)).await.unwrap_err();
         assert_eq!(error.reason, Reason::BodyTooLarge);
     }
 }

@@ -1,0 +1,221 @@
+//! Who is let in: connections in all, and per client (`limits.connections`, `limits.connections_per_client`).
+//!
+//! One for the process, asked once when a connection is accepted and once when it has gone; a request knows nothing of
+//! it. A client over its own limit is turned away, and harms nobody. Where all places are taken, an idle connection gives
+//! way to the newcomer; when there is none, the newcomer is turned away.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Reason;
+use crate::http::network;
+
+/// So many locks, that threads do not meet at one.
+const SHARDS: usize = 16;
+/// How many newcomers may be in before those who give way to them have left: an eighth of the limit, but no more than
+/// this. `config::Descriptors` leaves room for them.
+const OVERLAP: usize = 64;
+
+/// The places that there are for connections.
+pub struct Admission {
+    limit: AtomicUsize,
+    limit_per_client: AtomicUsize,
+    open: AtomicUsize,
+    /// How often a thread had nobody idle who could give way: others may have.
+    in_want: AtomicUsize,
+    /// Connections by [`network`], of those who have any.
+    clients: [Mutex<HashMap<u64, u32>>; SHARDS],
+}
+
+/// One of the places. Dropping it makes it free.
+#[must_use = "the place is taken while this lives"]
+pub struct Place {
+    admission: Arc<Admission>,
+    client: Option<u64>,
+}
+
+impl Admission {
+    /// `limit` places, of which one client may have `per_client`.
+    #[must_use]
+    pub fn new(limit: usize, per_client: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit: AtomicUsize::new(limit),
+            limit_per_client: AtomicUsize::new(per_client),
+            open: AtomicUsize::new(0),
+            in_want: AtomicUsize::new(0),
+            clients: std::array::from_fn(|_| Mutex::default()),
+        })
+    }
+
+    /// Changes the limits. Who is in stays in.
+    pub fn configure(&self, limit: usize, per_client: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.limit_per_client.store(per_client, Ordering::Relaxed);
+    }
+
+    /// Connections that may be open at once.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Connections that one client may have.
+    #[must_use]
+    pub fn limit_per_client(&self) -> usize {
+        self.limit_per_client.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// A place for a connection of `client`; `None` is somebody to whom the limit per client does not apply: the other
+    /// end of a unix socket, or a proxy that is trusted. `make_room` asks an idle connection to leave, if it can.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyConnectionsOfClient`], [`Reason::TooManyConnections`].
+    pub fn enter(self: &Arc<Self>, client: Option<IpAddr>, make_room: impl FnOnce() -> bool) -> Result<Place, Reason> {
+        let client = client.map(network);
+        if let Some(client) = client {
+            self.count(client)?;
+        }
+        let limit = self.limit();
+        let before = self.open.fetch_add(1, Ordering::AcqRel);
+        // From here on it gives back what it has taken.
+        let place = Place { admission: Arc::clone(self), client };
+        if before < limit {
+            return Ok(place);
+        }
+        if before < limit.saturating_add(OVERLAP.min(limit / 8 + 1)) {
+            if make_room() {
+                return Ok(place);
+            }
+            self.in_want.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(Reason::TooManyConnections)
+    }
+
+    /// How often, since the process began, a newcomer was turned away by a thread without anybody idle.
+    #[must_use]
+    pub fn in_want(&self) -> usize {
+        self.in_want.load(Ordering::Relaxed)
+    }
+
+    /// Whether all places are taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open() >= self.limit()
+    }
+
+    fn count(&self, client: u64) -> Result<(), Reason> {
+        let limit = self.limit_per_client();
+        let mut clients = self.shard(client);
+        let count = clients.entry(client).or_insert(0);
+        if *count as usize >= limit {
+            return Err(Reason::TooManyConnectionsOfClient);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn shard(&self, client: u64) -> std::sync::MutexGuard<'_, HashMap<u64, u32>> {
+        // Neighbours in one network go different ways, and so do networks.
+        let shard = (client ^ (client >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60;
+        let shard = usize::try_from(shard).unwrap_or(0) % SHARDS;
+        self.clients[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many clients are known.
+    #[cfg(test)]
+    fn clients(&self) -> usize {
+        self.clients.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.open.fetch_sub(1, Ordering::AcqRel);
+        let Some(client) = self.client else { return };
+        let mut clients = self.admission.shard(client);
+        if let Some(count) = clients.get_mut(&client) {
+            *count -= 1;
+            // Nobody is remembered: a table that only grows would be a place to fill.
+            if *count == 0 {
+                clients.remove(&client);
+            }
+        }
+        if clients.capacity() > 1024 && clients.len() < clients.capacity() / 8 {
+            clients.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    fn nobody_idle() -> bool {
+        false
+    }
+
+    #[test]
+    fn a_client_over_its_limit_is_turned_away_and_others_are_not() {
+        let admission = Admission::new(100, 2);
+        let mut places: Vec<_> = (0..2).map(|_| admission.enter(ip(1), nobody_idle).unwrap()).collect();
+        let asked = || panic!("nobody gives way to a client that has enough");
+        assert_eq!(admission.enter(ip(1), asked).err(), Some(Reason::TooManyConnectionsOfClient));
+        places.push(admission.enter(ip(2), nobody_idle).unwrap());
+        assert_eq!((admission.open(), admission.clients()), (3, 2));
+        drop(places.remove(0));
+        places.push(admission.enter(ip(1), nobody_idle).unwrap());
+        drop(places);
+        assert_eq!((admission.open(), admission.clients()), (0, 0), "nothing is left of anybody");
+    }
+
+    #[test]
+    fn who_has_no_address_or_is_trusted_is_held_to_the_whole_alone() {
+        let admission = Admission::new(5, 1);
+        let places: Vec<_> = (0..5).map(|_| admission.enter(None, nobody_idle).unwrap()).collect();
+        assert_eq!(admission.enter(None, nobody_idle).err(), Some(Reason::TooManyConnections));
+        assert_eq!(places.len(), 5);
+    }
+
+    #[test]
+    fn all_places_taken_an_idle_connection_gives_way_or_the_newcomer_does() {
+        let admission = Admission::new(3, 100);
+        let mut places: Vec<_> = (0..3).map(|_| admission.enter(ip(1), nobody_idle).unwrap()).collect();
+        assert_eq!(admission.enter(ip(2), nobody_idle).err(), Some(Reason::TooManyConnections));
+        assert_eq!((admission.open(), admission.clients(), admission.in_want()), (3, 1, 1));
+        places.push(admission.enter(ip(2), || true).unwrap());
+        assert_eq!(admission.open(), 4, "who gives way has not left yet");
+        drop(places.remove(0));
+        assert!(admission.is_full());
+        drop(places);
+        assert!(!admission.is_full());
+    }
+
+    #[test]
+    fn those_who_are_to_leave_and_do_not_are_a_few() {
+        let admission = Admission::new(1000, 10_000);
+        let places: Vec<_> = std::iter::from_fn(|| admission.enter(ip(1), || true).ok()).take(2000).collect();
+        assert_eq!(places.len(), 1000 + OVERLAP);
+    }
+
+    #[test]
+    fn other_limits_hold_from_the_next_connection_on() {
+        let admission = Admission::new(3, 3);
+        let places: Vec<_> = (0..3).map(|_| admission.enter(ip(1), nobody_idle).unwrap()).collect();
+        admission.configure(10, 2);
+        assert_eq!(admission.enter(ip(1), nobody_idle).err(), Some(Reason::TooManyConnectionsOfClient));
+        assert!(admission.enter(ip(2), nobody_idle).is_ok());
+        assert_eq!((places.len(), admission.open()), (3, 3));
+    }
+}

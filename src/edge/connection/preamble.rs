@@ -1,0 +1,86 @@
+//! The PROXY header of a new connection: from trusted peers, within the time that a head has. Whoever sends none is let go
+//! without a word, as the protocol has it, and the operator is told.
+
+use super::Terms;
+use crate::edge::proxy_protocol::{self, Malformed, ReadError};
+use crate::http::{ConnectionInfo, Sender};
+use crate::observe::metrics::ProxyHeaderResult;
+use crate::observe::throttle::Throttle;
+use crate::runtime::{Deadline, Socket, drain};
+
+thread_local! {
+    /// One for all listeners and causes: where many connections fail, they fail alike.
+    static THROTTLE: Throttle = Throttle::default();
+}
+
+/// Why a connection is of no use.
+enum Fault {
+    /// Nothing was sent: a load balancer that looks whether somebody listens.
+    Probe,
+    Untrusted,
+    Timeout,
+    Closed,
+    Malformed(Malformed),
+}
+
+impl Fault {
+    fn result(&self) -> Option<ProxyHeaderResult> {
+        match self {
+            Self::Probe => None,
+            Self::Untrusted => Some(ProxyHeaderResult::Untrusted),
+            Self::Timeout => Some(ProxyHeaderResult::Timeout),
+            Self::Closed => Some(ProxyHeaderResult::Closed),
+            Self::Malformed(_) => Some(ProxyHeaderResult::Malformed),
+        }
+    }
+}
+
+/// Whose bytes follow. `None`: the connection is to be closed.
+pub(super) async fn read(socket: &mut Socket, info: &ConnectionInfo, terms: &Terms) -> Option<Sender> {
+    let fault = match read_header(socket, info, terms).await {
+        Ok(sender) => {
+            terms.listener_metrics.proxy_header(ProxyHeaderResult::Ok);
+            return Some(sender);
+        }
+        Err(fault) => fault,
+    };
+    if let Some(result) = fault.result() {
+        terms.listener_metrics.proxy_header(result);
+        tell(info, &fault);
+    }
+    None
+}
+
+async fn read_header(socket: &mut Socket, info: &ConnectionInfo, terms: &Terms) -> Result<Sender, Fault> {
+    if !terms.is_trusted(info.peer) {
+        return Err(Fault::Untrusted);
+    }
+    let reading = proxy_protocol::read(socket);
+    match Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, reading).await {
+        Ok(Ok(sender)) => Ok(sender),
+        Ok(Err(ReadError::Closed(0))) => Err(Fault::Probe),
+        Ok(Err(ReadError::Closed(_))) => Err(Fault::Closed),
+        Ok(Err(ReadError::Malformed(malformed))) => Err(Fault::Malformed(malformed)),
+        Err(_) => Err(Fault::Timeout),
+    }
+}
+
+fn tell(info: &ConnectionInfo, fault: &Fault) {
+    let Some(left_out) = THROTTLE.with(Throttle::pass) else { return };
+    let peer = info.peer.map_or_else(|| "a unix socket".into(), |peer| peer.ip().to_canonical().to_string());
+    let (why, what_to_do) = match fault {
+        Fault::Untrusted => (
+            "its peer is not in `trusted_proxies`".into(),
+            "if it is your load balancer, add it there; clients that connect directly need a listener without `proxy_protocol`",
+        ),
+        Fault::Malformed(malformed) => (
+            malformed.to_string(),
+            "make the load balancer send PROXY headers (HAProxy: send-proxy-v2), or take `proxy_protocol` out of the listener",
+        ),
+        Fault::Timeout | Fault::Closed | Fault::Probe => (
+            "it did not begin with a whole PROXY header".into(),
+            "look whether the load balancer is set to send PROXY headers to this port",
+        ),
+    };
+    tracing::warn!(listener = %info.listener, peer, left_out, "a connection was closed: {why}; {what_to_do}");
+}
