@@ -60,13 +60,15 @@ impl Frames {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
     }
 
-    /// Reads on until it is clear what becomes of this stream.
+    /// Reads on until it is clear what becomes of this stream. A `100 Continue` is not clear.
     pub(crate) fn outcome(&mut self, stream: u32) -> Outcome {
         loop {
             let Some((kind, on, payload)) = self.next() else { return Outcome::Closed };
             let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
             match kind {
-                HEADERS if on == stream => return Outcome::Answered { status: status(&payload) },
+                HEADERS if on == stream && status(&payload) != 100 => {
+                    return Outcome::Answered { status: status(&payload) };
+                }
                 RST_STREAM if on == stream => return Outcome::Reset(code(0)),
                 GOAWAY if code(4) != 0 => return Outcome::GoAway(code(4)),
                 _ => {}
@@ -123,6 +125,8 @@ fn status(block: &[u8]) -> u16 {
     const STATIC: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     match block {
         [index @ 0x88..=0x8e, ..] => STATIC[usize::from(index - 0x88)],
+        // "100" in Huffman's code.
+        [0x48 | 0x08 | 0x18, 0x82, 0x08, 0x01, ..] => 100,
         [0x48 | 0x08 | 0x18, 3, digits @ ..] => std::str::from_utf8(&digits[..3]).unwrap().parse().unwrap(),
         _ => 0,
     }
