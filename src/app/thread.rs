@@ -1,6 +1,7 @@
 //! One thread that serves: its runtime, its listening sockets, its connections, its stack.
 
 mod accept;
+mod ebb;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use self::accept::accept;
+use self::ebb::Ebb;
 use super::Current;
 use crate::edge::admission::Admission;
 use crate::edge::listener::Listening;
@@ -52,6 +54,8 @@ pub(super) struct Handles {
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
+    /// Gives memory that this thread has freed back to the system.
+    pub(super) give_back: fn(),
 }
 
 /// What the tasks of a thread share.
@@ -136,7 +140,7 @@ impl Drop for Open {
 /// The life of the thread: does what it is told until it is told to stop.
 pub(super) async fn run(
     current: Arc<Current>,
-    Handles { admission, metrics, budget }: Handles,
+    Handles { admission, metrics, budget, give_back }: Handles,
     mut commands: UnboundedReceiver<Command>,
 ) {
     let built = RefCell::new(Thread::build(&current));
@@ -153,7 +157,7 @@ pub(super) async fn run(
         empty,
     });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
-    tokio::task::spawn_local(sweep(Rc::clone(&thread)));
+    tokio::task::spawn_local(sweep(Rc::clone(&thread), give_back));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Open(name, socket) => {
@@ -193,9 +197,9 @@ async fn drain_connections(thread: Rc<Thread>, drained: oneshot::Sender<()>) {
     }
 }
 
-async fn sweep(thread: Rc<Thread>) {
+async fn sweep(thread: Rc<Thread>, give_back: fn()) {
     let mut tick = tokio::time::interval(SWEEP);
-    let mut seen = 0;
+    let (mut seen, mut ebb) = (0, Ebb::default());
     loop {
         tick.tick().await;
         for client in &thread.built.borrow().clients {
@@ -203,6 +207,9 @@ async fn sweep(thread: Rc<Thread>) {
         }
         give_way(&thread, &mut seen);
         give_up(&thread);
+        if ebb.has_fallen_to(thread.connections.get() + crate::http::open_exchanges()) {
+            give_back();
+        }
     }
 }
 
