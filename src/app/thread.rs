@@ -31,8 +31,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How many idle connections one sweep closes, at most, because another thread needs places.
 const GIVE_WAY: usize = 64;
 
-/// How many clients without progress one sweep gives up, at most, while the spool is short.
-const GIVE_UP: usize = 16;
+/// Of so many connections one sweep gives up one that makes no progress, while the spool is short.
+const GIVE_UP: usize = 64;
 
 /// What the control thread asks of a thread that serves.
 pub(super) enum Command {
@@ -60,6 +60,8 @@ struct Thread {
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    /// How many newcomers this thread has turned away since the last sweep, for want of somebody idle.
+    turned_away: Cell<usize>,
     /// For the line that tells of a short spool.
     short: Throttle,
     built: RefCell<Built>,
@@ -139,8 +141,17 @@ pub(super) async fn run(
 ) {
     let built = RefCell::new(Thread::build(&current));
     let (connections, empty) = (Cell::new(0), Notify::new());
-    let thread =
-        Rc::new(Thread { current, admission, metrics, budget, short: Throttle::default(), built, connections, empty });
+    let thread = Rc::new(Thread {
+        current,
+        admission,
+        metrics,
+        budget,
+        turned_away: Cell::new(0),
+        short: Throttle::default(),
+        built,
+        connections,
+        empty,
+    });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread)));
     while let Some(command) = commands.recv().await {
@@ -200,7 +211,9 @@ fn give_up(thread: &Thread) {
     if !thread.budget.is_short() {
         return;
     }
-    let given_up = (0..GIVE_UP).take_while(|_| deadline::evict(Spare::Stalled)).count();
+    // One where there are few: the next look shows whether that was enough.
+    let most = thread.connections.get() / GIVE_UP + 1;
+    let given_up = (0..most).take_while(|_| deadline::evict(Spare::Stalled)).count();
     if given_up > 0
         && let Some(left_out) = thread.short.pass()
     {
@@ -215,7 +228,8 @@ fn give_up(thread: &Thread) {
 fn give_way(thread: &Thread, seen: &mut usize) {
     let admission = &thread.admission;
     let in_want = admission.in_want();
-    let wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    let all_wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    let wanted = all_wanted.saturating_sub(thread.turned_away.take());
     if !admission.is_full() {
         return;
     }
