@@ -1,4 +1,4 @@
-//! Heap allocations of a proxied GET over HTTP/1.1, counted in the gateway's own thread.
+//! Heap allocations of a proxied GET over HTTP/1.1 and HTTP/2, counted in the gateway's own thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,8 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hostler::app::Gateway;
 use hostler::config;
 
+use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, GOAWAY, RST_STREAM, WINDOW_UPDATE, block, frame};
+
 /// Held by the test, so that it only ever goes down. Lower it with the count.
 const MOST_PER_REQUEST: u64 = 8;
+/// The same over HTTP/2, one request at a time.
+const MOST_PER_REQUEST_H2: u64 = 20;
 
 /// The system's allocator, with a count of what the gateway's thread asks for.
 pub(crate) struct Counting;
@@ -94,6 +98,58 @@ fn get(client: &mut TcpStream) {
     }
 }
 
+/// Opens an HTTP/2 connection with windows that last.
+fn open_http2(address: &str) -> TcpStream {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_nodelay(true).unwrap();
+    let windows = (u32::MAX >> 1) - 65_535;
+    let opening = [
+        frames::PREFACE.as_bytes(),
+        &frame(frames::SETTINGS, 0, 0, b""),
+        &frame(WINDOW_UPDATE, 0, 0, &windows.to_be_bytes()),
+    ];
+    client.write_all(&opening.concat()).unwrap();
+    client
+}
+
+fn get_http2(client: &mut TcpStream, stream: u32) {
+    let fields: [(&str, &[u8]); 6] = [
+        (":method", b"GET"),
+        (":scheme", b"http"),
+        (":authority", b"shop.example"),
+        (":path", b"/a/page?x=1"),
+        ("user-agent", b"test"),
+        ("accept", b"*/*"),
+    ];
+    client.write_all(&frame(frames::HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields))).unwrap();
+    let mut body = 0;
+    loop {
+        let mut head = [0; 9];
+        client.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        client.read_exact(&mut payload).unwrap();
+        match head[3] {
+            DATA => body += length,
+            frames::HEADERS => assert_eq!(payload[0], 0x88, "200"),
+            RST_STREAM | GOAWAY => panic!("{head:?} {payload:?}"),
+            _ => {}
+        }
+        if head[3] == DATA && head[4] & END_STREAM != 0 {
+            return assert_eq!(body, 1024);
+        }
+    }
+}
+
+/// Allocations of `requests` requests, after some that make what is kept.
+fn counted(requests: u32, mut get: impl FnMut(u32)) -> u64 {
+    // Buffers, metric handles and the date are made by the first requests.
+    (0..200).for_each(&mut get);
+    let before = COUNT.load(Ordering::SeqCst);
+    (200..200 + requests).for_each(get);
+    COUNT.load(Ordering::SeqCst) - before
+}
+
 #[test]
 fn a_proxied_get_stays_within_its_allocations() {
     let folder = tempfile::tempdir().unwrap();
@@ -104,20 +160,20 @@ fn a_proxied_get_stays_within_its_allocations() {
     );
     let loaded = config::load_str(&text, "test.yaml", Path::new(folder.path()), &|_| None).unwrap();
     let gateway = Gateway::start(loaded.config, || IS_COUNTED.set(true)).unwrap();
-    let mut client = TcpStream::connect(gateway.listeners()[0].address.as_str()).unwrap();
-    // Buffers, metric handles and the date are made by the first requests.
-    (0..200).for_each(|_| get(&mut client));
-    let before = COUNT.load(Ordering::SeqCst);
+    let address = gateway.listeners()[0].address.as_str();
+    let (mut client, mut http2) = (TcpStream::connect(address).unwrap(), open_http2(address));
     let requests = 1000;
-    (0..requests).for_each(|_| get(&mut client));
-    let total = COUNT.load(Ordering::SeqCst) - before;
-    println!("{:.2} heap allocations per proxied GET", total as f64 / requests as f64);
     // What the clock brings now and then (the sweep, the date) is nobody's.
     let by_the_clock = 20;
-    assert!(total <= MOST_PER_REQUEST * requests + by_the_clock, "{total} allocations for {requests} requests");
+    let total = counted(requests, |_| get(&mut client));
+    println!("{:.2} heap allocations per proxied GET", total as f64 / f64::from(requests));
+    assert!(total <= MOST_PER_REQUEST * u64::from(requests) + by_the_clock, "{total} for {requests} requests");
+    let total = counted(requests, |n| get_http2(&mut http2, 2 * n + 1));
+    println!("{:.2} over HTTP/2", total as f64 / f64::from(requests));
+    assert!(total <= MOST_PER_REQUEST_H2 * u64::from(requests) + by_the_clock, "{total} for {requests} over HTTP/2");
     let line = std::fs::read_to_string(folder.path().join("access.log"));
     assert!(line.is_ok(), "the access log was on");
-    drop(client);
+    drop((client, http2));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -38,6 +38,8 @@ mod waiting_room;
 mod wire_early;
 mod wire_forwarding;
 mod wire_http2;
+mod wire_http2_floods;
+mod wire_http2_frames;
 mod wire_requests;
 mod wire_responses;
 mod wire_reuse;

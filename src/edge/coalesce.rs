@@ -24,6 +24,10 @@ struct Inner {
     /// Held only while there is something in it.
     out: Option<Buffer>,
     sent: usize,
+    /// Bytes that the stream has taken, in all.
+    taken: u64,
+    /// Whether writing has had to wait for the socket.
+    is_full: bool,
 }
 
 impl Inner {
@@ -34,6 +38,7 @@ impl Inner {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += written;
+            self.taken += written as u64;
             if self.sent == out.len() {
                 self.out = None;
                 self.sent = 0;
@@ -47,11 +52,18 @@ impl Inner {
 pub(super) struct Coalescing(Rc<RefCell<Inner>>);
 
 /// The other end of the same: what really writes.
+#[derive(Clone)]
 pub(super) struct Flusher(Rc<RefCell<Inner>>);
 
 /// Wraps a stream; `first` was read from it before.
 pub(super) fn coalesce(stream: Stream, first: Buffer) -> (Coalescing, Flusher) {
-    let inner = Rc::new(RefCell::new(Inner { io: ReadAhead::with(stream, first), out: None, sent: 0 }));
+    let inner = Rc::new(RefCell::new(Inner {
+        io: ReadAhead::with(stream, first),
+        out: None,
+        sent: 0,
+        taken: 0,
+        is_full: false,
+    }));
     (Coalescing(Rc::clone(&inner)), Flusher(inner))
 }
 
@@ -59,6 +71,54 @@ impl Flusher {
     /// Writes what has been kept.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_flush(cx)
+    }
+
+    /// Bytes that the stream has taken, in all.
+    pub(super) fn taken(&self) -> u64 {
+        self.0.borrow().taken
+    }
+
+    /// The same, with what is still kept here.
+    pub(super) fn put(&self) -> u64 {
+        let inner = self.0.borrow();
+        inner.taken + inner.out.as_ref().map_or(0, |out| out.len() - inner.sent) as u64
+    }
+
+    /// How many of them the other end has acknowledged, where the kernel tells; those of records count as the bytes in
+    /// them.
+    pub(super) fn acknowledged(&self) -> Option<u64> {
+        let inner = self.0.borrow();
+        let unread = inner.io.stream.socket().unacknowledged()?;
+        Some(inner.taken.saturating_sub(u64::from(unread)))
+    }
+
+    /// Whether the codec has bytes that were not taken from it, since this was asked last.
+    pub(super) fn was_full(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().is_full)
+    }
+
+    /// Makes the end of the connection a reset, so that the kernel keeps nothing of what the other end does not take.
+    pub(super) fn reset_on_close(&self) {
+        self.0.borrow().io.stream.socket().reset_on_close();
+    }
+
+    /// Says that we close, and waits until the other end has closed as well. At most `left` of what may still come is
+    /// read: a socket that is closed with something unread takes our last words with it.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_flush(cx))?;
+        ready!(Pin::new(&mut inner.io.stream).poll_shutdown(cx))?;
+        let unread = inner.io.unread().len();
+        inner.io.consume(unread);
+        while *left > 0 {
+            let read = ready!(inner.io.poll_fill(cx))?;
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            *left = left.saturating_sub(read);
+            inner.io.consume(read);
+        }
+        inner.io.stream.socket().poll_closed(cx).map(Ok)
     }
 }
 
@@ -81,7 +141,9 @@ impl AsyncWrite for Coalescing {
         let inner = &mut *self.0.borrow_mut();
         let kept = inner.out.as_ref().map_or(0, |out| out.len() - inner.sent);
         if kept >= HIGH {
+            inner.is_full = true;
             ready!(inner.poll_flush(cx))?;
+            inner.is_full = false;
         }
         let out = inner.out.get_or_insert_with(Buffer::take);
         // What has gone goes out of the buffer, too: a socket that never takes all would let it grow for ever.

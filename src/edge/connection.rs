@@ -120,9 +120,11 @@ async fn speak<E>(
             header_count: limits.header_count,
             header_timeout: limits.header_timeout,
             idle_timeout,
+            body_rate: limits.body_rate,
+            read_rate: limits.read_rate,
         };
-        // Boxed: hyper's state is far larger than that of the connections which do not need it.
-        Box::pin(http2::serve(stream, first, info, limits, entry)).await;
+        // Boxed: the codec's state is far larger than that of the connections which do not need it.
+        Box::pin(http2::serve(stream, first, info, limits, Arc::clone(&terms.metrics), entry)).await;
     } else {
         counted.becomes(Protocol::H1);
         let limits = server::Limits {

@@ -3,6 +3,7 @@
 pub mod admission;
 mod coalesce;
 pub mod connection;
+pub mod frame_guard;
 mod http2;
 pub mod listener;
 pub mod local_ca;

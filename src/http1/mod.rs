@@ -18,3 +18,4 @@ mod write;
 pub(crate) mod tests;
 
 pub use io::ReadAhead;
+pub use write::with_date;

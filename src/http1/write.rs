@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::fields;
 use crate::http::text::{append_decimal, append_hex};
@@ -87,17 +87,23 @@ pub(super) fn append_chunk_size(out: &mut Vec<u8>, size: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The time as RFC 9110, 5.6.7 wants it, formatted once a second.
 fn append_date(out: &mut Vec<u8>) {
+    with_date(|date| out.extend_from_slice(date.as_bytes()));
+}
+
+/// The time as RFC 9110, 5.6.7 wants it, formatted once a second.
+pub fn with_date<T>(take: impl FnOnce(&HeaderValue) -> T) -> T {
     thread_local! {
-        static DATE: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+        static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE.with_borrow_mut(|(at, text)| {
-        if *at != now || text.is_empty() {
+    DATE.with_borrow_mut(|(at, value)| {
+        if *at != now || value.is_empty() {
             *at = now;
-            *text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now));
+            // A date has nothing in it that a value may not have.
+            *value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         }
-        out.extend_from_slice(text.as_bytes());
-    });
+        take(value)
+    })
 }

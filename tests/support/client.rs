@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// TLS in which this protocol is offered, for bytes that are to be written by hand.
-    pub(super) fn tls_speaking(protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
+    pub(crate) fn tls_speaking(protocol: &[u8], address: &Address, name: &str, root: &Path) -> Self {
         Self::tls_as(b"", protocol, address, name, root)
     }
 

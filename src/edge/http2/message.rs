@@ -1,47 +1,40 @@
-//! hyper's messages and ours.
+//! `h2`'s messages and ours.
 
-use std::pin::Pin;
+use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
-use hyper::body::{Frame, Incoming, SizeHint};
-use tokio::time::Instant;
 
-use super::StreamGuard;
+use super::body::RequestBody;
+use super::shared::Shared;
 use crate::error::{Error, Reason};
-use crate::http::{
-    Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Host, Phase, Protocol, Request, Response, Source, Target,
-    fields,
-};
+use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, fields};
 use crate::http1::request::is_method;
-use crate::runtime::Deadline;
+use crate::http1::with_date;
+
+/// Set when a body is waited for whose client waits to be asked for it.
+pub(super) type Interim = Rc<Cell<bool>>;
 
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.
-pub(super) fn request(
-    info: Rc<ConnectionInfo>,
-    (header_count, header_size): (usize, usize),
-    request: http::Request<Incoming>,
-) -> Box<Request> {
+pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Interim>) {
     let (mut parts, body) = request.into_parts();
-    let read = read_head(&mut parts, header_count, header_size);
+    let limits = &shared.limits;
+    let read = read_head(&mut parts, limits.header_count, limits.header_size as usize);
     let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| Bytes::copy_from_slice(raw.as_str().as_bytes()));
     let (target, host, refused) = match read {
         Ok((target, host)) => (target, Some(host), None),
         Err(reason) => (Target::from_static("/"), None, Some(Error::new(reason))),
     };
     let user_agent = parts.headers.get(header::USER_AGENT).cloned();
+    let info = Rc::clone(&shared.info);
     let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
-    Box::new(Request {
-        method: parts.method,
-        target,
-        headers: parts.headers,
-        body: request_body(body),
-        exchange: Rc::new(exchange),
-        refused,
-    })
+    let (body, interim) = request_body(shared, &parts.headers, body);
+    let request =
+        Request { method: parts.method, target, headers: parts.headers, body, exchange: Rc::new(exchange), refused };
+    (Box::new(request), interim)
 }
 
 /// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.
@@ -53,6 +46,10 @@ fn read_head(
     if matches!(parts.method, Method::CONNECT | Method::TRACE) || !is_method(parts.method.as_str().as_bytes()) {
         return Err(Reason::BadMethod);
     }
+    let expected = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !parts.headers.get_all(header::EXPECT).iter().all(expected) {
+        return Err(Reason::ExpectationFailed);
+    }
     // Clients may send each cookie in a field of its own (RFC 9113, 8.2.3).
     let cookies = parts.headers.get_all(header::COOKIE).iter().count();
     if parts.headers.len() - cookies.saturating_sub(1) > header_count {
@@ -61,6 +58,9 @@ fn read_head(
     if size(&parts.headers) + path_length(&parts.uri) > header_size {
         return Err(Reason::HeadersTooLarge);
     }
+    if parts.headers.values().any(is_padded) {
+        return Err(Reason::BadHeaderValue);
+    }
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = host(&mut parts.headers, authority)?;
     let path = parts.uri.path_and_query().ok_or(Reason::BadTarget)?.as_str();
@@ -68,6 +68,12 @@ fn read_head(
         return Err(Reason::BadTarget);
     }
     Ok((Target::parse(Bytes::copy_from_slice(path.as_bytes()))?, host))
+}
+
+/// Whether a value begins or ends with a space or a tab, which must not be (RFC 9113, 8.2.1).
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.as_bytes().first()) || is_space(value.as_bytes().last())
 }
 
 /// Bytes as they would stand in an HTTP/1.1 head, so that one limit means one thing.
@@ -98,80 +104,24 @@ fn host(headers: &mut HeaderMap, authority: Option<String>) -> Result<Host, Reas
     }
 }
 
-fn request_body(body: Incoming) -> Body {
-    if hyper::body::Body::is_end_stream(&body) {
-        return Body::Empty;
+fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (Body, Option<Interim>) {
+    if body.is_end_stream() {
+        return (Body::Empty, None);
     }
-    let left = hyper::body::Body::size_hint(&body).exact();
-    Body::Stream(Box::new(RequestBody { body, left, deadline: Deadline::new() }))
+    // `h2` has refused what is no number, and holds the client to it.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let interim = headers.contains_key(header::EXPECT).then(Interim::default);
+    let body = RequestBody::new(body, length, shared.limits.body_rate, interim.clone());
+    (Body::Stream(Box::new(body)), interim)
 }
 
-/// A request body on its stream. Its length, where one was said, is held to by `h2`.
-struct RequestBody {
-    body: Incoming,
-    left: Option<u64>,
-    deadline: Deadline,
-}
-
-impl Source for RequestBody {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        use hyper::body::Body as _;
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-                if !self.deadline.is_armed() {
-                    self.deadline.arm(super::STALL);
-                }
-                return self.deadline.poll(cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
-            };
-            self.deadline.disarm();
-            return Poll::Ready(match frame {
-                // hyper takes a reset without an error for an end.
-                None if !self.body.is_end_stream() => Some(Err(Error::new(Reason::ClientGone))),
-                None => None,
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                        Some(Ok(data))
-                    }
-                    // Trailers end here.
-                    Err(_) => continue,
-                },
-                Some(Err(error)) => Some(Err(Error::new(refusal(&error)).detail(error.to_string()))),
-            });
-        }
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        self.left
-    }
-}
-
-/// Why a body has no end: the client has gone, unless `h2` itself has broken it off.
-fn refusal(error: &hyper::Error) -> Reason {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    match cause {
-        Some(cause) if !cause.is_remote() && cause.reason() == Some(h2::Reason::PROTOCOL_ERROR) => {
-            Reason::BodyLengthMismatch
-        }
-        _ => Reason::ClientGone,
-    }
-}
-
-/// A response as hyper takes it.
-pub(super) fn response(
-    response: Response,
-    exchange: &Exchange,
-    guard: ExchangeGuard,
-    stream: StreamGuard,
-) -> http::Response<ResponseBody> {
-    // The client is gone already, in the phase that stands there: nobody gets this answer.
-    if exchange.reason.get() == Some(Reason::ClientGone) {
-        exchange.finish(Finish::ClientGone);
-    }
-    exchange.phase.set(Phase::Responding);
-    exchange.answered.set(Some(Instant::now()));
+/// A response as `h2` takes it, and the body that follows.
+pub(super) fn response(response: Response, exchange: &Exchange) -> (http::Response<()>, Body) {
     let (mut parts, mut body) = response.into_parts();
     remove_fields(&mut parts.headers);
+    if !parts.headers.contains_key(header::DATE) {
+        parts.headers.insert(header::DATE, with_date(HeaderValue::clone));
+    }
     let is_bodiless = exchange.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {
         // An answer of our own to HEAD says how long its body would be; an app's says it itself.
@@ -181,14 +131,16 @@ pub(super) fn response(
         body = Body::Empty;
     } else {
         parts.headers.remove(header::CONTENT_LENGTH);
-        if let Some(length) = body.remaining().filter(|_| parts.status != StatusCode::NO_CONTENT) {
+        if parts.status == StatusCode::NO_CONTENT {
+            body = Body::Empty;
+        } else if let Some(length) = body.remaining() {
             parts.headers.insert(header::CONTENT_LENGTH, length.into());
         }
     }
-    http::Response::from_parts(parts, ResponseBody { body, done: false, sent: 0, guard, stream })
+    (http::Response::from_parts(parts, ()), body)
 }
 
-/// What belongs to the worker's connection, or to the edge alone. hyper would panic or warn at some of it.
+/// What belongs to the worker's connection, or to the edge alone. `h2` refuses to send some of it.
 fn remove_fields(headers: &mut HeaderMap) {
     let mut names: Vec<HeaderName> = Vec::new();
     if headers.contains_key(header::CONNECTION) {
@@ -197,62 +149,6 @@ fn remove_fields(headers: &mut HeaderMap) {
     names.extend(headers.keys().filter(|name| fields::response_field_is_dropped(name)).cloned());
     for name in names {
         headers.remove(name);
-    }
-}
-
-/// A response body on its stream. Finishes the exchange when it is dropped: at its end, or when the stream is reset.
-pub(super) struct ResponseBody {
-    body: Body,
-    done: bool,
-    sent: u64,
-    guard: ExchangeGuard,
-    stream: StreamGuard,
-}
-
-impl hyper::body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let polled = self.body.poll_data(cx);
-        // With data in its hands, hyper polls again only when the client takes it.
-        let has_data = matches!(polled, Poll::Ready(Some(Ok(_))));
-        self.stream.gave_data.set(has_data.then(Instant::now));
-        match ready!(polled) {
-            None => {
-                self.done = true;
-                Poll::Ready(None)
-            }
-            Some(Ok(data)) => {
-                self.sent += data.len() as u64;
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Some(Err(error)) => {
-                self.guard.0.fail(error.reason);
-                Poll::Ready(Some(Err(error)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.remaining() == Some(0)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        let exchange = &self.guard.0;
-        exchange.bytes_out.set(self.sent);
-        // The guard itself says the rest: dropped before the end, the client has reset its stream.
-        if self.done || self.body.remaining() == Some(0) {
-            exchange.finish(Finish::Complete);
-        } else if exchange.reason.get().is_some() {
-            exchange.finish(Finish::Cut);
-        }
     }
 }
 
@@ -295,6 +191,8 @@ mod tests {
             ("GET", "/", &two, Reason::BadHost),
             ("GET", "https://user@a/", &[], Reason::BadHost),
             ("GET", "https://a/", &many, Reason::TooManyHeaders),
+            ("GET", "https://a/", &[("expect", "200-ok")], Reason::ExpectationFailed),
+            ("GET", "https://a/", &[("a", "b ")], Reason::BadHeaderValue),
         ] {
             assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");
         }

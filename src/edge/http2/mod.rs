@@ -1,30 +1,46 @@
-//! HTTP/2 (RFC 9113): hyper's server on a stream whose writes are coalesced, spoken to our stack.
+//! HTTP/2 (RFC 9113): the `h2` crate on a stream whose writes are coalesced and whose frames are watched.
 //!
-//! What hyper leaves to us: an end to connections without streams, the drain, and the conversion of messages.
+//! One future drives the connection ([`serve`]), one task serves each stream ([`exchange`]):
+//!
+//! 1. accept what `h2` has read as a request, within its limits and those of the [frame guard](super::frame_guard);
+//! 2. call the stack, while watching for the client to leave;
+//! 3. send the response as far as the client's windows go ([`send`]);
+//! 4. end: without streams after `limits.idle_timeout`, in a drain, or when the client gives reason to ([`timers`]).
+//!
+//! What one connection can make us hold beside the bodies in the spool: 1 MiB of request bodies that nobody has read yet
+//! ([`CONNECTION_WINDOW`]), 192 KiB of responses that the socket does not take ([`shared`], [`super::coalesce`]), and for
+//! each of `limits.streams` a head of `limits.header_size` and one piece of its response.
 
+mod body;
+mod exchange;
 mod message;
+mod send;
+mod shared;
+mod stall;
+mod timers;
 
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use bytes::Bytes;
+use h2::Reason as Code;
+use h2::server::{Builder, Connection, Handshake};
 
-use self::message::ResponseBody;
-use super::coalesce::coalesce;
-use crate::http::{ConnectionInfo, ExchangeGuard, Service};
+use self::shared::Shared;
+use self::timers::{Due, Timers};
+use super::coalesce::{Coalescing, coalesce};
+use super::frame_guard::{Guard, Guarded};
+use crate::config::MinRate;
+use crate::error::Reason;
+use crate::http::ConnectionInfo;
 use crate::http1::server::Entry;
+use crate::observe::metrics::{Http2Refusal, Metrics};
 use crate::runtime::buffers::Buffer;
-use crate::runtime::{Deadline, Stream, drain};
+use crate::runtime::{Deadline, Stream};
 
 /// What a connection is held to.
 #[derive(Debug, Clone, Copy)]
@@ -33,180 +49,207 @@ pub(super) struct Limits {
     /// Bytes of a header list.
     pub(super) header_size: u32,
     pub(super) header_count: usize,
-    /// To the first request.
+    /// To the first request, and from the first byte of a head to its last.
     pub(super) header_timeout: Duration,
     /// Without a stream.
     pub(super) idle_timeout: Duration,
+    /// Of a request body, while it is waited for.
+    pub(super) body_rate: MinRate,
+    /// Of a response, while the client does not take it.
+    pub(super) read_rate: MinRate,
 }
 
 /// Bytes a client may send on one stream, and on all streams of a connection, before we have taken them.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes of one stream's response that wait for the client's window.
+/// Bytes of one stream's response that `h2` holds at most, where the client closes a window after it was granted.
 const SEND_BUFFER: usize = 64 << 10;
-/// Resets that one connection may cause or provoke before it is told to calm down (rapid reset, MadeYouReset).
-const RESETS: usize = 128;
-const PENDING_RESETS: usize = 32;
-/// From GOAWAY to the end of a connection without streams.
-const GOODBYE: Duration = Duration::from_secs(5);
-/// How long a client may send nothing of a body, or take nothing of a response, that is waited for.
-const STALL: Duration = Duration::from_secs(60);
+/// Resets that `h2` lets one connection cause or provoke: more than the frame guard does, which tells of them.
+const RESETS: usize = 1024;
+const PENDING_RESETS: usize = 512;
+/// What small DATA frames that nobody has read yet may cost in memory, as `h2` counts it (256 bytes less their data):
+/// again more than the frame guard lets through.
+const DATA_FRAMES: usize = 2 << 20;
+/// Streams that we have reset are remembered, so that what a client had on its way for them is not held against it.
+const KEPT_RESETS: usize = 128;
+const KEPT_RESETS_FOR: Duration = Duration::from_secs(5);
+/// How much of what a client still sends is read before its connection is closed upon it, and for how long.
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER: Duration = Duration::from_secs(2);
 
-/// Runs a future on the thread's own runtime.
-#[derive(Clone, Copy)]
-struct Local;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
+/// How a connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client has gone, or nothing was left to say, or there is no time for it.
+    Closed,
+    /// Our GOAWAY has a reason that the client should get to read.
+    GoodbyeSaid,
 }
 
-/// The streams of a connection that have not ended.
-#[derive(Default)]
-struct Streams(RefCell<Vec<Rc<Cell<Option<Instant>>>>>);
-
-impl Streams {
-    fn are_open(&self) -> bool {
-        !self.0.borrow().is_empty()
-    }
-
-    /// Whether a client has taken nothing of a stream's response, which waits for it, for all of [`STALL`].
-    fn has_stalled(&self) -> bool {
-        self.0.borrow().iter().any(|gave_data| gave_data.get().is_some_and(|since| since.elapsed() >= STALL))
-    }
+/// The codec before and after the preface.
+enum Codec {
+    Handshake(Handshake<Guarded<Coalescing>, Bytes>),
+    Open(Connection<Guarded<Coalescing>, Bytes>),
 }
 
-/// Counts a stream for as long as anything of it lives.
-struct StreamGuard {
-    streams: Rc<Streams>,
-    /// Since when the codec has had bytes of the response that the client's window does not take.
-    gave_data: Rc<Cell<Option<Instant>>>,
-}
-
-impl StreamGuard {
-    fn new(streams: &Rc<Streams>) -> Self {
-        let gave_data = Rc::new(Cell::new(None));
-        streams.0.borrow_mut().push(Rc::clone(&gave_data));
-        Self { streams: Rc::clone(streams), gave_data }
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        self.streams.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.gave_data));
-    }
+struct Driver<E> {
+    codec: Codec,
+    guard: Rc<Guard>,
+    shared: Rc<Shared>,
+    timers: Timers,
+    entry: E,
+    /// Set when the codec was told to end at once.
+    ending: Option<End>,
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve<E>(stream: Stream, first: Buffer, info: Rc<ConnectionInfo>, limits: Limits, entry: E)
-where
+pub(super) async fn serve<E>(
+    stream: Stream,
+    first: Buffer,
+    info: Rc<ConnectionInfo>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    entry: E,
+) where
     E: Entry + Clone + 'static,
 {
-    let (io, flusher) = coalesce(stream, first);
-    let streams = Rc::new(Streams::default());
-    let opened = Rc::clone(&streams);
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let stream = StreamGuard::new(&opened);
-        answer(entry.clone(), Rc::clone(&info), (limits.header_count, limits.header_size as usize), request, stream)
-    });
-    let connection = http2::Builder::new(Local)
-        .max_concurrent_streams(limits.streams)
-        // More than the limit, so that what exceeds it reaches the stack and is refused there, with its reason.
-        .max_header_list_size(limits.header_size.saturating_mul(2))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_local_error_reset_streams(RESETS)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
-    let mut idle = Idle::new(limits);
-    poll_fn(|cx| {
-        loop {
-            let done = connection.as_mut().poll(cx).is_ready();
-            // Once after each poll: the answers of all streams that were ready go out together.
-            let flushed = flusher.poll_flush(cx);
-            if done || matches!(flushed, Poll::Ready(Err(_))) {
-                return Poll::Ready(());
-            }
-            match idle.poll(&streams, cx) {
-                Next::Wait => return Poll::Pending,
-                Next::Goodbye => connection.as_mut().graceful_shutdown(),
-                Next::End => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
-}
-
-/// When a connection without streams ends.
-struct Idle {
-    deadline: Deadline,
-    timeout: Duration,
-    was_busy: bool,
-    said_goodbye: bool,
-}
-
-enum Next {
-    Wait,
-    Goodbye,
-    End,
-}
-
-impl Idle {
-    fn new(limits: Limits) -> Self {
-        let deadline = Deadline::new();
-        deadline.arm(limits.header_timeout);
-        Self { deadline, timeout: limits.idle_timeout, was_busy: false, said_goodbye: false }
-    }
-
-    fn poll(&mut self, streams: &Streams, cx: &mut std::task::Context<'_>) -> Next {
-        let is_busy = streams.are_open();
-        if is_busy != self.was_busy {
-            self.was_busy = is_busy;
-            self.deadline.arm(match (is_busy, self.said_goodbye) {
-                (true, _) => STALL,
-                (false, true) => GOODBYE,
-                (false, false) => self.timeout,
-            });
-        }
-        let mut is_over = self.deadline.poll(cx).is_ready();
-        if is_over && is_busy {
-            if streams.has_stalled() {
-                return Next::End;
-            }
-            self.deadline.arm(STALL);
-            is_over = self.deadline.poll(cx).is_ready();
-        }
-        if self.said_goodbye {
-            return if is_over { Next::End } else { Next::Wait };
-        }
-        if is_over || drain::is_draining() {
-            self.said_goodbye = true;
-            if !is_busy {
-                self.deadline.arm(GOODBYE);
-            }
-            return Next::Goodbye;
-        }
-        Next::Wait
-    }
-}
-
-async fn answer<E: Entry>(
-    entry: E,
-    info: Rc<ConnectionInfo>,
-    head: (usize, usize),
-    request: http::Request<Incoming>,
-    stream: StreamGuard,
-) -> Result<http::Response<ResponseBody>, Infallible> {
-    let request = message::request(info, head, request);
-    let exchange = Rc::clone(&request.exchange);
-    let guard = ExchangeGuard(Rc::clone(&exchange));
-    let stack = entry.current();
-    let response = match stack.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    let (io, wire) = coalesce(stream, first);
+    // More than the limit, so that what exceeds it reaches the stack and is refused there, with its reason.
+    let header_list = limits.header_size.saturating_mul(2);
+    let guard = Guard::new(header_list, Rc::clone(&info), metrics);
+    let handshake = codec(&limits, header_list).handshake(guard.guard(io));
+    let mut driver = Driver {
+        codec: Codec::Handshake(handshake),
+        guard,
+        shared: Shared::new(info, limits, wire.clone()),
+        timers: Timers::new(&limits),
+        entry,
+        ending: None,
     };
-    Ok(message::response(response, &exchange, guard, stream))
+    let end = poll_fn(|cx| driver.poll(cx)).await;
+    drop(driver);
+    if end == End::GoodbyeSaid {
+        let mut left = LINGER_BYTES;
+        // However it ends, the connection is dropped now.
+        let _ = Deadline::new().bound(LINGER, poll_fn(|cx| wire.poll_end(cx, &mut left))).await;
+    }
+}
+
+fn codec(limits: &Limits, header_list: u32) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(header_list)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_local_error_reset_streams(Some(RESETS))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .data_frame_budget(DATA_FRAMES)
+        .max_concurrent_reset_streams(KEPT_RESETS)
+        .reset_stream_duration(KEPT_RESETS_FOR);
+    builder
+}
+
+/// The code of the GOAWAY that follows a verdict of the frame guard.
+fn code_for(refusal: Http2Refusal) -> Code {
+    match refusal {
+        Http2Refusal::Preface => Code::PROTOCOL_ERROR,
+        Http2Refusal::ConnectionFrameSize => Code::FRAME_SIZE_ERROR,
+        _ => Code::ENHANCE_YOUR_CALM,
+    }
+}
+
+impl<E: Entry + Clone + 'static> Driver<E> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            self.guard.begin_turn();
+            let end = self.poll_codec(cx);
+            // Once after each poll: the answers of all streams that were ready go out together.
+            let flushed = self.shared.wire.poll_flush(cx);
+            if end.is_ready() {
+                return end;
+            }
+            if matches!(flushed, Poll::Ready(Err(_))) {
+                return Poll::Ready(End::Closed);
+            }
+            if !self.shared.wire.was_full() {
+                self.shared.make_room();
+            }
+            if let Some(refusal) = self.guard.verdict().filter(|_| self.ending.is_none()) {
+                self.end_with(code_for(refusal), End::GoodbyeSaid);
+                continue;
+            }
+            match self.timers.poll(&self.shared, &self.guard, flushed.is_pending(), cx) {
+                Due::Nothing => return Poll::Pending,
+                Due::Goodbye => self.goodbye(),
+                Due::HeadTimeout => {
+                    self.guard.tell(Http2Refusal::HeaderTimeout);
+                    self.end_with(Code::ENHANCE_YOUR_CALM, End::GoodbyeSaid);
+                }
+                Due::Evicted if matches!(self.codec, Codec::Handshake(_)) => return Poll::Ready(End::Closed),
+                Due::Evicted => self.end_with(Code::NO_ERROR, End::Closed),
+                Due::NoPreface => {
+                    self.guard.tell(Http2Refusal::Preface);
+                    return Poll::Ready(End::Closed);
+                }
+                Due::Stalled => {
+                    self.guard.tell(Http2Refusal::ClientStalled);
+                    self.shared.end(Reason::ClientStalled);
+                    self.shared.wire.reset_on_close();
+                    return Poll::Ready(End::Closed);
+                }
+                Due::End => return Poll::Ready(End::Closed),
+            }
+        }
+    }
+
+    /// Moves frames, and begins what has come. Ready when the codec has closed.
+    fn poll_codec(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let connection = match &mut self.codec {
+                Codec::Open(connection) => connection,
+                Codec::Handshake(handshake) => match Pin::new(handshake).poll(cx) {
+                    Poll::Ready(Ok(connection)) => {
+                        self.timers.has_spoken();
+                        self.codec = Codec::Open(connection);
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        if !error.is_io() {
+                            self.guard.tell(Http2Refusal::Preface);
+                        }
+                        return Poll::Ready(End::Closed);
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let (entry, shared, open) = (self.entry.clone(), Rc::clone(&self.shared), self.shared.open());
+                    tokio::task::spawn_local(exchange::serve(entry, shared, request, respond, open));
+                }
+                Poll::Ready(Some(Err(error))) if error.is_go_away() && error.is_library() => {
+                    return Poll::Ready(End::GoodbyeSaid);
+                }
+                Poll::Ready(_) => return Poll::Ready(self.ending.unwrap_or(End::Closed)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn goodbye(&mut self) {
+        if let Codec::Open(connection) = &mut self.codec {
+            connection.graceful_shutdown();
+        }
+    }
+
+    /// GOAWAY with this code, and the end of all streams. `h2` writes it behind the frame at hand.
+    fn end_with(&mut self, code: Code, end: End) {
+        self.ending = Some(end);
+        self.timers.is_ending();
+        if let Codec::Open(connection) = &mut self.codec {
+            connection.abrupt_shutdown(code);
+        }
+    }
 }

@@ -30,6 +30,7 @@ pub(super) struct Families {
     pub(super) connections_evicted: IntCounter,
     pub(super) proxy_headers: IntCounterVec,
     pub(super) handshakes: IntCounterVec,
+    pub(super) http2_refused: IntCounterVec,
     pub(super) spool_bytes: IntGaugeVec,
     pub(super) spool_files: IntGauge,
     pub(super) access_log_dropped: IntCounter,
@@ -144,6 +145,12 @@ impl Families {
                 &["listener", "result"],
             )?,
             handshakes: counters(r, "tls_handshakes_total", "TLS handshakes that ended.", &["version", "result"])?,
+            http2_refused: counters(
+                r,
+                "http2_refused_total",
+                "Streams that were reset and connections that were ended because of what the client sent or did not take.",
+                &["scope", "kind"],
+            )?,
             spool_bytes: gauges(r, "spool_bytes", "Bytes of bodies in the spool now.", &["where"])?,
             spool_files: add(r, IntGauge::new("hostler_spool_files", "Files that hold bodies in the spool now.")?)?,
             access_log_dropped: add(

@@ -14,6 +14,7 @@ use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 use crate::error::Reason;
 
 mod families;
+mod http2;
 mod listener;
 mod process;
 mod reasons;
@@ -22,11 +23,13 @@ mod route;
 mod tests;
 mod upstream;
 
+pub use http2::Http2Refusal;
 pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
 pub use route::RouteMetrics;
 pub use upstream::{EndpointReport, ProbeResult, UpstreamMetrics};
 
 use families::Families;
+use http2::Http2Refusals;
 use listener::Handshakes;
 use reasons::ReasonCounters;
 
@@ -42,6 +45,7 @@ pub struct Metrics {
     listeners: Mutex<HashMap<String, Arc<ListenerMetrics>>>,
     failures: ReasonCounters,
     handshakes: Handshakes,
+    http2_refused: Http2Refusals,
     headers_dropped: [IntCounter; HeaderKind::ALL.len()],
     reloads_ok: IntCounter,
     reloads_failed: IntCounter,
@@ -98,6 +102,7 @@ impl Metrics {
             listeners: Mutex::default(),
             failures: ReasonCounters::new(&families.failures, ""),
             handshakes: Handshakes::new(&families.handshakes),
+            http2_refused: Http2Refusals::new(&families),
             headers_dropped: std::array::from_fn(|i| {
                 families.headers_dropped.with_label_values(&[HeaderKind::ALL[i].as_str()])
             }),
@@ -144,6 +149,11 @@ impl Metrics {
     /// Counts a TLS handshake that has ended.
     pub fn tls_handshake(&self, version: HandshakeVersion, result: HandshakeResult) {
         self.handshakes.inc(version, result);
+    }
+
+    /// Counts a stream or a connection of HTTP/2 that was refused.
+    pub fn http2_refused(&self, refusal: Http2Refusal) {
+        self.http2_refused.inc(refusal);
     }
 
     /// Notes the configuration that is in force, after the start and after every reload that succeeded.

@@ -189,6 +189,20 @@ fn the_rest_is_named_as_documented() {
 }
 
 #[test]
+fn every_refusal_of_http2_has_a_name_of_its_own() {
+    let metrics = Metrics::new();
+    for refusal in Http2Refusal::ALL {
+        let (scope, kind) = (refusal.scope(), refusal.kind());
+        let name = format!(r#"hostler_http2_refused_total{{kind="{kind}",scope="{scope}"}}"#);
+        assert_eq!(growth(&metrics, || metrics.http2_refused(*refusal)), one(&name));
+    }
+    assert!((0..20).all(|code| Http2Refusal::of_stream(code).is_none_or(|refusal| refusal.scope() == "stream")));
+    assert!(
+        (0..20).all(|code| Http2Refusal::of_connection(code).is_none_or(|refusal| refusal.scope() == "connection"))
+    );
+}
+
+#[test]
 fn the_process_is_shown_under_the_standard_names() {
     let text = Metrics::new().render();
     let samples = parse(&text);

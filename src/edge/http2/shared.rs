@@ -1,0 +1,101 @@
+//! What the streams of a connection share with each other and with whoever drives it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::Limits;
+use crate::edge::coalesce::Flusher;
+use crate::error::Reason;
+use crate::http::ConnectionInfo;
+
+/// Bytes that all streams together may hand to `h2` before it has passed them on to the socket's buffer: a client that
+/// reads nothing makes a connection hold this, and no more, whatever its windows say.
+const ROOM: usize = 128 << 10;
+
+/// One connection's streams.
+pub(super) struct Shared {
+    pub(super) info: Rc<ConnectionInfo>,
+    pub(super) limits: Limits,
+    pub(super) wire: Flusher,
+    /// Streams of which anything is left here.
+    open: Cell<usize>,
+    room: Cell<usize>,
+    /// Streams that have bytes and no room.
+    waiting: RefCell<Vec<Waker>>,
+    /// Why all exchanges end before their time, where it is neither the client's leaving nor our stopping.
+    ended: Cell<Option<Reason>>,
+}
+
+impl Shared {
+    pub(super) fn new(info: Rc<ConnectionInfo>, limits: Limits, wire: Flusher) -> Rc<Self> {
+        Rc::new(Self {
+            info,
+            limits,
+            wire,
+            open: Cell::new(0),
+            room: Cell::new(ROOM),
+            waiting: RefCell::default(),
+            ended: Cell::new(None),
+        })
+    }
+
+    /// Counts a stream for as long as anything of it lives.
+    pub(super) fn open(self: &Rc<Self>) -> StreamGuard {
+        self.open.set(self.open.get() + 1);
+        StreamGuard(Rc::clone(self))
+    }
+
+    /// Whether a stream has not ended.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open.get() > 0
+    }
+
+    /// How many bytes may be handed to `h2`, at least one.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        match self.room.get() {
+            0 => {
+                self.waiting.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
+            room => Poll::Ready(room),
+        }
+    }
+
+    /// Bytes are handed to `h2`.
+    pub(super) fn take_room(&self, bytes: usize) {
+        self.room.set(self.room.get().saturating_sub(bytes));
+    }
+
+    /// How many bytes will have been sent when all that is here has gone, but for the headers of frames.
+    pub(super) fn position(&self) -> u64 {
+        self.wire.put() + (ROOM - self.room.get()) as u64
+    }
+
+    /// `h2` has passed on all that it had.
+    pub(super) fn make_room(&self) {
+        self.room.set(ROOM);
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// The connection ends now, for this reason.
+    pub(super) fn end(&self, reason: Reason) {
+        self.ended.set(Some(reason));
+    }
+
+    /// What [`Self::end`] was told.
+    pub(super) fn ended(&self) -> Option<Reason> {
+        self.ended.get()
+    }
+}
+
+/// An open stream.
+pub(super) struct StreamGuard(Rc<Shared>);
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
