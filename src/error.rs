@@ -53,7 +53,7 @@ reasons! {
     MissingHost = "missing_host", Client;
     /// The request has more than one Host, or its Host is not a host.
     BadHost = "bad_host", Client;
-    /// `Connection` names a field that is for every recipient, or that the edge alone writes (RFC 9110, 7.6.1).
+    /// `Connection` names a field that is for every recipient, or that the edge alone writes (RFC 9110, 7.6.1), or very many.
     ConnectionConflict = "connection_conflict", Client;
     /// Content-Length is not one decimal number.
     BadContentLength = "bad_content_length", Client;

@@ -1,7 +1,6 @@
 //! How many connections there may be, how slow their clients, and what happens when there is no room for more.
 
 use std::net::TcpStream;
-use std::time::Duration;
 
 use crate::support::client::{End, get, post};
 use crate::support::tool::Tool;
@@ -63,7 +62,7 @@ fn a_client_over_its_limit_is_turned_away_with_the_reason_and_others_are_not() {
     assert_eq!(other.get("/").text(), "hello");
     gateway.log_event("that it was turned away, and what to do", |event| {
         event["reason"] == "too_many_connections_of_client"
-            && event["message"].as_str().is_some_and(|text| text.contains("raise it"))
+            && event["message"].as_str().is_some_and(|text| text.contains("trusted_proxies"))
     });
     assert!(clients.iter_mut().all(|client| client.get("/").status == 200), "who is in stays in");
     drop(clients.pop());
@@ -130,6 +129,16 @@ fn when_nobody_is_idle_the_newcomer_is_turned_away_and_the_admin_listener_answer
     assert!(busy.iter_mut().all(|client| client.response("GET").text() == "hello"), "nobody in a request is evicted");
     // Now somebody is idle.
     assert_eq!(settled(&gateway).get("/").status, 200);
+}
+
+#[test]
+fn silent_connections_do_not_keep_the_operator_out() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let gateway = Gateway::start(&limited(&worker, "connections: 20"));
+    let silent: Vec<_> = (0..70).map(|_| Client::connect(gateway.admin())).collect();
+    assert_eq!(gateway.admin_get("/ready").status, 200);
+    assert!(gateway.metric("process_open_fds") > 64.0);
+    drop(silent);
 }
 
 #[test]
@@ -268,6 +277,61 @@ fn every_way_of_saying_nothing_comes_to_an_end() {
     gateway.wait_metric(handshakes, 2.0);
 }
 
+/// Begins to send a body of 60,000 bytes with these, from an address of its own, and stalls.
+fn stalled(gateway: &Gateway, last: u8, bytes: usize) -> Client {
+    let mut client = Client::connect_from([127, 0, 0, last], gateway.address());
+    let begun = "x".repeat(bytes);
+    client.send(format!("POST /stalled HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 60000\r\n\r\n{begun}"));
+    client
+}
+
+/// In front of a worker, with 64 KiB of memory for bodies and nothing else, and patience without end.
+fn with_little_memory(worker: &Worker) -> Gateway {
+    let config = limited(worker, "body_rate: { min: 1, after: 60m }");
+    let config = config.replace("dir: \"@folder@\"", "dir: \"@folder@\", memory: 64KiB, disk: 0");
+    Gateway::start(&config.replace("memory: 4KiB", "memory: 64KiB"))
+}
+
+const MEMORY: &str = "hostler_spool_bytes{where=\"memory\"}";
+
+#[test]
+fn one_client_cannot_fill_the_spool_for_all() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let gateway = with_little_memory(&worker);
+    let greedy = stalled(&gateway, 9, 30_000);
+    gateway.wait_metric(MEMORY, f64::from(32 << 10));
+    let refusal = stalled(&gateway, 9, 100).response("POST");
+    assert!(is_of(&refusal, 503, "spool_full"), "{refusal:?}");
+    let mut other = Client::connect_from([127, 0, 0, 10], gateway.address());
+    other.send(post("/other", &"x".repeat(16_000)));
+    assert_eq!(other.response("POST").text(), "hello");
+    drop(greedy);
+    gateway.wait_metric(MEMORY, 0.0);
+}
+
+#[test]
+fn when_the_spool_is_nearly_full_who_stalls_goes_until_there_is_room() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let gateway = with_little_memory(&worker);
+    let mut clients = Vec::new();
+    for (last, bytes, used) in [(9, 30_000, 32), (10, 16_000, 48), (11, 8_000, 56), (12, 4_000, 60)] {
+        clients.push(stalled(&gateway, last, bytes));
+        gateway.wait_metric(MEMORY, f64::from(used << 10));
+    }
+    gateway.log_event("that the spool is short", |event| {
+        event["message"].as_str().is_some_and(|text| text.starts_with("the spool is nearly full"))
+    });
+    gateway.wait_metric("hostler_failures_total{reason=\"body_timeout\",upstream=\"\"}", 1.0);
+    let mut honest = Client::connect_from([127, 0, 0, 20], gateway.address());
+    honest.send(post("/honest", "small"));
+    assert_eq!(honest.response("POST").status, 200);
+    let still_there = clients.iter_mut().filter_map(|client| client.try_send("x").ok()).count();
+    assert!(still_there >= 3, "no more had to go: {still_there}");
+    drop((clients, honest));
+    gateway.wait_metric(MEMORY, 0.0);
+    wait_no_connections(&gateway);
+}
+
 /// `hostler check` in a process that may have so many open files.
 fn check_limited(files: usize, config: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -352,31 +416,50 @@ fn with_256_descriptors_a_thousand_clients_neither_stop_it_nor_leave_a_trace() {
     assert!(told < 200, "{told} lines:\n{}", gateway.log().join("\n"));
 }
 
+/// Lets a process open files up to this number; `None`: as many as anybody may.
+fn allow_files(gateway: &Gateway, number: Option<u64>) {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+    prlimit(pid, Resource::Nofile, Rlimit { current: number.or(maximum), maximum }).unwrap();
+}
+
+#[test]
+fn a_request_that_finds_no_descriptor_for_its_worker_waits_for_one() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let config = limited(&worker, "connections: 100").replace("workers: 8", "workers: 8, keepalive: { idle: 0s }");
+    let gateway = Gateway::start(&config);
+    let mut client = settled(&gateway);
+    worker.wait_ended(1);
+    allow_files(&gateway, Some(3));
+    client.send(post("/", "once"));
+    gateway.log_event("why it waits", |event| event["reason"] == "no_descriptors");
+    allow_files(&gateway, None);
+    assert_eq!(client.response("POST").text(), "hello");
+    assert_eq!(worker.requests().len(), 2);
+    gateway.wait_idle();
+}
+
 #[test]
 fn when_somebody_else_has_the_descriptors_it_waits_without_a_flood_of_lines_and_goes_on() {
-    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let worker = Worker::answering(Transport::Tcp, HELLO);
     let gateway = Gateway::start(&limited(&worker, "connections: 100"));
     let mut kept: Vec<_> = (0..10).map(|_| settled(&gateway)).collect();
     gateway.wait_idle();
-    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
-    let most = getrlimit(Resource::Nofile).maximum;
-    let allow = |current| prlimit(pid, Resource::Nofile, Rlimit { current, maximum: most }).unwrap();
     // None is left, as if a library had taken them all.
     let open = u64::try_from(gateway.open_files()).unwrap();
-    allow(Some(open.saturating_sub(2)));
-    let waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(gateway.address().to_string()).unwrap()).collect();
+    allow_files(&gateway, Some(open.saturating_sub(2)));
+    let waiting: Vec<_> = (0..8).map(|_| TcpStream::connect(gateway.address().to_string()).unwrap()).collect();
     gateway.log_event("that it cannot accept", |event| {
         event["message"].as_str().is_some_and(|text| text.starts_with("cannot accept connections"))
     });
-    allow(most);
+    allow_files(&gateway, None);
     assert_eq!(settled(&gateway).get("/").status, 200);
     let stayed =
         kept.iter_mut().filter_map(|client| client.try_send(get("/")).ok().and_then(|()| client.try_response("GET")));
     assert!(stayed.count() < 10, "the idlest had to go");
     let told = gateway.log().iter().filter(|line| line.contains("cannot accept")).count();
-    assert!(told < 2 * LIMIT.as_secs() as usize, "{told} lines");
-    assert!(Duration::from_secs(told as u64) <= LIMIT);
+    assert!(told as u64 <= LIMIT.as_secs(), "{told} lines: at most one a second");
     drop((waiting, kept));
     wait_no_connections(&gateway);
 }

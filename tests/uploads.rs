@@ -64,7 +64,8 @@ fn a_gibibyte_arrives_whole_in_little_memory() {
 #[test]
 fn fifty_uploads_at_once_stay_within_the_spool() {
     let gunicorn = Gunicorn::start(2);
-    let gateway = shop(&gunicorn, "memory: 8MiB, disk: 1100MiB");
+    // All of them come from one client, which may have half of it.
+    let gateway = shop(&gunicorn, "memory: 8MiB, disk: 2100MiB");
     let path = gateway.folder().join("bytes");
     let bytes: Vec<u8> = (0..20u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     std::fs::write(&path, &bytes).unwrap();
@@ -75,7 +76,7 @@ fn fifty_uploads_at_once_stay_within_the_spool() {
             gateway.metric("hostler_spool_bytes{where=\"memory\"}"),
             gateway.metric("hostler_spool_bytes{where=\"disk\"}"),
         );
-        assert!(memory <= f64::from(8 << 20) && disk <= f64::from(1100 << 20), "{memory} in memory, {disk} on disk");
+        assert!(memory <= f64::from(8 << 20) && disk <= f64::from(1050 << 20), "{memory} in memory, {disk} on disk");
         let output = upload.output_within(Duration::from_secs(100));
         let echo = echo(&output);
         assert_eq!(echo["size"], 20 << 20, "{output:?}");

@@ -30,13 +30,17 @@ use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry, Limits};
 use crate::observe::metrics::Metrics;
+use crate::observe::throttle::Throttle;
 use crate::runtime::buffers::Buffer;
+use crate::runtime::deadline::{self, Spare};
 use crate::runtime::{Socket, Stream};
 use crate::upstream::Upstream;
 use crate::upstream::spool::Budget;
 
 /// Open connections at a time. More wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
+/// Between two tries to accept where something is short.
+const PAUSE: Duration = Duration::from_millis(200);
 
 const LIMITS: Limits = Limits {
     head: HeadLimits { size: 16 << 10, count: 100 },
@@ -105,9 +109,17 @@ pub async fn listen(socket: Listening, admin: Admin) {
         }
     };
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let throttle = Throttle::default();
     loop {
-        // It is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let place = loop {
+            let waiting = Arc::clone(&places).acquire_owned();
+            // It is never closed.
+            if let Ok(Ok(place)) = tokio::time::timeout(PAUSE, waiting).await {
+                break place;
+            }
+            // Whoever keeps a connection for later does not keep others out.
+            deadline::evict(Spare::Idle);
+        };
         match acceptor.accept().await {
             Ok(accepted) => {
                 let admin = Rc::clone(&admin);
@@ -117,8 +129,11 @@ pub async fn listen(socket: Listening, admin: Admin) {
                 });
             }
             Err(error) => {
-                tracing::warn!("the admin listener cannot accept: {error}");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                deadline::evict(Spare::Idle);
+                if let Some(left_out) = throttle.pass() {
+                    tracing::warn!(left_out, "the admin listener cannot accept: {error}");
+                }
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

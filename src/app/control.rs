@@ -48,11 +48,12 @@ impl From<StartError> for Failure {
     }
 }
 
-/// Serves as the file says, until a signal ends it.
+/// Serves as the file says, until a signal ends it. `give_back` gives memory that the calling thread has freed back to the
+/// system.
 ///
 /// # Errors
 /// Why it did not start.
-pub fn serve(path: &Path) -> Result<(), Failure> {
+pub fn serve(path: &Path, give_back: fn()) -> Result<(), Failure> {
     let loaded = config::load(path).map_err(Failure::Config)?;
     let log = crate::observe::log::init(&loaded.config.logging)
         .map_err(|error| StartError::System("the log cannot be set up", std::io::Error::other(error)))?;
@@ -60,7 +61,8 @@ pub fn serve(path: &Path) -> Result<(), Failure> {
     raise_descriptor_limit();
     let config = loaded.config;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "Hostler starts");
-    runtime::block_on(control(path, config, log)).map_err(|error| StartError::System("no event queue", error))?
+    runtime::block_on(control(path, config, log, give_back))
+        .map_err(|error| StartError::System("no event queue", error))?
 }
 
 /// Warnings of the file, and a spool folder that cannot be used: without it everything seems fine until the first large
@@ -135,7 +137,7 @@ impl Signals {
     }
 }
 
-async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
+async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Result<(), Failure> {
     // Before anything else: a signal that comes while we start is not lost, and does not kill.
     let mut signals = Signals::listen()?;
     let operator = config.admin.as_ref().map(admin::bind).transpose().map_err(StartError::Bind)?;
@@ -143,7 +145,7 @@ async fn control(path: &Path, config: Config, log: Log) -> Result<(), Failure> {
     let (reloads, mut asked) = mpsc::channel(WAITING_RELOADS);
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
-    let mut gateway = Gateway::start(config, || {})?;
+    let mut gateway = Gateway::start(config, give_back)?;
     let ready = Arc::new(AtomicBool::new(true));
     open_door(operator, token, &gateway, &ready, reloads);
     tokio::task::spawn_local(sample(gateway.current()));

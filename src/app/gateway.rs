@@ -89,12 +89,12 @@ impl From<BindError> for StartError {
 }
 
 impl Gateway {
-    /// Opens the listeners and starts the threads. `on_thread_start` runs first in each of them. Endpoints are probed by
-    /// tasks of the calling thread.
+    /// Opens the listeners and starts the threads. Each of them calls `give_back`, which gives freed memory back to the
+    /// system, when it has much less to do than it had. Endpoints are probed by tasks of the calling thread.
     ///
     /// # Errors
     /// What could not be had; nothing runs then.
-    pub fn start(config: Config, on_thread_start: fn()) -> Result<Self, StartError> {
+    pub fn start(config: Config, give_back: fn()) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(config.logging.access.clone(), metrics.access_log_dropped.clone())
             .map_err(|error| StartError::System("the access log cannot be opened", error))?;
@@ -118,10 +118,9 @@ impl Gateway {
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&shared.metrics),
             budget: Arc::clone(&shared.budget),
+            give_back,
         };
-        let threads = (0..count)
-            .map(|index| start_thread(index, &current, &handles, on_thread_start))
-            .collect::<Result<_, _>>()?;
+        let threads = (0..count).map(|index| start_thread(index, &current, &handles)).collect::<Result<_, _>>()?;
         let probers = Probers::default();
         let mut gateway = Self { shared, admission, tls, current, threads, listeners: Vec::new(), probers };
         opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
@@ -275,11 +274,10 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, bud
     }
 }
 
-fn start_thread(index: usize, current: &Arc<Current>, handles: &Handles, on_start: fn()) -> Result<Thread, StartError> {
+fn start_thread(index: usize, current: &Arc<Current>, handles: &Handles) -> Result<Thread, StartError> {
     let (commands, receiver) = unbounded_channel();
     let (current, handles) = (Arc::clone(current), handles.clone());
     let body = move || {
-        on_start();
         if let Err(error) = runtime::block_on(thread::run(current, handles, receiver)) {
             tracing::error!("a thread cannot serve: {error}");
         }

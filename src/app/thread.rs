@@ -1,6 +1,7 @@
 //! One thread that serves: its runtime, its listening sockets, its connections, its stack.
 
 mod accept;
+mod ebb;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 use self::accept::accept;
+use self::ebb::Ebb;
 use super::Current;
 use crate::edge::admission::Admission;
 use crate::edge::listener::Listening;
@@ -31,8 +33,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How many idle connections one sweep closes, at most, because another thread needs places.
 const GIVE_WAY: usize = 64;
 
-/// How many clients without progress one sweep gives up, at most, while the spool is short.
-const GIVE_UP: usize = 16;
+/// Of so many connections one sweep gives up one that makes no progress, while the spool is short.
+const GIVE_UP: usize = 64;
 
 /// What the control thread asks of a thread that serves.
 pub(super) enum Command {
@@ -52,6 +54,8 @@ pub(super) struct Handles {
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
+    /// Gives memory that this thread has freed back to the system.
+    pub(super) give_back: fn(),
 }
 
 /// What the tasks of a thread share.
@@ -60,6 +64,8 @@ struct Thread {
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    /// How many newcomers this thread has turned away since the last sweep, for want of somebody idle.
+    turned_away: Cell<usize>,
     /// For the line that tells of a short spool.
     short: Throttle,
     built: RefCell<Built>,
@@ -134,15 +140,24 @@ impl Drop for Open {
 /// The life of the thread: does what it is told until it is told to stop.
 pub(super) async fn run(
     current: Arc<Current>,
-    Handles { admission, metrics, budget }: Handles,
+    Handles { admission, metrics, budget, give_back }: Handles,
     mut commands: UnboundedReceiver<Command>,
 ) {
     let built = RefCell::new(Thread::build(&current));
     let (connections, empty) = (Cell::new(0), Notify::new());
-    let thread =
-        Rc::new(Thread { current, admission, metrics, budget, short: Throttle::default(), built, connections, empty });
+    let thread = Rc::new(Thread {
+        current,
+        admission,
+        metrics,
+        budget,
+        turned_away: Cell::new(0),
+        short: Throttle::default(),
+        built,
+        connections,
+        empty,
+    });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
-    tokio::task::spawn_local(sweep(Rc::clone(&thread)));
+    tokio::task::spawn_local(sweep(Rc::clone(&thread), give_back));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Open(name, socket) => {
@@ -182,9 +197,9 @@ async fn drain_connections(thread: Rc<Thread>, drained: oneshot::Sender<()>) {
     }
 }
 
-async fn sweep(thread: Rc<Thread>) {
+async fn sweep(thread: Rc<Thread>, give_back: fn()) {
     let mut tick = tokio::time::interval(SWEEP);
-    let mut seen = 0;
+    let (mut seen, mut ebb) = (0, Ebb::default());
     loop {
         tick.tick().await;
         for client in &thread.built.borrow().clients {
@@ -192,6 +207,9 @@ async fn sweep(thread: Rc<Thread>) {
         }
         give_way(&thread, &mut seen);
         give_up(&thread);
+        if ebb.has_fallen_to(thread.connections.get() + crate::http::open_exchanges()) {
+            give_back();
+        }
     }
 }
 
@@ -200,7 +218,9 @@ fn give_up(thread: &Thread) {
     if !thread.budget.is_short() {
         return;
     }
-    let given_up = (0..GIVE_UP).take_while(|_| deadline::evict(Spare::Stalled)).count();
+    // One where there are few: the next look shows whether that was enough.
+    let most = thread.connections.get() / GIVE_UP + 1;
+    let given_up = (0..most).take_while(|_| deadline::evict(Spare::Stalled)).count();
     if given_up > 0
         && let Some(left_out) = thread.short.pass()
     {
@@ -215,7 +235,8 @@ fn give_up(thread: &Thread) {
 fn give_way(thread: &Thread, seen: &mut usize) {
     let admission = &thread.admission;
     let in_want = admission.in_want();
-    let wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    let all_wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
+    let wanted = all_wanted.saturating_sub(thread.turned_away.take());
     if !admission.is_full() {
         return;
     }

@@ -45,18 +45,19 @@ enum Command {
     Operate(Operation),
 }
 
-/// Runs the command that the arguments of this process name.
+/// Runs the command that the arguments of this process name. `give_back` gives memory that the calling thread has freed
+/// back to the system.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(give_back: fn()) -> ExitCode {
     match Arguments::parse().command {
-        Command::Serve { config } => serve(&config),
+        Command::Serve { config } => serve(&config, give_back),
         Command::Check { config } => check(&config),
         Command::Operate(operation) => operation.run(),
     }
 }
 
-fn serve(path: &std::path::Path) -> ExitCode {
-    let Err(failure) = app::serve(path) else { return ExitCode::SUCCESS };
+fn serve(path: &std::path::Path, give_back: fn()) -> ExitCode {
+    let Err(failure) = app::serve(path, give_back) else { return ExitCode::SUCCESS };
     let is_terminal = std::io::stderr().is_terminal();
     let (text, code) = match &failure {
         Failure::Config(report) if is_terminal => (report.styled(), BAD_CONFIG),

@@ -155,6 +155,12 @@ thread_local! {
     static CUTTING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Exchanges of this thread that have not ended.
+#[must_use]
+pub fn open_exchanges() -> usize {
+    OPEN.get()
+}
+
 /// From now on what is dropped in this thread before its end was cut by us, not left by the client. Returns how many
 /// exchanges that will be.
 #[must_use]

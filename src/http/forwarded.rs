@@ -254,12 +254,11 @@ fn request_start(value: &[u8]) -> Option<Duration> {
     let number: u64 = whole.parse().ok()?;
     // How many of the unit make a second.
     let unit = [1, 1_000, 1_000_000].into_iter().find(|unit| (BILLION..10 * BILLION).contains(&(number / unit)))?;
-    let nanos = |fraction: &str| format!("{fraction:0<9}").parse::<u64>().ok().map(|nanos| nanos / unit);
-    let rest = match fraction {
-        Some(fraction) => nanos(fraction)?,
-        None => 0,
-    };
-    Some(Duration::from_secs(number / unit) + Duration::from_nanos(number % unit * (BILLION / unit) + rest))
+    // Nine digits, whatever is not written being zeros.
+    let digits = fraction.unwrap_or("").bytes().chain(std::iter::repeat(b'0')).take(9);
+    let billionths = digits.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    let nanos = number % unit * (BILLION / unit) + billionths / unit;
+    Some(Duration::from_secs(number / unit) + Duration::from_nanos(nanos))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod tests;
 pub use body::{Body, Source};
 pub use exchange::{
     ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
-    cut_open_exchanges,
+    cut_open_exchanges, open_exchanges,
 };
 pub use host::Host;
 pub use network::network;

@@ -184,17 +184,23 @@ fn framing(headers: &HeaderMap, protocol: Protocol) -> Result<Framing, Reason> {
     Ok(Framing::Chunked)
 }
 
+/// How many fields `Connection` may name: each is looked for among all that there are.
+const MAX_NAMED: usize = 32;
+
 /// Whether the client lets the connection live on. It may not name away what others go by: who obeys such a `Connection`
 /// and who does not would see two requests in one.
 fn keep_alive(headers: &HeaderMap, protocol: Protocol) -> Result<bool, Reason> {
-    let (mut closes, mut stays) = (false, protocol == Protocol::Http11);
+    let (mut closes, mut stays, mut named) = (false, protocol == Protocol::Http11, 0);
     for token in fields::tokens(headers, &header::CONNECTION) {
         if token.eq_ignore_ascii_case("close") {
             closes = true;
         } else if token.eq_ignore_ascii_case("keep-alive") {
             stays = true;
-        } else if fields::is_for_every_recipient(token) {
-            return Err(Reason::ConnectionConflict);
+        } else {
+            named += 1;
+            if named > MAX_NAMED || fields::is_for_every_recipient(token) {
+                return Err(Reason::ConnectionConflict);
+            }
         }
     }
     Ok(stays && !closes)

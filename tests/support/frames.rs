@@ -81,7 +81,7 @@ impl Frames {
         self.send(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
     }
 
-    /// Reads on until it is clear what becomes of this stream.
+    /// Reads on until it is clear what becomes of this stream. A `100 Continue` is not clear.
     pub(crate) fn outcome(&mut self, stream: u32) -> Outcome {
         loop {
             let Some((kind, on, payload)) = self.next() else { return Outcome::Closed };

@@ -86,6 +86,9 @@ impl Gate {
         let place = match self.thread.admission.enter(client, make_room) {
             Ok(place) => place,
             Err(reason) => {
+                if reason == Reason::TooManyConnections {
+                    self.thread.turned_away.update(|count| count + 1);
+                }
                 connection::refuse(&accepted.socket, &terms, reason);
                 self.tell(reason, &accepted);
                 return has_made_room;

@@ -55,14 +55,20 @@ async fn read_header(socket: &mut Socket, info: &ConnectionInfo, terms: &Terms) 
     if !terms.is_trusted(info.peer) {
         return Err(Fault::Untrusted);
     }
-    let reading = proxy_protocol::read(socket);
-    match Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, reading).await {
-        Ok(Ok(sender)) => Ok(sender),
-        Ok(Err(ReadError::Closed(0))) => Err(Fault::Probe),
-        Ok(Err(ReadError::Closed(_))) => Err(Fault::Closed),
-        Ok(Err(ReadError::Malformed(malformed))) => Err(Fault::Malformed(malformed)),
-        Err(_) => Err(Fault::Timeout),
+    let (mut begun, deadline) = (Vec::new(), Deadline::new());
+    for _ in 0..2 {
+        let reading = proxy_protocol::read(socket, &mut begun);
+        match deadline.bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, reading).await {
+            Ok(Ok(sender)) => return Ok(sender),
+            Ok(Err(ReadError::Closed(0))) => return Err(Fault::Probe),
+            Ok(Err(ReadError::Closed(_))) => return Err(Fault::Closed),
+            Ok(Err(ReadError::Malformed(malformed))) => return Err(Fault::Malformed(malformed)),
+            Err(_) if socket.is_quiet(true) => break,
+            // More has arrived, and the event queue does not know of it yet.
+            Err(_) => {}
+        }
     }
+    Err(Fault::Timeout)
 }
 
 fn tell(info: &ConnectionInfo, fault: &Fault) {

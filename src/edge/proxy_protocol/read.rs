@@ -23,13 +23,12 @@ pub enum ReadError {
     Malformed(Malformed),
 }
 
-/// Reads a header.
+/// Reads a header. What has been taken of it is in `begun`: who drops the future before its end may go on with that.
 ///
 /// # Errors
-/// See [`ReadError`]. The connection is of no use then, nor when the future is dropped before its end.
-pub async fn read(socket: &mut Socket) -> Result<Sender, ReadError> {
-    let mut header = Vec::new();
-    poll_fn(|cx| poll_read(socket, &mut header, cx)).await
+/// See [`ReadError`]. The connection is of no use then.
+pub async fn read(socket: &mut Socket, begun: &mut Vec<u8>) -> Result<Sender, ReadError> {
+    poll_fn(|cx| poll_read(socket, begun, cx)).await
 }
 
 /// Looks at what is there, then takes of it what belongs to the header.
@@ -86,9 +85,9 @@ mod tests {
     async fn not_one_byte_of_the_client_is_taken() {
         let line = b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n";
         for cut in 0..line.len() {
-            let (mut ours, mut theirs) = pair();
+            let ((mut ours, mut theirs), mut begun) = (pair(), Vec::new());
             theirs.write_all(&line[..cut]).unwrap();
-            let (sender, ()) = tokio::join!(read(&mut ours), async {
+            let (sender, ()) = tokio::join!(read(&mut ours, &mut begun), async {
                 // The reader is polled first, and waits now for the rest.
                 theirs.write_all(&[&line[cut..], b"GET / HTTP/1.1\r\n"].concat()).unwrap();
             });
@@ -111,7 +110,7 @@ mod tests {
             let (mut ours, mut theirs) = pair();
             theirs.write_all(bytes).unwrap();
             drop(theirs);
-            assert_eq!(read(&mut ours).await, Err(expected));
+            assert_eq!(read(&mut ours, &mut Vec::new()).await, Err(expected));
         }
     }
 }

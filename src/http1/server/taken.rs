@@ -13,6 +13,7 @@ use crate::runtime::{Allowance, Deadline};
 
 /// The client's credit for one response.
 pub(super) struct Taken {
+    rate: MinRate,
     allowance: Allowance,
     /// What was not acknowledged when the kernel was last asked; `None`: something was written since.
     left: Option<u32>,
@@ -23,7 +24,7 @@ pub(super) struct Taken {
 
 impl Taken {
     pub(super) fn new(rate: MinRate) -> Self {
-        Self { allowance: Allowance::new(rate), left: None, is_waiting: false, has_waited: false }
+        Self { rate, allowance: Allowance::new(rate), left: None, is_waiting: false, has_waited: false }
     }
 
     /// The socket has taken so many bytes.
@@ -35,12 +36,12 @@ impl Taken {
         }
     }
 
-    /// There is nothing to take.
+    /// The socket has taken all that there is.
     pub(super) fn all(&mut self, deadline: &Deadline) {
-        if self.is_waiting {
-            self.is_waiting = false;
-            self.left = None;
-            self.allowance.pause(deadline);
+        if self.has_waited {
+            // Its buffer was full, and has room for more than was left: a good part of it has been read.
+            *self = Self::new(self.rate);
+            deadline.disarm();
         }
     }
 

@@ -156,6 +156,14 @@ fn both_readings_have_the_same_limits() {
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: 1\r\n".repeat(count - 1));
         assert_eq!(is_read_alike(head.as_bytes()).unwrap(), count == LIMITS.count);
     }
+    for method in [31, 32, 33] {
+        let head = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(method));
+        assert_eq!(is_read_alike(head.as_bytes()).unwrap(), method < 33);
+    }
+    for digits in [18, 19, 20] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", "9".repeat(digits));
+        assert_eq!(is_read_alike(head.as_bytes()).unwrap(), digits < 20);
+    }
     for host in [261, 262, 263] {
         let head = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(host));
         assert_eq!(is_read_alike(head.as_bytes()).unwrap(), host < 263);
