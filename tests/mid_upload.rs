@@ -128,12 +128,13 @@ fn a_spool_that_fills_up_and_a_malformed_chunk_in_mid_upload_are_told_as_well() 
         assert_eq!(response.status, status, "{response:?}");
         assert_eq!(gateway.access_of(&response)["reason"], reason);
     };
-    std::thread::scope(|scope| {
-        for _ in 0..TRIES {
-            scope.spawn(|| attempt(&chunk, 503, "spool_full"));
-            scope.spawn(|| attempt(b"zz\r\n", 400, "bad_chunk"));
-        }
-    });
+    for (piece, status, reason) in [(&chunk[..], 503, "spool_full"), (b"zz\r\n", 400, "bad_chunk")] {
+        std::thread::scope(|scope| {
+            for _ in 0..TRIES {
+                scope.spawn(|| attempt(piece, status, reason));
+            }
+        });
+    }
     gateway.wait_idle();
     for place in ["memory", "disk"] {
         gateway.wait_metric(&format!("hostler_spool_bytes{{where=\"{place}\"}}"), 0.0);

@@ -2,9 +2,11 @@
 
 use crate::support::client::get;
 use crate::support::h2::request;
-use crate::support::{Client, Gateway, Gunicorn};
+use crate::support::worker::Transport;
+use crate::support::{Client, Gateway, Gunicorn, Worker};
 
 const CLIENTS: usize = 50;
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// Says a byte more on each connection: what a client that sends a byte a second does, without the wait.
 fn dribble(clients: &mut [Client], byte: &str) {
@@ -53,4 +55,49 @@ fn slow_senders_and_slow_readers_leave_the_workers_free() {
     drop((heads, bodies, streams, readers, last));
     gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 0.0);
     gateway.wait_metric("hostler_spool_bytes{where=\"disk\"}", 0.0);
+}
+
+#[test]
+fn a_client_that_keeps_its_part_of_the_spool_full_holds_no_worker() {
+    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 8 << 20, "x".repeat(8 << 20));
+    let worker = Worker::start(Transport::Unix, move |visit| {
+        while let Some(request) = visit.request() {
+            if !visit.send(if request.line().contains("/large") { &large } else { OK }) {
+                return;
+            }
+        }
+    });
+    let gateway = Gateway::start(&format!(
+        "spool: {{ dir: \"@folder@\", memory: 64KiB, disk: 4MiB }}\nupstreams:\n  app: {{ endpoints: [\"{}\"], workers: 2 }}\n\
+         sites:\n  - routes: [{{ path: /, proxy: app }}]\n",
+        worker.endpoint()
+    ));
+    let slow = [127, 0, 0, 2];
+    let ask = |path: &str| {
+        let mut client = Client::connect_from(slow, gateway.address());
+        client.send(get(path));
+        client
+    };
+    // One after the other, until there is no room for another: each takes what it can get, and nothing is read.
+    let mut readers = Vec::new();
+    let refused = loop {
+        let mut client = ask("/large");
+        let (status, headers) = client.head().unwrap();
+        if status != 200 {
+            break (status, headers);
+        }
+        readers.push(client);
+        assert!(readers.len() < 20, "the room is endless");
+    };
+    let status = refused.1.iter().find(|(name, _)| name == "proxy-status").map(|(_, value)| value.as_str());
+    assert_eq!(refused.0, 503);
+    assert!(status.is_some_and(|status| status.ends_with("details=\"spool_full\"")), "{status:?}");
+    // Whoever is somebody else is served: no worker waits for those readers for long.
+    assert_eq!(gateway.client().get("/").text(), "ok");
+    gateway.wait_metric("hostler_in_flight{upstream=\"app\"}", 0.0);
+    drop(readers);
+    gateway.wait_metric("hostler_spool_bytes{where=\"disk\"}", 0.0);
+    let mut client = ask("/");
+    assert_eq!(client.response("GET").text(), "ok", "and the client itself, once it has gone on");
+    gateway.wait_idle();
 }

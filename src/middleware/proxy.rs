@@ -52,6 +52,9 @@ impl Service for Proxy {
         if fields::has_token(&headers, &header::UPGRADE, "websocket") {
             return Err(Error::new(Reason::UpgradeRefused));
         }
+        if let Some(refusal) = self.client.spool_refusal(&exchange) {
+            return Err(refusal);
+        }
         exchange.phase.set(Phase::Receiving);
         let body = match body {
             crate::http::Body::Empty => None,

@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::pump::{self, Passage, Rest};
 use super::repeat::{self, Next};
 use super::room::Seek;
-use super::spool::{Budget, Share, Spooled};
+use super::spool::{self, Budget, Share, Spooled};
 use super::wire::{self, Connection, Failed, Once};
 use super::{Permit, Upstream, head};
 use crate::config::HashBy;
@@ -136,6 +136,18 @@ impl Client {
     /// Another configuration is in force: what is still in flight here ends, and leaves no connection behind.
     pub fn retire(&self) {
         self.pools.iter().for_each(Pool::retire);
+    }
+
+    /// Why a request is not taken at all: its client already keeps as much of the spool filled as it may, with bodies that
+    /// it sends or takes slowly. One more would hold its worker up.
+    #[must_use]
+    pub fn spool_refusal(&self, exchange: &Exchange) -> Option<Error> {
+        if !self.budget.is_had_by(exchange.client.get()) {
+            return None;
+        }
+        let error = spool::full();
+        self.count(&error, exchange);
+        Some(error)
     }
 
     /// Why a request would not even be let wait, known before its body is received. `None`: it would.

@@ -16,9 +16,10 @@ use super::exchange::Client;
 use super::room::{Permit, StreamPermit};
 use super::spool::{self, Budget, Share};
 use super::wire::{Connection, End, ResponseBody};
+use crate::config::MinRate;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange};
-use crate::runtime::Deadline;
+use crate::runtime::{Allowance, Deadline};
 
 /// Memory of a response that is passed on as it comes, without read-ahead.
 const STREAM: Share = Share { memory: 64 << 10, disk: 0, client: None };
@@ -27,6 +28,8 @@ const STREAM: Share = Share { memory: 64 << 10, disk: 0, client: None };
 const STALLED: Duration = Duration::from_secs(1);
 /// How much longer such a client has when no further worker may be pinned.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
+/// What a client has to take while there is no room in the spool for what it does not take.
+const WITHOUT_ROOM: MinRate = MinRate { min: 256 << 10, after: LAST_CHANCE };
 
 /// How a response is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +116,7 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
         None => end(body, rest),
         // It may be asleep in the middle of its answer: its slot is not free.
         Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.patience(), rest.permit),
-        Some(Reason::StreamsFull) => leave(body.into_busy(), rest),
+        Some(Reason::StreamsFull | Reason::SpoolFull) => leave(body.into_busy(), rest),
         Some(_) => {}
     }
 }
@@ -125,33 +128,56 @@ async fn copy(
     rest: &Rest,
     is_stream: bool,
 ) -> Result<Result<(), Error>, spool::Gone> {
-    let stall = Deadline::new();
+    let mut stall = Stall { deadline: Deadline::new(), without_room: Allowance::new(WITHOUT_ROOM) };
     loop {
         let data = match next(body, writer).await? {
             Ok(Some(data)) => data,
             Ok(None) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         };
-        let pushed = if is_stream { writer.push(data).await.map(Ok) } else { push(writer, data, rest, &stall).await };
+        let pushed =
+            if is_stream { writer.push(data).await.map(Ok) } else { push(writer, data, rest, &mut stall).await };
         if let Err(error) = pushed? {
             return Ok(Err(error));
         }
     }
 }
 
-/// Into the spool. When that is full and the client slow, the worker is pinned: at most as many as streams may be.
+/// How long a worker waits for its client.
+struct Stall {
+    deadline: Deadline,
+    without_room: Allowance,
+}
+
+/// Into the spool. When its part of that is full and the client slow, the worker is pinned: at most as many as streams may
+/// be, and none when there is no room for anybody, or for that client.
 async fn push(
     writer: &spool::Writer,
     data: Bytes,
     rest: &Rest,
-    stall: &Deadline,
+    stall: &mut Stall,
 ) -> Result<Result<(), Error>, spool::Gone> {
+    let length = data.len() as u64;
     let mut push = pin!(writer.push(data));
-    if let Ok(pushed) = stall.bound(STALLED, push.as_mut()).await {
+    if let Poll::Ready(pushed) = poll_fn(|cx| Poll::Ready(push.as_mut().poll(cx))).await {
         return pushed.map(Ok);
     }
+    let Stall { deadline, without_room } = stall;
+    if writer.is_short() {
+        let pushed = poll_fn(|cx| match push.as_mut().poll(cx) {
+            Poll::Ready(pushed) => Poll::Ready(Some(pushed)),
+            Poll::Pending => without_room.poll_wait(deadline, cx).map(|()| None),
+        });
+        let pushed = pushed.await;
+        without_room.moved(length, deadline);
+        return pushed.map_or_else(|| Ok(Err(spool::full())), |pushed| pushed.map(Ok));
+    }
+    if let Ok(pushed) = deadline.bound(STALLED, push.as_mut()).await {
+        return pushed.map(Ok);
+    }
+    // A body larger than its share is the route's wish.
     let Some(_pin) = rest.permit.pin() else {
-        return match stall.bound(LAST_CHANCE, push).await {
+        return match deadline.bound(LAST_CHANCE, push).await {
             Ok(pushed) => pushed.map(Ok),
             Err(_) => Ok(Err(rest.client.upstream().streams_full())),
         };

@@ -15,6 +15,10 @@ use crate::http::network;
 /// Sums that clients are added up in, by a hash that nobody can foresee. Two clients may meet in one.
 const SUMS: usize = 4096;
 
+/// A client whose part has no room left but this fraction of the whole, or less than two pieces, begins nothing new.
+const MARGIN: u64 = 64;
+const TWO_PIECES: u64 = 128 << 10;
+
 /// The one budget for all bodies of the process, in memory and on disk.
 #[derive(Debug)]
 pub struct Budget {
@@ -65,6 +69,19 @@ impl Account {
         if let Some(sum) = self.sum(holder) {
             sum.fetch_sub(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Whether this client has had its part: not much more than it holds is left for all others.
+    fn is_had_by(&self, least: u64, holder: impl Fn() -> Holder) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let margin = (limit / MARGIN).max(least).min(limit / 4);
+        let free = limit.saturating_sub(self.used.load(Ordering::Relaxed));
+        // Nobody can before: what one client holds is a part of what is used.
+        if free > limit / 2 + margin {
+            return false;
+        }
+        let held = self.sum(holder()).map_or(0, |sum| sum.load(Ordering::Relaxed));
+        held > 0 && held.saturating_add(margin) >= free
     }
 
     /// Whether less than an eighth is free.
@@ -126,6 +143,15 @@ impl Budget {
         let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
         let bytes = if has_disk { &self.disk } else { &self.memory };
         bytes.is_short() || self.files.is_short()
+    }
+
+    /// Whether this client has had its part. Its further responses would have to wait at their workers until it reads.
+    #[must_use]
+    pub fn is_had_by(&self, client: Option<IpAddr>) -> bool {
+        let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
+        let bytes = if has_disk { &self.disk } else { &self.memory };
+        let holder = || self.holder(client);
+        bytes.is_had_by(TWO_PIECES, holder) || self.files.is_had_by(1, holder)
     }
 
     fn holder(&self, client: Option<IpAddr>) -> Holder {
@@ -278,5 +304,19 @@ mod tests {
         assert!(other.take_memory(20));
         let mut large = Lease::new(Arc::clone(&budget), Some(IpAddr::from([192, 0, 2, 1])));
         assert!(large.take_memory(80) && !large.take_memory(1));
+    }
+
+    #[test]
+    fn a_client_has_had_its_part_when_as_much_is_left_for_all_others() {
+        let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 0, disk: 6400 << 10 });
+        let (one, other) = (Some(IpAddr::from([192, 0, 2, 1])), Some(IpAddr::from([198, 51, 100, 1])));
+        let mut lease = Lease::new(Arc::clone(&budget), one);
+        assert!(lease.take_disk(3000 << 10) && !budget.is_had_by(one), "3400 KiB are left");
+        assert!(lease.take_disk(150 << 10));
+        assert!(budget.is_had_by(one) && !budget.is_had_by(other) && !budget.is_had_by(None));
+        let mut others = Lease::new(Arc::clone(&budget), other);
+        assert!(others.take_disk(3000 << 10) && budget.is_had_by(other), "250 KiB are left");
+        drop(lease);
+        assert!(!budget.is_had_by(one) && !budget.is_had_by(other));
     }
 }

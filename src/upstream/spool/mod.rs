@@ -6,6 +6,8 @@
 
 use std::net::IpAddr;
 
+use crate::error::{Error, Reason};
+
 mod budget;
 mod file;
 mod pipe;
@@ -14,6 +16,14 @@ mod request;
 pub use budget::Budget;
 pub use pipe::{Gone, Reader, Writer, pipe};
 pub use request::{Spooled, receive};
+
+/// There is no room for a body, or none for those of its client.
+#[must_use]
+pub fn full() -> Error {
+    Error::new(Reason::SpoolFull).detail(
+        "see `spool` and the route's `buffer`; of `spool` a client has as much as is left for all others at most",
+    )
+}
 
 /// How much one body may take of the budget, and who has it then.
 #[derive(Debug, Clone, Copy)]

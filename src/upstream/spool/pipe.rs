@@ -42,7 +42,7 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         lease: Lease::new(Arc::clone(budget), share.client),
     }));
     (
-        Writer { shared: Rc::clone(&shared), share, has_disk: Cell::new(true) },
+        Writer { shared: Rc::clone(&shared), share, has_disk: Cell::new(true), is_short: Cell::new(false) },
         Reader { shared, pieces: PieceReader::default(), length },
     )
 }
@@ -75,6 +75,8 @@ pub struct Writer {
     share: Share,
     /// Whether the file can be written, as far as we know.
     has_disk: Cell<bool>,
+    /// Whether the last piece would have found room in its own share, and found none in the budget.
+    is_short: Cell<bool>,
 }
 
 /// The end that the client's connection reads.
@@ -158,7 +160,17 @@ impl Writer {
             }
         }
         let fits = self.has_disk.get() && shared.end + length <= self.share.disk;
-        Ok(if fits && shared.lease.take_disk(length) { Room::Disk } else { Room::None })
+        if fits && shared.lease.take_disk(length) {
+            return Ok(Room::Disk);
+        }
+        self.is_short.set(fits);
+        Ok(Room::None)
+    }
+
+    /// Whether it is for want of room in the budget, and not by the size of the body, that a push waits.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.is_short.get()
     }
 
     async fn spill(&self, data: Bytes) -> Result<(), Error> {

@@ -118,7 +118,7 @@ impl Receiving {
         }
         let length = self.buffer.len() as u64;
         if self.in_file + length > self.share.disk || !self.lease.take_disk(length) {
-            return Err(Error::new(Reason::SpoolFull).detail("see `spool` and the route's `buffer`; of `spool` a client has as much as is left for all others at most"));
+            return Err(super::full());
         }
         let place = self.file.place(self.lease.budget());
         let (file, mut buffer) = file::write(place, std::mem::take(&mut self.buffer), self.in_file).await?;
