@@ -14,7 +14,8 @@ use crate::error::{Error, Reason};
 use crate::http::Source;
 use crate::runtime::{Allowance, Deadline};
 
-/// How much of a body that nobody wants any more is read behind its answer, and for how long.
+/// How much of a body that nobody wants any more is read behind its answer, and for how long. The window for that much
+/// stands behind the answer: who uses it has read the answer.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -44,12 +45,10 @@ impl BodyLink {
         let Some(mut stream) = self.left.take() else { return };
         let mut left = LINGER_BYTES;
         let ended = poll_fn(|cx| {
-            while let Some(Ok(data)) = ready!(stream.poll_data(cx)) {
-                if left > 0 {
-                    left = left.saturating_sub(data.len());
-                    // An error is a stream that has ended, which the next look tells as well.
-                    let _ = stream.flow_control().release_capacity(data.len());
-                }
+            while let (1.., Some(Ok(data))) = (left, ready!(stream.poll_data(cx))) {
+                left = left.saturating_sub(data.len());
+                // An error is a stream that has ended, which the next look tells as well.
+                let _ = stream.flow_control().release_capacity(data.len());
             }
             Poll::Ready(())
         });
