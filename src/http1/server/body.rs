@@ -19,7 +19,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What is taken from a body before the thread's other tasks have their turn: bytes, and for each piece of it at least so
 /// many, because a body in chunks of one byte costs by the chunk.
 const TURN: usize = 64 << 10;
-const PIECE: usize = 64;
+const PIECE: usize = 256;
 
 /// The body of the request at hand.
 pub(super) struct RequestBody {
