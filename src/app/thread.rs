@@ -89,9 +89,9 @@ impl Thread {
         Built { generation, stack: Rc::new(stack), clients }
     }
 
-    /// Asks the idlest connection to leave. Whether there was one.
+    /// Asks the idlest connection to leave, or else one that does not go on. Whether there was one.
     fn make_room(&self) -> bool {
-        let is_made = deadline::evict(Spare::Idle);
+        let is_made = deadline::make_room();
         if is_made {
             self.metrics.connections_evicted.inc();
         }

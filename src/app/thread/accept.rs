@@ -121,7 +121,7 @@ impl Gate {
                 listener,
                 reason = reason.as_str(),
                 left_out,
-                "a connection is turned away: {} are open and none of them is idle. Raise limits.connections, and LimitNOFILE with it",
+                "a connection is turned away: {} are open and none of them is idle or stalled. Raise limits.connections, and LimitNOFILE with it",
                 admission.open()
             );
         }
