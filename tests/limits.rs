@@ -183,6 +183,21 @@ fn a_reload_changes_the_limits() {
 }
 
 #[test]
+fn a_lower_limit_costs_no_more_connections_than_are_too_many_however_many_threads_there_are() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let config = |limits: &str| format!("runtime: {{ threads: 4 }}\n{}", limited(&worker, limits));
+    let gateway = Gateway::start(&config("connections: 200"));
+    let clients: Vec<_> = (0..100).map(|_| settled(&gateway)).collect();
+    gateway.reload(&config("connections: 60"));
+    let fewer = look_until(|| (connections(&gateway) <= 60.0).then_some(()));
+    assert!(fewer.is_some(), "{}", connections(&gateway));
+    // A thread may be one step too far.
+    let evicted = gateway.metric("hostler_connections_evicted_total");
+    assert!((40.0..=43.0).contains(&evicted), "{evicted}");
+    drop(clients);
+}
+
+#[test]
 fn a_body_below_its_rate_is_refused_and_an_honest_one_beside_it_is_not() {
     let worker = Worker::answering(Transport::Unix, HELLO);
     let listeners = "  - { bind: \"127.0.0.1:0\" }\n  - { bind: \"127.0.0.2:0\", tls: { local: true } }\n";

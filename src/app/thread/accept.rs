@@ -81,14 +81,15 @@ impl Gate {
         let mut has_made_room = false;
         let make_room = || {
             has_made_room = self.thread.make_room();
+            if !has_made_room {
+                // As `Admission::in_want` counts.
+                self.thread.turned_away.update(|count| count + 1);
+            }
             has_made_room
         };
         let place = match self.thread.admission.enter(client, make_room) {
             Ok(place) => place,
             Err(reason) => {
-                if reason == Reason::TooManyConnections {
-                    self.thread.turned_away.update(|count| count + 1);
-                }
                 connection::refuse(&accepted.socket, &terms, reason);
                 self.tell(reason, &accepted);
                 return has_made_room;
