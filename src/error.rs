@@ -94,7 +94,7 @@ reasons! {
     /// The client has as many connections as `limits.connections_per_client`.
     TooManyConnectionsOfClient = "too_many_connections_of_client", Client;
 
-    /// As many connections are open as `limits.connections`, and none of them is idle.
+    /// As many connections are open as `limits.connections`, and none of them is idle or stalled.
     TooManyConnections = "too_many_connections", Edge;
     /// The process, or the system, has no file descriptor left.
     NoDescriptors = "no_descriptors", Edge;

@@ -178,5 +178,5 @@ fn a_proxied_get_stays_within_its_allocations() {
         .enable_all()
         .build()
         .unwrap()
-        .block_on(gateway.stop(std::time::Duration::from_secs(5)));
+        .block_on(gateway.stop(std::time::Duration::from_secs(5), || ()));
 }

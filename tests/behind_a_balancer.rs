@@ -162,6 +162,23 @@ fn who_is_not_trusted_cannot_speak_the_protocol_and_the_operator_is_told() {
 }
 
 #[test]
+fn strangers_do_not_hide_what_is_wrong_with_the_balancer() {
+    let worker = worker();
+    let gateway = gateway(&worker.endpoint(), "[127.0.0.9, unix]");
+    // Every thread has written its line of strangers, and may not write another for a second.
+    let (threads, address) = (16, gateway.address().clone());
+    for _ in 0..threads {
+        Client::connect(&address).end();
+    }
+    let mut balancer = Client::connect_from([127, 0, 0, 9], &address);
+    balancer.send(get("/"));
+    assert!(balancer.try_response("GET").is_none());
+    gateway.log_event("what is wrong", |event| {
+        event["peer"] == "127.0.0.9" && event["message"].as_str().is_some_and(|text| text.contains("send-proxy-v2"))
+    });
+}
+
+#[test]
 fn whatever_is_not_exactly_a_header_ends_the_connection() {
     let worker = worker();
     let gateway = gateway(&worker.endpoint(), "[private, unix]");

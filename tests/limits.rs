@@ -135,26 +135,37 @@ fn when_nobody_is_idle_the_newcomer_is_turned_away_and_the_admin_listener_answer
 fn silent_connections_do_not_keep_the_operator_out() {
     let worker = Worker::answering(Transport::Unix, HELLO);
     let gateway = Gateway::start(&limited(&worker, "connections: 20"));
-    let silent: Vec<_> = (0..70).map(|_| Client::connect(gateway.admin())).collect();
-    assert_eq!(gateway.admin_get("/ready").status, 200);
-    assert!(gateway.metric("process_open_fds") > 64.0);
-    drop(silent);
+    for said in
+        ["", "G", "POST /pause HTTP/1.1\r\nHost: localhost\r\nX-Hostler-Control: 1\r\nContent-Length: 9\r\n\r\nx"]
+    {
+        let mut silent: Vec<_> = (0..70).map(|_| Client::connect(gateway.admin())).collect();
+        silent.iter_mut().for_each(|client| client.send(said));
+        assert_eq!(gateway.admin_get("/ready").status, 200, "{said:?}");
+        assert!(gateway.metric("process_open_fds") > 64.0);
+        drop(silent);
+    }
 }
 
 #[test]
 fn silent_connections_do_not_keep_others_out() {
     let worker = Worker::answering(Transport::Unix, HELLO);
-    let gateway = Gateway::start(&limited(&worker, "connections: 20"));
-    let silent: Vec<_> = (0..20).map(|_| gateway.client()).collect();
-    gateway.wait_metric("hostler_connections{listener=\"127.0.0.1:0\",protocol=\"new\"}", 20.0);
-    let served = look_until(|| {
-        let mut client = gateway.client();
-        client.try_send(get("/")).ok()?;
-        client.try_response("GET").filter(|response| response.status == 200)
-    });
-    assert!(served.is_some(), "who has said nothing for two seconds gives way");
-    drop(silent);
-    wait_no_connections(&gateway);
+    let gateway =
+        Gateway::start(&limited(&worker, "connections: 20, header_timeout: 10m, body_rate: { min: 500, after: 10m }"));
+    let stalled = "POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 9\r\n\r\nx";
+    for (said, protocol) in [("", "new"), ("G", "h1"), (stalled, "h1")] {
+        let mut silent: Vec<_> = (0..20).map(|_| gateway.client()).collect();
+        silent.iter_mut().for_each(|client| client.send(said));
+        let series = format!("hostler_connections{{listener=\"127.0.0.1:0\",protocol=\"{protocol}\"}}");
+        gateway.wait_metric(&series, 20.0);
+        let served = look_until(|| {
+            let mut client = gateway.client();
+            client.try_send(get("/")).ok()?;
+            client.try_response("GET").filter(|response| response.status == 200)
+        });
+        assert!(served.is_some(), "who does not go on gives way: {said:?}");
+        drop(silent);
+        wait_no_connections(&gateway);
+    }
 }
 
 #[test]
@@ -169,6 +180,21 @@ fn a_reload_changes_the_limits() {
     let fewer = look_until(|| (connections(&gateway) <= 3.0).then_some(()));
     assert!(fewer.is_some(), "the idlest leave until as many are left as there may be");
     drop((first, more));
+}
+
+#[test]
+fn a_lower_limit_costs_no_more_connections_than_are_too_many_however_many_threads_there_are() {
+    let worker = Worker::answering(Transport::Unix, HELLO);
+    let config = |limits: &str| format!("runtime: {{ threads: 4 }}\n{}", limited(&worker, limits));
+    let gateway = Gateway::start(&config("connections: 200"));
+    let clients: Vec<_> = (0..100).map(|_| settled(&gateway)).collect();
+    gateway.reload(&config("connections: 60"));
+    let fewer = look_until(|| (connections(&gateway) <= 60.0).then_some(()));
+    assert!(fewer.is_some(), "{}", connections(&gateway));
+    // A thread may be one step too far.
+    let evicted = gateway.metric("hostler_connections_evicted_total");
+    assert!((40.0..=43.0).contains(&evicted), "{evicted}");
+    drop(clients);
 }
 
 #[test]

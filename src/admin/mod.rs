@@ -32,8 +32,7 @@ use crate::http1::server::{self, Entry, Limits};
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttle;
 use crate::runtime::buffers::Buffer;
-use crate::runtime::deadline::{self, Spare};
-use crate::runtime::{Socket, Stream};
+use crate::runtime::{Socket, Stream, deadline};
 use crate::upstream::Upstream;
 use crate::upstream::spool::Budget;
 
@@ -118,7 +117,7 @@ pub async fn listen(socket: Listening, admin: Admin) {
                 break place;
             }
             // Whoever keeps a connection for later does not keep others out.
-            deadline::evict(Spare::Idle);
+            deadline::make_room();
         };
         match acceptor.accept().await {
             Ok(accepted) => {
@@ -129,7 +128,7 @@ pub async fn listen(socket: Listening, admin: Admin) {
                 });
             }
             Err(error) => {
-                deadline::evict(Spare::Idle);
+                deadline::make_room();
                 if let Some(left_out) = throttle.pass() {
                     tracing::warn!(left_out, "the admin listener cannot accept: {error}");
                 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -197,9 +196,14 @@ async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
         tracing::info!("stopping: /ready says no, and accepting goes on for {:?} (shutdown.delay)", shutdown.delay);
         tokio::time::sleep(shutdown.delay).await;
     }
-    tracing::info!("stopping: no more connections, exchanges in flight have {:?} (shutdown.timeout)", shutdown.timeout);
-    let mut stopping = pin!(gateway.stop(shutdown.timeout));
-    match (&mut stopping).await {
+    // Not before it is true of every thread: whoever reads the line may rely on it.
+    let tell = || {
+        tracing::info!(
+            "stopping: no more connections, exchanges in flight have {:?} (shutdown.timeout)",
+            shutdown.timeout
+        );
+    };
+    match gateway.stop(shutdown.timeout, tell).await {
         0 => tracing::info!("stopped: everything in flight has ended"),
         cut => tracing::warn!(
             exchanges = cut,

@@ -200,13 +200,18 @@ impl Gateway {
     }
 
     /// Stops accepting, waits at most `timeout` for exchanges to end, then stops. Returns the number of exchanges
-    /// that were cut.
-    pub async fn stop(self, timeout: Duration) -> usize {
-        let drained = self.threads.iter().map(|thread| thread.ask(Command::Drain)).collect::<Vec<_>>();
+    /// that were cut. Calls `is_draining` when no connection takes another request any more than the one it is about to
+    /// have.
+    pub async fn stop(self, timeout: Duration, is_draining: impl FnOnce()) -> usize {
+        let (begun, ended): (Vec<_>, Vec<_>) = self.threads.iter().map(Thread::drain).unzip();
         self.listeners.iter().for_each(Bound::remove_socket);
         let mut all = pin!(async {
-            for thread in drained {
-                // An error is a thread that has ended already.
+            // An error is a thread that has ended already.
+            for thread in begun {
+                let _ = thread.await;
+            }
+            is_draining();
+            for thread in ended {
                 let _ = thread.await;
             }
         });
@@ -246,6 +251,13 @@ impl Thread {
     fn tell(&self, command: Command) {
         // An error is a thread that has ended already.
         let _ = self.commands.send(command);
+    }
+
+    /// What says that the thread drains, and what says that it has nothing left.
+    fn drain(&self) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+        let ((begun, has_begun), (ended, has_ended)) = (oneshot::channel(), oneshot::channel());
+        self.tell(Command::Drain { begun, ended });
+        (has_begun, has_ended)
     }
 
     fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> oneshot::Receiver<T> {

@@ -42,8 +42,8 @@ pub(super) enum Command {
     Open(String, Listening),
     /// Accept what is already queued there, then close it.
     Close(String),
-    /// Close all, let connections end, say when none is left.
-    Drain(oneshot::Sender<()>),
+    /// Close all, let connections end. Says when every connection knows of it, and when none is left.
+    Drain { begun: oneshot::Sender<()>, ended: oneshot::Sender<()> },
     /// End now. Answers with the number of exchanges that are cut.
     Stop(oneshot::Sender<usize>),
 }
@@ -89,9 +89,9 @@ impl Thread {
         Built { generation, stack: Rc::new(stack), clients }
     }
 
-    /// Asks the idlest connection to leave. Whether there was one.
+    /// Asks the idlest connection to leave, or else one that does not go on. Whether there was one.
     fn make_room(&self) -> bool {
-        let is_made = deadline::evict(Spare::Idle);
+        let is_made = deadline::make_room();
         if is_made {
             self.metrics.connections_evicted.inc();
         }
@@ -170,9 +170,9 @@ pub(super) async fn run(
                     closing.notify_one();
                 }
             }
-            Command::Drain(drained) => {
+            Command::Drain { begun, ended } => {
                 listening.drain().for_each(|(_, closing)| closing.notify_one());
-                tokio::task::spawn_local(drain_connections(Rc::clone(&thread), drained));
+                tokio::task::spawn_local(drain_connections(Rc::clone(&thread), begun, ended));
             }
             Command::Stop(cut) => {
                 // An error is a control thread that does not wait for the answer any more.
@@ -183,14 +183,16 @@ pub(super) async fn run(
     }
 }
 
-async fn drain_connections(thread: Rc<Thread>, drained: oneshot::Sender<()>) {
+async fn drain_connections(thread: Rc<Thread>, begun: oneshot::Sender<()>, ended: oneshot::Sender<()>) {
     // The accept loops take what is queued before the count can be trusted.
     tokio::task::yield_now().await;
     drain::begin();
+    // An error is a control thread that does not wait for the answer any more; here and below.
+    let _ = begun.send(());
     loop {
         let empty = thread.empty.notified();
         if thread.connections.get() == 0 {
-            let _ = drained.send(());
+            let _ = ended.send(());
             return;
         }
         empty.await;
@@ -205,7 +207,7 @@ async fn sweep(thread: Rc<Thread>, give_back: fn()) {
         for client in &thread.built.borrow().clients {
             client.sweep();
         }
-        give_way(&thread, &mut seen);
+        give_way(&thread, &mut seen).await;
         give_up(&thread);
         if ebb.has_fallen_to(thread.connections.get() + crate::http::open_exchanges()) {
             give_back();
@@ -231,19 +233,18 @@ fn give_up(thread: &Thread) {
     }
 }
 
-/// Makes room for those whom other threads had to turn away, and down to a limit that a reload has lowered.
-fn give_way(thread: &Thread, seen: &mut usize) {
+/// Makes room for those whom other threads had to turn away, and down to a limit that a reload has lowered. Every thread
+/// does so at the same time: each looks before each step how many are still too many.
+async fn give_way(thread: &Thread, seen: &mut usize) {
     let admission = &thread.admission;
     let in_want = admission.in_want();
     let all_wanted = in_want.wrapping_sub(std::mem::replace(seen, in_want));
     let wanted = all_wanted.saturating_sub(thread.turned_away.take());
-    if !admission.is_full() {
-        return;
-    }
-    let too_many = admission.open() - admission.open().min(admission.limit());
-    for _ in 0..wanted.max(too_many).min(GIVE_WAY) {
-        if !thread.make_room() {
+    for _ in 0..GIVE_WAY {
+        if !admission.is_short_of(wanted) || !thread.make_room() {
             break;
         }
+        // Whoever gives way leaves before the next look.
+        tokio::task::yield_now().await;
     }
 }

@@ -90,7 +90,7 @@ impl Admission {
         if before < limit {
             return Ok(place);
         }
-        if before < limit.saturating_add(OVERLAP.min(limit / 8 + 1)) {
+        if before < limit.saturating_add(overlap(limit)) {
             if make_room() {
                 return Ok(place);
             }
@@ -105,10 +105,12 @@ impl Admission {
         self.in_want.load(Ordering::Relaxed)
     }
 
-    /// Whether all places are taken.
+    /// Whether somebody has to leave before so many newcomers find a place, of whom no more count than may be in at once
+    /// before others have left. Moves with every place: several threads that make room ask before each step.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.open() >= self.limit()
+    pub fn is_short_of(&self, wanted: usize) -> bool {
+        let limit = self.limit();
+        self.open() + wanted.min(overlap(limit)) > limit
     }
 
     fn count(&self, client: u64) -> Result<(), Reason> {
@@ -154,6 +156,10 @@ impl Drop for Place {
     }
 }
 
+fn overlap(limit: usize) -> usize {
+    OVERLAP.min(limit / 8 + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,9 +203,9 @@ mod tests {
         places.push(admission.enter(ip(2), || true).unwrap());
         assert_eq!(admission.open(), 4, "who gives way has not left yet");
         drop(places.remove(0));
-        assert!(admission.is_full());
-        drop(places);
-        assert!(!admission.is_full());
+        assert!(admission.is_short_of(1) && !admission.is_short_of(0));
+        drop(places.pop());
+        assert!(!admission.is_short_of(1));
     }
 
     #[test]
@@ -217,5 +223,21 @@ mod tests {
         assert_eq!(admission.enter(ip(1), nobody_idle).err(), Some(Reason::TooManyConnectionsOfClient));
         assert!(admission.enter(ip(2), nobody_idle).is_ok());
         assert_eq!((places.len(), admission.open()), (3, 3));
+    }
+
+    #[test]
+    fn a_lower_limit_is_a_shortage_until_enough_have_left_and_a_flood_asks_for_no_more_than_a_few_places() {
+        let admission = Admission::new(1000, 1000);
+        let mut places: Vec<_> = (0..100).map(|_| admission.enter(ip(1), nobody_idle).unwrap()).collect();
+        assert!(!admission.is_short_of(900), "there are places");
+        admission.configure(40, 1000);
+        while admission.is_short_of(0) {
+            places.pop();
+        }
+        assert_eq!(places.len(), 40);
+        while admission.is_short_of(1_000_000) {
+            places.pop();
+        }
+        assert_eq!(places.len(), 40 - 6);
     }
 }

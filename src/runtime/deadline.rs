@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::evict::{Spare, evict};
+pub use self::evict::{Spare, evict, make_room};
 
 use super::drain;
 
@@ -26,6 +26,9 @@ use super::drain;
 pub const TICK: Duration = Duration::from_millis(200);
 /// How long a new connection has for its first bytes, whoever else may need its place.
 pub const NEWCOMER: Duration = Duration::from_secs(2);
+/// How long what has begun may take that is no request yet, a handshake or a head, whoever else may need the place. From
+/// its first bytes: a byte now and then does not make it longer.
+pub const UNFINISHED: Duration = Duration::from_secs(5);
 
 thread_local! {
     static ENTRIES: RefCell<Vec<Option<Rc<Entry>>>> = const { RefCell::new(Vec::new()) };

@@ -26,7 +26,7 @@ use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
-use crate::runtime::deadline::{self, Spare};
+use crate::runtime::deadline;
 
 /// The first pause of a request that met a full backlog; each is twice as long as the one before.
 const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
@@ -284,7 +284,7 @@ impl Client {
     /// The process has no descriptor left: whoever is idle here gives theirs.
     fn make_room(&self, error: &Error) {
         self.pools.iter().for_each(Pool::clear);
-        if deadline::evict(Spare::Idle) {
+        if deadline::make_room() {
             self.metrics.connections_evicted.inc();
         }
         if let Some(left_out) = self.throttles.pass(error.reason) {

@@ -81,14 +81,15 @@ impl Gate {
         let mut has_made_room = false;
         let make_room = || {
             has_made_room = self.thread.make_room();
+            if !has_made_room {
+                // As `Admission::in_want` counts.
+                self.thread.turned_away.update(|count| count + 1);
+            }
             has_made_room
         };
         let place = match self.thread.admission.enter(client, make_room) {
             Ok(place) => place,
             Err(reason) => {
-                if reason == Reason::TooManyConnections {
-                    self.thread.turned_away.update(|count| count + 1);
-                }
                 connection::refuse(&accepted.socket, &terms, reason);
                 self.tell(reason, &accepted);
                 return has_made_room;
@@ -121,7 +122,7 @@ impl Gate {
                 listener,
                 reason = reason.as_str(),
                 left_out,
-                "a connection is turned away: {} are open and none of them is idle. Raise limits.connections, and LimitNOFILE with it",
+                "a connection is turned away: {} are open and none of them is idle or stalled. Raise limits.connections, and LimitNOFILE with it",
                 admission.open()
             );
         }

@@ -9,8 +9,8 @@ use crate::observe::throttle::Throttle;
 use crate::runtime::{Deadline, Socket, drain};
 
 thread_local! {
-    /// One for all listeners and causes: where many connections fail, they fail alike.
-    static THROTTLE: Throttle = Throttle::default();
+    /// One for each result: strangers who are turned away do not hide what is wrong with the balancer's own headers.
+    static THROTTLES: [Throttle; ProxyHeaderResult::ALL.len()] = std::array::from_fn(|_| Throttle::default());
 }
 
 /// Why a connection is of no use.
@@ -46,7 +46,7 @@ pub(super) async fn read(socket: &mut Socket, info: &ConnectionInfo, terms: &Ter
     };
     if let Some(result) = fault.result() {
         terms.listener_metrics.proxy_header(result);
-        tell(info, &fault);
+        tell(info, &fault, result);
     }
     None
 }
@@ -71,8 +71,8 @@ async fn read_header(socket: &mut Socket, info: &ConnectionInfo, terms: &Terms) 
     Err(Fault::Timeout)
 }
 
-fn tell(info: &ConnectionInfo, fault: &Fault) {
-    let Some(left_out) = THROTTLE.with(Throttle::pass) else { return };
+fn tell(info: &ConnectionInfo, fault: &Fault, result: ProxyHeaderResult) {
+    let Some(left_out) = THROTTLES.with(|throttles| throttles[result as usize].pass()) else { return };
     let peer = info.peer.map_or_else(|| "a unix socket".into(), |peer| peer.ip().to_canonical().to_string());
     let (why, what_to_do) = match fault {
         Fault::Untrusted => (

@@ -1,7 +1,7 @@
 //! The body of the request at hand, read from the connection as it is asked for.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
@@ -67,7 +67,9 @@ impl Source for RequestBody {
         };
         let Poll::Ready(next) = next else {
             *turn = 0;
-            return allowance.poll_wait(deadline, cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
+            ready!(allowance.poll_wait(deadline, cx));
+            connection.note_eviction();
+            return Poll::Ready(Some(Err(Error::new(Reason::BodyTimeout))));
         };
         let bytes = next.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
         allowance.moved(bytes as u64, deadline);

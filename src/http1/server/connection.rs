@@ -48,6 +48,8 @@ pub(super) struct Connection {
     body_is_read: Cell<bool>,
     /// Whether it ends with the exchange at hand: its time was over when the request came.
     is_last: Cell<bool>,
+    /// Whether somebody else needs its place: then it does not linger.
+    is_evicted: Cell<bool>,
 }
 
 impl Connection {
@@ -57,6 +59,7 @@ impl Connection {
             deadline: Deadline::new(),
             body_is_read: Cell::new(true),
             is_last: Cell::new(false),
+            is_evicted: Cell::new(false),
         }
     }
 
@@ -74,8 +77,13 @@ impl Connection {
         self.is_last.get()
     }
 
-    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before. Until then it
-    /// can be spared where places are short.
+    /// To be called when the deadline is over, and before it is armed again.
+    pub(super) fn note_eviction(&self) {
+        self.is_evicted.set(self.is_evicted.get() || self.deadline.is_evicted());
+    }
+
+    /// Waits for a head. A new connection has `header_timeout` for it, every later one may be idle before. Where places
+    /// are short it can be spared until then: at once between two requests, and after a while where a head has begun.
     pub(super) async fn read_head(&self, limits: &Limits, is_first: bool) -> Read {
         let (mut scanned, mut empty_lines) = (0, MAX_LEADING_LINES);
         let mut begun = false;
@@ -93,7 +101,7 @@ impl Connection {
                 }
                 if !begun && !io.unread().is_empty() {
                     begun = true;
-                    self.deadline.arm(limits.header_timeout);
+                    self.deadline.arm_spare(limits.header_timeout, Spare::Idle, deadline::UNFINISHED);
                 }
                 match io.poll_fill(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Gone),
@@ -105,7 +113,14 @@ impl Connection {
                     self.deadline.arm(if is_first || begun { drain::FIRST_REQUEST } else { GRACE });
                 }
                 ready!(self.deadline.poll(cx));
+                if begun && self.deadline.is_evicted() && !self.is_last.get() && !io.stream.socket().is_quiet(true) {
+                    // The rest may have arrived, as below.
+                    self.is_last.set(true);
+                    self.deadline.arm_spare(limits.header_timeout, Spare::Idle, Duration::ZERO);
+                    continue;
+                }
                 if begun {
+                    self.note_eviction();
                     return Poll::Ready(Read::Refused(Reason::HeaderTimeout));
                 }
                 // The event queue may not know yet of a request that has arrived: that one is still served.
@@ -143,9 +158,9 @@ impl Connection {
     /// system does not answer it with a reset that takes the response with it.
     ///
     /// What is on its way in a fast upload is more than is worth reading. The rest stays unread, and the client, whose
-    /// window is closed now, has time to look at what came.
+    /// window is closed now, has time to look at what came. Where its place is needed, it has not.
     pub(super) async fn end(&self) {
-        let mut left = LINGER_BYTES;
+        let mut left = if self.is_evicted.get() { 0 } else { LINGER_BYTES };
         let ended = poll_fn(|cx| {
             let mut io = self.io.borrow_mut();
             ready!(Pin::new(&mut io.stream).poll_shutdown(cx))?;
@@ -158,6 +173,9 @@ impl Connection {
                 }
                 left = left.saturating_sub(read);
                 io.consume(read);
+            }
+            if self.is_evicted.get() {
+                return Poll::Ready(Ok(()));
             }
             io.stream.socket().poll_closed(cx).map(io::Result::Ok)
         });

@@ -51,7 +51,8 @@ pub enum ProxyHeaderResult {
 }
 
 impl ProxyHeaderResult {
-    const ALL: &'static [Self] = &[Self::Ok, Self::Untrusted, Self::Malformed, Self::Timeout, Self::Closed];
+    /// All of them, in the order of their numbers.
+    pub const ALL: &'static [Self] = &[Self::Ok, Self::Untrusted, Self::Malformed, Self::Timeout, Self::Closed];
 
     /// The label value.
     #[must_use]

@@ -16,7 +16,7 @@ const CHEAP: usize = 1024;
 /// What is waited for by those whose wait may be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spare {
-    /// A client's next wish: a connection without a request.
+    /// A client's next wish: a connection without a whole request.
     Idle,
     /// The other end's next step in the middle of an exchange.
     Stalled,
@@ -48,6 +48,11 @@ pub fn evict(kind: Spare) -> bool {
         Spare::Stalled => &STALLED,
     };
     candidates.with_borrow_mut(Candidates::evict)
+}
+
+/// The same for whichever kind there is: whoever has nothing under way goes before those who do not go on with it.
+pub fn make_room() -> bool {
+    evict(Spare::Idle) || evict(Spare::Stalled)
 }
 
 impl Candidates {
