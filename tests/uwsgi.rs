@@ -89,6 +89,26 @@ fn the_app_sees_the_request_as_it_was_made() {
 }
 
 #[test]
+fn a_path_that_gunicorn_would_decode_twice_is_refused() {
+    each(|server, _, gateway| {
+        for path in ["/%2561dmin/", "/a%25%36%31/b?c", "/%25252e/"] {
+            for response in both(gateway, "GET", path, &[]) {
+                assert_eq!(response.status, 400, "{server:?}: {path}");
+                assert_eq!(gateway.access_of(&response)["reason"], "bad_target", "{server:?}: {path}");
+            }
+        }
+        let told = |event: &Value| event.to_string().contains("servers that speak uwsgi read it in two ways");
+        gateway.log_event("why it was refused", told);
+        for path in ["/100%25", "/%25/a", "/%25zz", "/a?b=%2561"] {
+            assert!(
+                both(gateway, "GET", path, &[]).iter().all(|response| response.status == 200),
+                "{server:?}: {path}"
+            );
+        }
+    });
+}
+
+#[test]
 fn nothing_forged_reaches_the_app() {
     let fields = [
         ("x-forwarded-for", "forged"),

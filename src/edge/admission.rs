@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Reason;
 use crate::http::network;
+use crate::observe::throttle::SharedThrottle;
 
 /// So many locks, that threads do not meet at one.
 const SHARDS: usize = 16;
@@ -25,8 +26,30 @@ pub struct Admission {
     open: AtomicUsize,
     /// How often a thread had nobody idle who could give way: others may have.
     in_want: AtomicUsize,
+    /// When the log was told last.
+    pub lines: Lines,
     /// Connections by [`network`], of those who have any.
     clients: [Mutex<HashMap<u64, u32>>; SHARDS],
+}
+
+/// What the log hears of connections that are not served, at most a line a second of each kind, whatever the thread.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The system gives none.
+    pub cannot_accept: SharedThrottle,
+    too_many: SharedThrottle,
+    too_many_of_client: SharedThrottle,
+}
+
+impl Lines {
+    /// Those for connections that are turned away.
+    #[must_use]
+    pub fn of(&self, reason: Reason) -> &SharedThrottle {
+        match reason {
+            Reason::TooManyConnectionsOfClient => &self.too_many_of_client,
+            _ => &self.too_many,
+        }
+    }
 }
 
 /// One of the places. Dropping it makes it free.
@@ -45,6 +68,7 @@ impl Admission {
             limit_per_client: AtomicUsize::new(per_client),
             open: AtomicUsize::new(0),
             in_want: AtomicUsize::new(0),
+            lines: Lines::default(),
             clients: std::array::from_fn(|_| Mutex::default()),
         })
     }

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::error::Reason;
+
 thread_local! {
     static EMPTY_MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
 }
@@ -112,6 +114,30 @@ fn is_hop_by_hop(text: &str) -> bool {
         19 => text == "proxy-authorization",
         _ => false,
     }
+}
+
+/// Whether there is more than one line of this field.
+#[must_use]
+pub fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
+}
+
+/// Whether the client waits for a 100 before it sends its body. An empty list is no expectation (RFC 9110, 5.6.1.2 and 10.1.1).
+///
+/// # Errors
+/// [`Reason::ExpectationFailed`] when it expects anything but `100-continue`.
+pub fn expects_continue(headers: &HeaderMap) -> Result<bool, Reason> {
+    let mut expects = false;
+    for value in headers.get_all(header::EXPECT).iter().map(HeaderValue::as_bytes) {
+        if value.iter().all(|byte| matches!(byte, b',' | b' ' | b'\t')) {
+            continue;
+        }
+        if !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Reason::ExpectationFailed);
+        }
+        expects = true;
+    }
+    Ok(expects)
 }
 
 /// The names that `Connection` fields declare to be hop-by-hop, besides those that always are.

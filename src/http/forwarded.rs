@@ -5,10 +5,11 @@
 //! | question | answer |
 //! |---|---|
 //! | who is the client? | the addresses of all lines of `X-Forwarded-For`, or of `Forwarded` when there is no such line, from the right to the left: the first that is not trusted. All trusted: the leftmost. |
+//! | what if both are there? | they must name the same client, else neither is believed: a proxy writes one of them and may pass the other on |
 //! | what if one cannot be read (`unknown`, `_hidden`, garbage)? | nobody left of it can be believed: the one right of it |
 //! | http or https? | the last value of `X-Forwarded-Proto`, when it is exactly `http` or `https`; else `proto` of the last element of `Forwarded` |
 //! | which port? | the last value of `X-Forwarded-Port`, when it is a number from 1 to 65535 |
-//! | since when? | `X-Request-Start`: an optional `t=`, then seconds, milliseconds or microseconds since 1970 |
+//! | since when? | `X-Request-Start`: an optional `t=`, then seconds, milliseconds or microseconds since 1970; at most ten minutes ago, and one second ahead |
 //!
 //! A proxy appends. So everything is read from the right, byte by byte and quoted strings included: whatever a client has put
 //! to the left, an open quote for one, changes nothing of what the last proxy has said. The host is always Host.
@@ -22,6 +23,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 const MAX_HOPS: usize = 64;
 /// Bytes of an X-Request-Start.
 const MAX_START: usize = 32;
+/// How long a request may have been with the proxies in front of us, and how much their clocks may be ahead of ours.
+const OLDEST_START: Duration = Duration::from_secs(600);
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -72,6 +76,8 @@ impl Scheme {
 pub struct Claims {
     /// The address nearest to the client that somebody trusted vouches for.
     pub client: Option<IpAddr>,
+    /// Whether `X-Forwarded-For` and `Forwarded` name different clients. Then `client` is `None`.
+    pub is_contradictory: bool,
     /// How the client speaks.
     pub scheme: Option<Scheme>,
     /// The port that the client connected to.
@@ -81,19 +87,23 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Reads the fields of a request whose sender is trusted. `is_trusted` tells who else is.
+    /// Reads the fields of a request whose sender is trusted. `is_trusted` tells who else is, `now` when the request came, since
+    /// 1970.
     #[must_use]
-    pub fn read(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
+    pub fn read(headers: &HeaderMap, now: Duration, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
         let last = |name: &HeaderName| last_value(headers, name);
         let scheme = match last(&X_FORWARDED_PROTO) {
             Some(value) => Scheme::parse(value),
             None => forwarded(headers).next().and_then(|element| Scheme::parse(parameter(element, b"proto")?)),
         };
+        let client = client(headers, is_trusted);
+        let is_recent = |started: &Duration| *started <= now + CLOCK_SLACK && *started + OLDEST_START >= now;
         Self {
-            client: client(headers, is_trusted),
+            client: client.unwrap_or_default(),
+            is_contradictory: client.is_err(),
             scheme,
             port: last(&X_FORWARDED_PORT).and_then(port),
-            started: last(&X_REQUEST_START).and_then(request_start),
+            started: last(&X_REQUEST_START).and_then(request_start).filter(is_recent),
         }
     }
 
@@ -104,12 +114,24 @@ impl Claims {
     }
 }
 
+/// There are two fields that name different clients, or one of which names none.
+#[derive(Debug, Clone, Copy)]
+struct Contradiction;
+
 /// The rightmost address that is not trusted, or the leftmost before one that is none.
-fn client(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    if headers.contains_key(X_FORWARDED_FOR) {
-        farthest(from_the_right(headers, &X_FORWARDED_FOR).map(address), is_trusted)
-    } else {
-        farthest(forwarded(headers).map(|element| parameter(element, b"for").and_then(address)), is_trusted)
+fn client(headers: &HeaderMap, is_trusted: impl Fn(IpAddr) -> bool) -> Result<Option<IpAddr>, Contradiction> {
+    let by_x = headers.contains_key(X_FORWARDED_FOR);
+    let by_standard = headers.contains_key(header::FORWARDED);
+    let of_x = || farthest(from_the_right(headers, &X_FORWARDED_FOR).map(address), &is_trusted);
+    let of_standard =
+        || farthest(forwarded(headers).map(|element| parameter(element, b"for").and_then(address)), &is_trusted);
+    match (by_x, by_standard) {
+        (true, true) => {
+            let client = of_x();
+            if client == of_standard() { Ok(client) } else { Err(Contradiction) }
+        }
+        (true, false) => Ok(of_x()),
+        (false, _) => Ok(of_standard()),
     }
 }
 

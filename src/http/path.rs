@@ -7,10 +7,12 @@
 //! | in the path | rule |
 //! |---|---|
 //! | bytes outside 0x21-0x7E, `#`, `\` (raw or `%5C`), `%` without two hex digits, `%00` | refused |
+//! | `<`, `>` and backtick, raw | refused, as in HTTP/2: RFC 3986 has no place for them, and browsers encode them |
 //! | `.` and `..` segments, raw or encoded | refused: clients resolve them before they send |
 //! | `%2F`, `//`, `;`, `%25`, overlong UTF-8, encoded line ends | kept; routed as the app sees them, sent as received |
 //!
-//! The query is only held to the first rule's byte range, and is never decoded.
+//! The query is only held to the first rule's byte range, without `"`, `<` and `>`, which browsers encode there, and is never
+//! decoded.
 
 use bytes::Bytes;
 
@@ -41,7 +43,12 @@ impl Target {
         if !raw.iter().all(|b| matches!(b, 0x21..=0x7E) && *b != b'#') {
             return Err(Reason::BadTarget);
         }
-        let decoded = decode(&raw[..path_len])?;
+        let (path, query) = raw.split_at(path_len);
+        if path.iter().any(|b| matches!(b, b'<' | b'>' | b'`')) || query.iter().any(|b| matches!(b, b'"' | b'<' | b'>'))
+        {
+            return Err(Reason::BadTarget);
+        }
+        let decoded = decode(path)?;
         let path = decoded.as_deref().unwrap_or(&raw[..path_len]);
         if path.contains(&b'\\') || path.contains(&0) || has_dot_segment(path) {
             return Err(Reason::BadTarget);
@@ -137,6 +144,8 @@ mod tests {
             ("/a.b/c..d/", "/a.b/c..d/"),
             ("/a/.../b", "/a/.../b"),
             ("*", "*"),
+            ("/\"{|}^[]", "/\"{|}^[]"),
+            ("/%3Ca%3E%60?`%3C", "/<a>`"),
         ] {
             let target = parse(raw).unwrap();
             assert_eq!(target.path(), seen.as_bytes(), "{raw}");
@@ -170,6 +179,12 @@ mod tests {
             "/a\u{7f}",
             "/a\tb",
             "**",
+            "/<",
+            "/a>",
+            "/`a",
+            "/a?b=\"c\"",
+            "/a?<",
+            "/a?b=>",
         ] {
             assert_eq!(parse(raw).map(|t| t.as_str().to_owned()), Err(Reason::BadTarget), "{raw}");
         }

@@ -25,7 +25,11 @@ fn allowed(raw: &[u8]) -> Option<Vec<u8>> {
     if text == "*" {
         return Some(b"*".to_vec());
     }
-    let path = decoded(text.split('?').next()?)?;
+    let (raw_path, query) = text.split_once('?').unwrap_or((text, ""));
+    if raw_path.contains(['<', '>', '`']) || query.contains(['"', '<', '>']) {
+        return None;
+    }
+    let path = decoded(raw_path)?;
     let mut segments = path.split(|b| *b == b'/');
     let is_rooted = text.starts_with('/');
     let is_plain = segments.all(|segment| segment != b"." && segment != b"..");

@@ -71,6 +71,10 @@ fn settle(
     let mut headers = head::fields(bytes, fields_at, limits.count)?;
     let (target, authority) = split_target(target, &method)?;
     let host = host(bytes, &headers, authority, protocol)?;
+    // Servers take the first, the last, or join them: three ways to read a multipart body.
+    if fields::is_repeated(&headers, &header::CONTENT_TYPE) {
+        return Err(Reason::BadHeaderValue);
+    }
     if let Some(host) = &host {
         // The target's authority wins over Host; they are equal but for case (RFC 9112, 3.2.2).
         if headers.get(header::HOST).is_none() {
@@ -80,7 +84,8 @@ fn settle(
     Ok(RequestHead {
         framing: framing(&headers, protocol)?,
         keep_alive: keep_alive(&headers, protocol)?,
-        expects_continue: expects_continue(&headers, protocol)?,
+        // Ignored from HTTP/1.0 (RFC 9110, 10.1.1).
+        expects_continue: protocol != Protocol::Http10 && fields::expects_continue(&headers)?,
         method,
         target,
         protocol,
@@ -206,19 +211,6 @@ fn keep_alive(headers: &HeaderMap, protocol: Protocol) -> Result<bool, Reason> {
     Ok(stays && !closes)
 }
 
-/// RFC 9110, 10.1.1: ignored from HTTP/1.0, refused when it is anything but `100-continue`.
-fn expects_continue(headers: &HeaderMap, protocol: Protocol) -> Result<bool, Reason> {
-    let mut expectations = headers.get_all(header::EXPECT).iter().peekable();
-    if protocol == Protocol::Http10 || expectations.peek().is_none() {
-        return Ok(false);
-    }
-    if expectations.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        Ok(true)
-    } else {
-        Err(Reason::ExpectationFailed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,9 +282,21 @@ mod tests {
             ("GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", BadTransferEncoding),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", BadContentLength),
             ("GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", ExpectationFailed),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect:\r\nExpect: 200-ok\r\n\r\n", ExpectationFailed),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n\r\n", BadHeaderValue),
             ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Forwarded-For\r\n\r\n", ConnectionConflict),
         ] {
             assert_eq!(reason(text), Some(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_expects_nothing() {
+        for (fields, expects) in
+            [("Expect:\r\n", false), ("Expect: , ,\r\n", false), ("Expect:\r\nExpect: 100-continue\r\n", true)]
+        {
+            let head = read(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).unwrap();
+            assert_eq!(head.expects_continue, expects, "{fields:?}");
         }
     }
 

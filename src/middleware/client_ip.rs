@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use crate::config::{Network, TrustedProxies};
 use crate::http::forwarded::Claims;
@@ -53,9 +54,12 @@ impl<S: Service> Service for ClientIps<S> {
         let exchange = Rc::clone(&request.exchange);
         let trusted = &self.policy.trusted;
         if is_believed(trusted, &exchange.connection) {
-            let claims = Claims::read(&request.headers, |address| trusted.is_trusted(Some(address)));
+            let now = exchange.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let claims = Claims::read(&request.headers, now, |address| trusted.is_trusted(Some(address)));
             if claims.client.is_some() {
                 exchange.client.set(claims.client);
+            } else if claims.is_contradictory {
+                self.policy.hints.give(&exchange.connection, Hint::Contradiction);
             }
             // Nobody has set it before: this is the first layer.
             let _ = exchange.claims.set(claims);
@@ -68,7 +72,7 @@ impl<S: Service> Service for ClientIps<S> {
         }
         let response = self.inner.call(request).await;
         if exchange.is_disbelieved.get() {
-            self.policy.hints.give(&exchange.connection);
+            self.policy.hints.give(&exchange.connection, Hint::Disbelieved);
         }
         response
     }
@@ -83,34 +87,55 @@ fn is_believed(trusted: &TrustedProxies, connection: &ConnectionInfo) -> bool {
     }
 }
 
+/// What the operator is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Hint {
+    /// Somebody who is not trusted speaks as a proxy does.
+    Disbelieved,
+    /// A trusted proxy names two clients.
+    Contradiction,
+}
+
+/// What was said, of which listener and network.
+type Given = (Hint, Arc<str>, Option<Network>);
+
 /// Which networks the operator has been told of, by listener.
 #[derive(Debug, Default)]
 pub struct Hints {
-    given: Mutex<HashSet<(Arc<str>, Option<Network>)>>,
+    given: Mutex<HashSet<Given>>,
     is_full: AtomicBool,
 }
 
 impl Hints {
     /// Tells once of each network (IPv4 /24, IPv6 /64).
-    fn give(&self, connection: &ConnectionInfo) {
-        if !self.is_full.load(Ordering::Relaxed) && self.is_new(connection) {
-            let source = connection.source().map(|source| source.ip().to_canonical());
-            let network = source.map_or_else(|| "unix".into(), |source| Network::around(source, 24, 64).to_string());
-            let peer = source.map_or_else(|| "a unix socket".into(), |source| source.to_string());
-            tracing::warn!(
+    fn give(&self, connection: &ConnectionInfo, hint: Hint) {
+        if self.is_full.load(Ordering::Relaxed) || !self.is_new(connection, hint) {
+            return;
+        }
+        let source = connection.source().map(|source| source.ip().to_canonical());
+        let network = source.map_or_else(|| "unix".into(), |source| Network::around(source, 24, 64).to_string());
+        let peer = source.map_or_else(|| "a unix socket".into(), |source| source.to_string());
+        match hint {
+            Hint::Contradiction => tracing::warn!(
+                listener = %connection.listener,
+                peer,
+                "X-Forwarded-For and Forwarded of a trusted proxy do not name the same client: neither was believed, and the proxy itself \
+                 is taken for the client. Let it overwrite or remove the one that it does not write: it passes on what clients send"
+            ),
+            Hint::Disbelieved => tracing::warn!(
                 listener = %connection.listener,
                 peer,
                 "X-Forwarded-* of a peer that is not in `trusted_proxies` was dropped. If it is your proxy or load balancer, write \
                  trusted_proxies: [\"{network}\"], or its own network: else the app takes it for the client and our scheme for the \
                  client's. If it is a client, nothing is wrong"
-            );
+            ),
         }
     }
 
-    fn is_new(&self, connection: &ConnectionInfo) -> bool {
+    fn is_new(&self, connection: &ConnectionInfo, hint: Hint) -> bool {
         let network = connection.source().map(|source| Network::around(source.ip(), 24, 64));
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_new = given.insert((Arc::clone(&connection.listener), network));
+        let is_new = given.insert((hint, Arc::clone(&connection.listener), network));
         if given.len() >= MOST_HINTS {
             self.is_full.store(true, Ordering::Relaxed);
         }
@@ -195,6 +220,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_proxy_that_names_two_clients_is_told_of_and_not_believed() {
+        let peer = || connection(Some("10.0.0.1:5"), Sender::Peer);
+        let (agreed, _) = found(peer(), &[("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.7")]).await;
+        assert_eq!(agreed, "192.0.2.7");
+        let fields = [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.8"), ("x-forwarded-proto", "https")];
+        let (client, exchange) = found(peer(), &fields).await;
+        assert_eq!((client.as_str(), exchange.scheme()), ("10.0.0.1", Scheme::Https));
+        let hints = Hints::default();
+        assert!(hints.is_new(&peer(), Hint::Disbelieved) && hints.is_new(&peer(), Hint::Contradiction));
+        assert!(!hints.is_new(&peer(), Hint::Contradiction));
+    }
+
+    #[tokio::test]
     async fn the_port_is_the_clients() {
         let to = |port: &str| -> ConnectionInfo {
             let local = format!("10.0.0.80:{port}").parse().ok();
@@ -222,11 +260,20 @@ mod tests {
     fn a_network_is_told_of_once_and_not_every_network() {
         let hints = Hints::default();
         let from = |peer: &str| connection(Some(peer), Sender::Peer);
-        assert!(hints.is_new(&from("192.0.2.1:1")) && !hints.is_new(&from("192.0.2.2:1")));
-        assert!(hints.is_new(&from("[2001:db8::1]:1")) && !hints.is_new(&from("[2001:db8::2]:1")));
-        assert!(hints.is_new(&connection(None, Sender::Peer)) && !hints.is_new(&connection(None, Sender::Peer)));
+        assert!(
+            hints.is_new(&from("192.0.2.1:1"), Hint::Disbelieved)
+                && !hints.is_new(&from("192.0.2.2:1"), Hint::Disbelieved)
+        );
+        assert!(
+            hints.is_new(&from("[2001:db8::1]:1"), Hint::Disbelieved)
+                && !hints.is_new(&from("[2001:db8::2]:1"), Hint::Disbelieved)
+        );
+        assert!(
+            hints.is_new(&connection(None, Sender::Peer), Hint::Disbelieved)
+                && !hints.is_new(&connection(None, Sender::Peer), Hint::Disbelieved)
+        );
         for net in 0..20 {
-            hints.give(&from(&format!("198.51.{net}.1:1")));
+            hints.give(&from(&format!("198.51.{net}.1:1")), Hint::Disbelieved);
         }
         assert!(hints.is_full.load(Ordering::Relaxed));
         assert_eq!(hints.given.lock().unwrap().len(), MOST_HINTS);

@@ -1,6 +1,7 @@
 //! Names every exchange, for all logs, for the app and for the client: `X-Request-ID`.
 //!
-//! Outermost but for the client's address, so that every other layer and every error page can tell the name. A name that a client sends is not used.
+//! Outermost but for the client's address, so that every other layer and every error page can tell the name. A name that a
+//! client sends is not used.
 
 use http::{HeaderName, HeaderValue};
 

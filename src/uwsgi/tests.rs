@@ -238,6 +238,23 @@ fn the_largest_is_named_as_the_client_has_written_it() {
 }
 
 #[test]
+fn a_path_that_can_be_decoded_once_more_is_refused() {
+    for (path, is_taken) in [
+        ("/%2561dmin/", false),
+        ("/a%25%36%31", false),
+        ("/%25%C3%A9%2541", false),
+        ("/api/%2561", false),
+        ("/%25", true),
+        ("/%25a", true),
+        ("/%25g1/%25%25", true),
+        ("/?%2561", true),
+    ] {
+        let written = encoded(&sent(Method::GET, path, &[]), u16::MAX).map_err(|error| error.reason);
+        assert_eq!(written.err(), (!is_taken).then_some(Reason::BadTarget), "{path}");
+    }
+}
+
+#[test]
 fn more_vars_than_uwsgi_takes_are_refused() {
     let with_fields = |count: u32| {
         let mut many = sent(Method::GET, "/", &[]);

@@ -48,7 +48,8 @@ pub struct Request<'a> {
 /// `dropped` is told of every field that was forged or has an underscore.
 ///
 /// # Errors
-/// [`Reason::VarsTooLarge`] when uWSGI would close instead of answering it. Nothing is appended then.
+/// [`Reason::VarsTooLarge`] when uWSGI would close instead of answering it, [`Reason::BadTarget`] when gunicorn would read
+/// another path than uWSGI. Nothing is appended then.
 pub fn write(
     out: &mut Vec<u8>,
     settings: &config::Uwsgi,
@@ -56,12 +57,25 @@ pub fn write(
     own: impl FnOnce(&mut Vars<'_>),
     dropped: impl FnMut(fields::Dropped),
 ) -> Result<(), Error> {
+    if !is_decoded_for_good(request.target.path()) {
+        return Err(Error::new(Reason::BadTarget).detail(
+            "the decoded path has a `%` and two hex digits: servers that speak uwsgi read it in two ways, because gunicorn decodes \
+             it once more. Over HTTP it would pass",
+        ));
+    }
     let mut vars = Vars::begin(out, settings.modifier1);
     of_request(&mut vars, request);
     of_connection(&mut vars, request.exchange);
     of_fields(&mut vars, request, dropped);
     own(&mut vars);
     vars.end(settings.buffer_size)
+}
+
+/// Whether decoding the path once more changes nothing: no `%` stands before two hex digits. Routes have been matched, and
+/// others refused, by the path as it is.
+fn is_decoded_for_good(path: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', path)
+        .all(|at| !path.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 fn of_request(vars: &mut Vars<'_>, request: &Request<'_>) {
@@ -71,7 +85,7 @@ fn of_request(vars: &mut Vars<'_>, request: &Request<'_>) {
     vars.put("REQUEST_METHOD", method.as_str().as_bytes());
     vars.put("REQUEST_URI", target.as_str().as_bytes());
     vars.put("SCRIPT_NAME", script);
-    // Decoded, as uWSGI hands it to the app. gunicorn decodes it once more: there is no form that is right for both.
+    // Decoded, as uWSGI hands it to the app. gunicorn decodes it once more: see `is_decoded_for_good`.
     vars.put("PATH_INFO", path);
     // Apps read these three without asking whether they are there.
     vars.put("QUERY_STRING", query.strip_prefix('?').unwrap_or(query).as_bytes());

@@ -12,6 +12,9 @@ use crate::support::frames::{Frames, Outcome};
 use crate::support::worker::Transport;
 use crate::support::{Client, Gateway, Response, Worker};
 
+/// RFC 9113, 7.
+const PROTOCOL_ERROR: u32 = 1;
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// How the gateway is reached: the scheme of each listener.
@@ -59,6 +62,8 @@ struct Stage {
     seen: usize,
     /// How often each reason was given.
     refused: BTreeMap<String, u32>,
+    /// How often HTTP/2 itself has ended a stream or a connection.
+    reset: BTreeMap<&'static str, u32>,
     /// What was refused over HTTP/1.1, for a look at the log: it is written now and then.
     answered: Vec<(String, Response, u16, String)>,
 }
@@ -72,7 +77,15 @@ impl Stage {
             }
         });
         let gateway = Gateway::start(&config(&worker.endpoint()));
-        Self { worker, gateway, scheme, seen: 0, refused: BTreeMap::new(), answered: Vec::new() }
+        Self {
+            worker,
+            gateway,
+            scheme,
+            seen: 0,
+            refused: BTreeMap::new(),
+            reset: BTreeMap::new(),
+            answered: Vec::new(),
+        }
     }
 
     /// The one request that has reached the worker since the last look.
@@ -163,7 +176,7 @@ impl Stage {
         let mut frames = frames(&self.gateway, self.scheme);
         let outcome = Expressed::of(&row.bytes, self.scheme).send(&mut frames, &name);
         match expected {
-            None => assert!(!matches!(outcome, Outcome::Answered { status: 200 }), "{what}: {outcome:?}"),
+            None => self.check_kept(&what, &name, outcome),
             Some(Deed::Refused { status, reason, .. }) => {
                 assert!(matches!(outcome, Outcome::Answered { .. }), "{what}: {outcome:?}");
                 let line = self.gateway.access_line(&what, |line| line["user_agent"] == name.as_str());
@@ -181,6 +194,21 @@ impl Stage {
         self.check_nothing_else_arrived(&what);
     }
 
+    /// Refused with a reason, or by HTTP/2 itself as the protocol error that it is.
+    fn check_kept(&mut self, what: &str, name: &str, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered { status } => {
+                assert!((400..500).contains(&status) || [501, 505].contains(&status), "{what}: {status}");
+                let line = self.gateway.access_line(what, |line| line["user_agent"] == name);
+                let reason = line["reason"].as_str().unwrap_or_else(|| panic!("{what}: {line}")).to_owned();
+                self.refused(what, &line, status, &reason);
+            }
+            Outcome::Reset(PROTOCOL_ERROR) => *self.reset.entry("stream").or_default() += 1,
+            Outcome::GoAway(PROTOCOL_ERROR) => *self.reset.entry("connection").or_default() += 1,
+            _ => panic!("{what}: {outcome:?}"),
+        }
+    }
+
     /// Nothing has come late, and what was refused is counted.
     fn check_end(&mut self) {
         for (what, response, status, reason) in std::mem::take(&mut self.answered) {
@@ -191,6 +219,10 @@ impl Stage {
         self.check_nothing_else_arrived("in the end");
         for (reason, count) in &self.refused {
             let series = format!("hostler_failures_total{{reason=\"{reason}\",upstream=\"\"}}");
+            self.gateway.wait_metric(&series, f64::from(*count));
+        }
+        for (scope, count) in &self.reset {
+            let series = format!("hostler_http2_refused_total{{kind=\"protocol_error\",scope=\"{scope}\"}}");
             self.gateway.wait_metric(&series, f64::from(*count));
         }
     }
@@ -235,8 +267,6 @@ fn every_request_that_http2_can_say_is_refused_or_reaches_the_worker_in_one_form
         for row in &table::requests() {
             stage.row_over_2(row);
         }
-        // Some of HTTP/2's own refusals have their reason without an answer that could be looked up: no counts here.
-        stage.refused.clear();
         stage.check_end();
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Deed {
 pub(super) enum Over2 {
     /// It cannot be said there.
     Unsaid,
-    /// It never reaches a worker, whatever the answer.
+    /// It is refused, with whatever reason, or reset as a protocol error.
     Kept,
     Deed(Deed),
 }
@@ -96,7 +96,6 @@ fn request([name, bytes, does, over2, _why]: [&str; 5]) -> Request {
         bytes: unescape(bytes),
         over2: match over2 {
             "-" => Over2::Unsaid,
-            later if later.ends_with(" (not yet)") => Over2::Unsaid,
             "no" => Over2::Kept,
             "same" => Over2::Deed(deeds[0].clone()),
             other => Over2::Deed(deed(other)),

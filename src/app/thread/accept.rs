@@ -15,7 +15,6 @@ use super::{Door, Open, Thread};
 use crate::edge::connection::{self, Terms};
 use crate::edge::listener::{Accepted, Listening};
 use crate::error::Reason;
-use crate::observe::throttle::{Throttle, Throttles};
 
 /// After an error of accept that is the process's, not the connection's.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -28,8 +27,6 @@ struct Gate {
     name: String,
     /// Kept: while a reload takes the listener away, its last connections are still served as they were.
     terms: Option<Arc<Terms>>,
-    throttle: Throttle,
-    throttles: Throttles,
 }
 
 /// Accepts until `closing` is told, and then what is still queued.
@@ -43,7 +40,7 @@ pub(super) async fn accept(thread: Rc<Thread>, name: String, socket: Listening, 
     };
     let mut closing = pin!(closing.notified());
     let terms = thread.current.terms(&name);
-    let mut gate = Gate { thread, name, terms, throttle: Throttle::default(), throttles: Throttles::default() };
+    let mut gate = Gate { thread, name, terms };
     loop {
         let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
@@ -105,8 +102,8 @@ impl Gate {
     }
 
     fn tell(&self, reason: Reason, accepted: &Accepted) {
-        let Some(left_out) = self.throttles.pass(reason) else { return };
         let admission = &self.thread.admission;
+        let Some(left_out) = admission.lines.of(reason).pass() else { return };
         let listener = &*self.name;
         if reason == Reason::TooManyConnectionsOfClient {
             tracing::warn!(
@@ -135,7 +132,7 @@ impl Gate {
         if matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
             let _ = (0..SHED).take_while(|_| self.thread.make_room()).count();
         }
-        if let Some(left_out) = self.throttle.pass() {
+        if let Some(left_out) = self.thread.admission.lines.cannot_accept.pass() {
             tracing::error!(
                 listener = %self.name,
                 left_out,

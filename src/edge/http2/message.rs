@@ -11,6 +11,7 @@ use super::body::{BodyLink, RequestBody};
 use super::shared::Shared;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, fields};
+use crate::http1::head::is_tchar;
 use crate::http1::request::is_method;
 use crate::http1::with_date;
 
@@ -42,10 +43,7 @@ fn read_head(
     if matches!(parts.method, Method::CONNECT | Method::TRACE) || !is_method(parts.method.as_str().as_bytes()) {
         return Err(Reason::BadMethod);
     }
-    let expected = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if !parts.headers.get_all(header::EXPECT).iter().all(expected) {
-        return Err(Reason::ExpectationFailed);
-    }
+    fields::expects_continue(&parts.headers)?;
     // Clients may send each cookie in a field of its own (RFC 9113, 8.2.3).
     let cookies = parts.headers.get_all(header::COOKIE).iter().count();
     if parts.headers.len() - cookies.saturating_sub(1) > header_count {
@@ -54,8 +52,16 @@ fn read_head(
     if size(&parts.headers) + path_length(&parts.uri) > header_size {
         return Err(Reason::HeadersTooLarge);
     }
-    if parts.headers.values().any(is_padded) {
+    // `h2` lets quotes through.
+    if !parts.headers.keys().all(|name| name.as_str().bytes().all(is_tchar)) {
+        return Err(Reason::BadHeaderName);
+    }
+    if parts.headers.values().any(is_padded) || fields::is_repeated(&parts.headers, &header::CONTENT_TYPE) {
         return Err(Reason::BadHeaderValue);
+    }
+    // `h2` holds the client to the first.
+    if fields::is_repeated(&parts.headers, &header::CONTENT_LENGTH) {
+        return Err(Reason::BadContentLength);
     }
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = host(&mut parts.headers, authority)?;
@@ -106,7 +112,7 @@ fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (
     }
     // `h2` has refused what is no number, and holds the client to it.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let link = Rc::new(BodyLink::new(headers.contains_key(header::EXPECT)));
+    let link = Rc::new(BodyLink::new(fields::expects_continue(headers).unwrap_or(false)));
     let body = RequestBody::new(body, length, shared.limits.body_rate, Rc::clone(&link));
     (Body::Stream(Box::new(body)), Some(link))
 }
@@ -155,7 +161,8 @@ mod tests {
     fn read(method: &str, uri: &str, fields: &[(&str, &str)]) -> Result<(String, String), Reason> {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            // As `h2` reads names.
+            request = request.header(HeaderName::from_lowercase(name.as_bytes()).unwrap(), *value);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let (target, host) = read_head(&mut parts, 3, 32 << 10)?;
@@ -169,6 +176,7 @@ mod tests {
         assert_eq!(read("GET", "https://shop.example/a?b", &[]), plain);
         assert_eq!(read("GET", "https://shop.example/a?b", &[("host", "shop.example")]), plain);
         assert_eq!(read("GET", "/a?b", &[("host", "shop.example")]), plain);
+        assert_eq!(read("GET", "https://shop.example/a?b", &[("expect", "")]), plain, "an empty list expects nothing");
     }
 
     #[test]
@@ -189,6 +197,9 @@ mod tests {
             ("GET", "https://a/", &many, Reason::TooManyHeaders),
             ("GET", "https://a/", &[("expect", "200-ok")], Reason::ExpectationFailed),
             ("GET", "https://a/", &[("a", "b ")], Reason::BadHeaderValue),
+            ("GET", "https://a/", &[("\"a\"", "b")], Reason::BadHeaderName),
+            ("GET", "https://a/", &[("content-type", "a/b"), ("content-type", "a/b")], Reason::BadHeaderValue),
+            ("POST", "https://a/", &[("content-length", "1"), ("content-length", "1")], Reason::BadContentLength),
         ] {
             assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");
         }

@@ -11,6 +11,9 @@ fn map(fields: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
+/// 2026-11-22 19:00:00 UTC.
+const NOW: Duration = Duration::from_secs(1_795_374_000);
+
 /// Everything in 10.0.0.0/8 and the whole of ::/16 is ours.
 fn is_ours(address: IpAddr) -> bool {
     match address {
@@ -20,7 +23,7 @@ fn is_ours(address: IpAddr) -> bool {
 }
 
 fn read(fields: &[(&str, &str)]) -> Claims {
-    Claims::read(&map(fields), is_ours)
+    Claims::read(&map(fields), NOW, is_ours)
 }
 
 fn client_of(fields: &[(&str, &str)]) -> Option<String> {
@@ -132,13 +135,24 @@ fn forwarded_says_the_same_in_its_own_words() {
 }
 
 #[test]
-fn x_forwarded_for_goes_before_forwarded() {
-    let both =
-        [("forwarded", "for=1.1.1.1;proto=http"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
-    let claims = read(&both);
-    assert_eq!((client_of(&both).as_deref(), claims.scheme), (Some("192.0.2.1"), Some(Scheme::Https)));
-    // A client's Forwarded is not taken where its proxy's field says nothing of use.
-    assert_eq!(client_of(&[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "unknown")]), None);
+fn two_fields_that_name_different_clients_name_none() {
+    for (lines, standard, client, is_contradictory) in [
+        ("192.0.2.1", "for=192.0.2.1", Some("192.0.2.1"), false),
+        ("192.0.2.1, 10.0.0.1", "for=1.1.1.1, for=\"192.0.2.1:80\"", Some("192.0.2.1"), false),
+        ("192.0.2.1", "for=1.1.1.1", None, true),
+        ("192.0.2.1", "for=unknown", None, true),
+        ("192.0.2.1", "proto=https", None, true),
+        ("unknown", "for=192.0.2.1", None, true),
+        ("", "for=192.0.2.1", None, true),
+        ("unknown", "for=unknown", None, false),
+    ] {
+        let claims = read(&[("x-forwarded-for", lines), ("forwarded", standard)]);
+        let found = (claims.client.map(|client| client.to_string()), claims.is_contradictory);
+        assert_eq!(found, (client.map(str::to_owned), is_contradictory), "{lines:?} {standard:?}");
+    }
+    // The scheme has a field of its own, which goes before.
+    let both = [("forwarded", "for=192.0.2.1;proto=http"), ("x-forwarded-proto", "https")];
+    assert_eq!(read(&both).scheme, Some(Scheme::Https));
     assert_eq!(read(&[("forwarded", "proto=https"), ("x-forwarded-proto", "ftp")]).scheme, None);
 }
 
@@ -193,6 +207,21 @@ fn the_start_is_told_in_any_of_three_units() {
     ] {
         let started = read(&[("x-request-start", value)]).started;
         assert_eq!(started.map(|since| (since.as_secs(), since.subsec_nanos())), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_start_in_the_future_or_long_ago_is_not_believed() {
+    for (value, is_believed) in [
+        ("t=1795374000", true),
+        ("t=1795374001", true),
+        ("t=1795374001.001", false),
+        ("t=1795373400", true),
+        ("t=1795373399.999", false),
+        ("t=1000000000", false),
+        ("t=9999999999", false),
+    ] {
+        assert_eq!(read(&[("x-request-start", value)]).started.is_some(), is_believed, "{value}");
     }
 }
 
@@ -293,6 +322,6 @@ proptest! {
         let Ok(value) = HeaderValue::from_bytes(&value) else { return Ok(()) };
         let mut headers = HeaderMap::new();
         headers.append(name, value);
-        let _ = Claims::read(&headers, is_ours);
+        let _ = Claims::read(&headers, NOW, is_ours);
     }
 }

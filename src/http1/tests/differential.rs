@@ -208,6 +208,8 @@ fn stricter_with_clients() -> Vec<Difference> {
         ("GET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "decoded in more than one way"),
         ("GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "ends a name for the system"),
         ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "fragments are not sent"),
+        ("GET /<a HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "no client of HTTP/2 can say it"),
+        ("GET /a?\"b HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "the same"),
         ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "not ours to serve"),
         ("GET /é HTTP/1.1\r\nHost: a\r\n\r\n", Reason::BadTarget, "not ASCII: has no one encoding"),
         ("GET / HTTP/1.1\r\n\r\n", Reason::MissingHost, "RFC 9112, 3.2"),
@@ -238,6 +240,11 @@ fn stricter_with_clients() -> Vec<Difference> {
         ),
         ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Reason::BadTransferEncoding, "RFC 9112, 6.1"),
         ("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Reason::ExpectationFailed, "cannot be met"),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nContent-Type: b/c\r\nContent-Type: d/e\r\n\r\n",
+            Reason::BadHeaderValue,
+            "some take the first, some the last, some join them",
+        ),
         (
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-For\r\n\r\n",
             Reason::ConnectionConflict,

@@ -84,6 +84,10 @@ const TARGETS: &[&str] = &[
     "/caf%C3%A9",
     "/%zz",
     "/a?b#c",
+    "/<a>",
+    "/a`b",
+    "/a?b=\"c\"",
+    "/\"{a}\"?`b`",
     "/\\",
     "http://shop.example/a",
     "https://shop.example?q",
@@ -158,7 +162,7 @@ pub(crate) fn request() -> impl Strategy<Value = Vec<u8>> {
     ];
     let target = prop_oneof![
         1 => prop::sample::select(TARGETS).prop_map(String::from),
-        4 => "/[a-z0-9/._~!$&'()*+,;=:@-]{0,20}(\\?[!-~&&[^#]]{0,10})?",
+        4 => "/[a-z0-9/._~!$&'()*+,;=:@-]{0,20}(\\?[!-~&&[^#\"<>]]{0,10})?",
     ];
     let version = prop_oneof![5 => Just("HTTP/1.1"), 1 => Just("HTTP/1.0")];
     let host =

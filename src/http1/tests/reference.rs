@@ -168,8 +168,12 @@ pub(crate) fn request(head: &[u8], most: usize) -> Option<Request> {
     if hops.into_iter().any(|name| is_for_every_recipient(name.trim_ascii())) {
         return None;
     }
-    let expectations = named(&fields, "expect");
-    if is_1_1 && !expectations.iter().all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+    let has_one = |value: &&[u8]| value.iter().any(|byte| !b", \t".contains(byte));
+    let expectations: Vec<&[u8]> = named(&fields, "expect").into_iter().filter(has_one).collect();
+    let expects = is_1_1 && !expectations.is_empty();
+    if named(&fields, "content-type").len() > 1
+        || expects && !expectations.iter().all(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    {
         return None;
     }
     Some(Request {
@@ -180,7 +184,7 @@ pub(crate) fn request(head: &[u8], most: usize) -> Option<Request> {
         host,
         ends: ends(&fields, is_1_1)?,
         keep_alive: keep_alive(&fields, is_1_1),
-        expects_continue: is_1_1 && !named(&fields, "expect").is_empty(),
+        expects_continue: expects,
         fields,
     })
 }
@@ -234,6 +238,10 @@ fn split_target(target: &[u8], is_options: bool) -> Option<(Option<String>, Stri
 /// The decoded path, where it has one reading.
 pub(crate) fn path(target: &str) -> Option<Vec<u8>> {
     if !target.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'#') {
+        return None;
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path.contains(['<', '>', '`']) || query.contains(['"', '<', '>']) {
         return None;
     }
     let mut decoded = Vec::new();
