@@ -51,6 +51,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__.strip())
     parser.add_argument("measurement", choices=sorted(MEASUREMENTS))
     parser.add_argument("--seconds", type=int, default=20, metavar="S", help="length of each run (default: 20)")
+    parser.add_argument("--quiet", type=int, metavar="S", help="length of the run without the attack (default: as long)")
     parser.add_argument("--only", metavar="NAMES", help="attacks or phases whose names begin so, separated by commas")
     parser.add_argument("--rate", type=float, default=60, metavar="N", help="requests a second of the honest client")
     parser.add_argument("--limits", choices=sorted(LIMITS), default="default", help="the limits of the gateway's file")
@@ -58,7 +59,9 @@ def arguments():
     parser.add_argument("--descriptors", type=int, metavar="N", help="ulimit -n of the gateway (descriptors: 256)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything that was measured")
     parser.add_argument("--hostler", type=Path, metavar="BINARY", help="measure this binary instead of building it")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.quiet = options.quiet or options.seconds
+    return options
 
 
 def prepare(options):
@@ -79,7 +82,7 @@ def print_row(cells, widths):
 def attacks(options, app, certificate):
     """Each attack, with an honest client beside it."""
     changed = [f"{key}: {{ {text} }}" for key, text in (("limits", LIMITS[options.limits]), ("spool", SPOOL[options.limits])) if text]
-    print(f"Limits: {', '.join(changed) or 'the defaults'}. {options.seconds} s quiet, {options.seconds} s with the attack.\n")
+    print(f"Limits: {', '.join(changed) or 'the defaults'}. {options.quiet} s quiet, {options.seconds} s with the attack.\n")
     names, widths = zip(*measure.HEADING)
     print_row(names, widths)
     results = []

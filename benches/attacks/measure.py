@@ -81,7 +81,7 @@ def measure(attack, app, certificate, options):
         gateway.settle()
         descriptors = gateway.descriptors()
         others = OtherWork()
-        alone = Honest(gateway, options.rate, options.seconds).answers()
+        alone = Honest(gateway, options.rate, options.quiet).answers()
         others_quiet = others.cores()
         gateway.settle(descriptors=descriptors)
         counters, counts, cpu, before = gateway.counters(), app.counts(), gateway.cpu(), gateway.rss()
