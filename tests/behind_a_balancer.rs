@@ -9,7 +9,7 @@ use crate::support::client::get;
 use crate::support::gunicorn::Kind;
 use crate::support::tool::curl;
 use crate::support::worker::{Received, Transport};
-use crate::support::{Address, Client, Gateway, Gunicorn, Worker};
+use crate::support::{Address, Client, Gateway, Gunicorn, Worker, look_until};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// The client that the balancer has, and where it has connected to.
@@ -178,6 +178,65 @@ fn strangers_do_not_hide_what_is_wrong_with_the_balancer() {
     gateway.log_event("what is wrong", |event| {
         event["peer"] == "127.0.0.9" && event["message"].as_str().is_some_and(|text| text.contains("send-proxy-v2"))
     });
+}
+
+/// With these limits; the balancer is 127.0.0.1, and 10.0.0.0/8 are ours.
+fn limited(endpoint: &str, limits: &str) -> Gateway {
+    Gateway::start(&format!(
+        "listeners:\n  - {{ bind: \"127.0.0.1:0\", proxy_protocol: true }}\ntrusted_proxies: [127.0.0.1, 10.0.0.0/8]\n\
+         limits: {{ {limits} }}\n\
+         upstreams:\n  app: {{ endpoints: [\"{endpoint}\"], workers: 2 }}\nsites:\n  - routes: [{{ path: /, proxy: app }}]\n"
+    ))
+}
+
+/// A request behind this header, and its connection.
+fn behind(gateway: &Gateway, preamble: &str) -> (Client, u16) {
+    let mut client = gateway.client();
+    client.send([preamble, &get("/")].concat());
+    let status = client.response("GET").status;
+    (client, status)
+}
+
+#[test]
+fn a_client_behind_the_balancer_has_its_limit_and_proxies_of_ours_have_none() {
+    let worker = worker();
+    let gateway = limited(&worker.endpoint(), "connections_per_client: 2");
+    let line = |client: &str| format!("PROXY TCP4 {client} 198.51.100.80 1 80\r\n");
+    let mut open: Vec<_> = (0..2).map(|_| behind(&gateway, &line(CLIENT))).collect();
+    assert_eq!(behind(&gateway, &line(CLIENT)).1, 429);
+    gateway.log_event("who it is", |event| {
+        event["reason"] == "too_many_connections_of_client" && event["client"] == CLIENT
+    });
+    gateway.wait_metric(
+        "hostler_connections_refused_total{listener=\"127.0.0.1:0\",reason=\"too_many_connections_of_client\"}",
+        1.0,
+    );
+    for other in [line("192.0.2.8"), line("10.0.0.5"), "PROXY UNKNOWN\r\n".into()] {
+        let count = if other.contains("192.0.2.8") { 2 } else { 4 };
+        open.extend((0..count).map(|_| behind(&gateway, &other)));
+    }
+    assert!(open.iter().all(|(_, status)| *status == 200));
+    drop(open.remove(0));
+    let again = look_until(|| (behind(&gateway, &line(CLIENT)).1 == 200).then_some(()));
+    assert!(again.is_some(), "a place that is left can be taken");
+}
+
+#[test]
+fn clients_behind_the_balancer_do_not_have_its_patience() {
+    let worker = worker();
+    let gateway = limited(&worker.endpoint(), "idle_timeout: 1s");
+    for preamble in ["PROXY TCP4 192.0.2.7 198.51.100.80 1 80\r\n", "PROXY UNKNOWN\r\n"] {
+        let (mut client, status) = behind(&gateway, preamble);
+        assert_eq!(status, 200);
+        client.end();
+    }
+    // Who speaks for himself has it, and so has a proxy of ours.
+    for preamble in [std::str::from_utf8(LOCAL).unwrap(), "PROXY TCP4 10.0.0.5 198.51.100.80 1 80\r\n"] {
+        let (mut proxy, _) = behind(&gateway, preamble);
+        let (mut client, _) = behind(&gateway, "PROXY TCP4 192.0.2.7 198.51.100.80 1 80\r\n");
+        client.end();
+        assert_eq!(proxy.get("/").status, 200);
+    }
 }
 
 #[test]

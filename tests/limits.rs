@@ -403,8 +403,17 @@ fn with_256_descriptors_a_thousand_clients_neither_stop_it_nor_leave_a_trace() {
     let before = gateway.open_files();
     let open_files = || gateway.metric("process_open_fds");
 
+    // One address does not take all.
+    let greedy: Vec<_> = (0..200).map(|_| gateway.client()).collect();
+    assert_eq!(ask(&gateway), Some(200));
+    assert!(gateway.metric(&refused("too_many_connections_of_client")) > 0.0);
+    drop(greedy);
+    wait_no_connections(&gateway);
+
     // Those who ask and stay.
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| gateway.client()).collect();
+    let many =
+        || (0..CLIENTS).map(|at| Client::connect_from([127, 0, 1, (at % 200) as u8], gateway.address())).collect();
+    let mut clients: Vec<Client> = many();
     clients.iter_mut().for_each(|client| drop(client.try_send(get("/"))));
     let answers: Vec<_> = clients.iter_mut().filter_map(|client| client.try_response("GET")).collect();
     assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 503)));
@@ -416,7 +425,7 @@ fn with_256_descriptors_a_thousand_clients_neither_stop_it_nor_leave_a_trace() {
     wait_no_connections(&gateway);
 
     // Those who begin a body that goes to a file, and stall.
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| gateway.client()).collect();
+    let mut clients: Vec<Client> = many();
     let begun =
         format!("POST /stalled HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 900000\r\n\r\n{}", "x".repeat(20_000));
     clients.iter_mut().for_each(|client| drop(client.try_send(&begun)));

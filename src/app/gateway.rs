@@ -275,7 +275,7 @@ fn cores() -> usize {
 fn share_descriptors(config: &Config, threads: usize, admission: &Admission, budget: &Budget) {
     let (limit, _) = config::open_files();
     let shares = Descriptors::share(config, limit, threads);
-    admission.configure(shares.clients, config.limits.connections_per_client);
+    admission.configure(shares.clients, shares.per_client);
     budget.allow_files(shares.files);
     if let Some((message, help)) = shares.trouble(config, limit) {
         if shares.are_felt(config) {

@@ -30,6 +30,8 @@ const FEW_CONNECTIONS: usize = 1000;
 pub struct Descriptors {
     /// Connections of clients: `limits.connections`, or fewer.
     pub clients: usize,
+    /// Those of one client: `limits.connections_per_client`, and no more than half of fewer than were wanted.
+    pub per_client: usize,
     /// Files of the spool.
     pub files: usize,
     /// The limit of open files with which `limits.connections` would be what it says.
@@ -50,9 +52,11 @@ impl Descriptors {
         let left = limit - own - workers.min(quarter);
         let files = FILES.min(left / 4);
         let room = left - files;
-        let clients = connections.min(room - OVERLAP.min(room / 9));
+        let clients = connections.min(room - OVERLAP.min(room / 9)).max(1);
+        let most = if clients < connections { (clients / 2).max(1) } else { usize::MAX };
         Self {
-            clients: clients.max(1),
+            clients,
+            per_client: config.limits.connections_per_client.min(most),
             files: files.max(left.saturating_sub(connections + OVERLAP)),
             wanted: (own + connections + OVERLAP + FILES).saturating_add(workers),
         }
@@ -72,8 +76,8 @@ impl Descriptors {
         (self.clients < connections).then(|| {
             (
                 format!(
-                    "{} connections of clients at once, not {connections} (limits.connections): the limit of open files is {limit}",
-                    self.clients
+                    "{} connections of clients at once, not {connections} (limits.connections), and {} of one client: the limit of open files is {limit}",
+                    self.clients, self.per_client
                 ),
                 format!(
                     "raise it to {} or more (LimitNOFILE in a systemd unit, else the hard limit: ulimit -Hn), or write a smaller limits.connections",
@@ -125,12 +129,28 @@ mod tests {
     }
 
     #[test]
+    fn where_there_are_fewer_one_client_does_not_have_all() {
+        for (limits, limit) in [("", 256), ("", 64), ("connections_per_client: 5000", 1024), ("connections: 400", 256)]
+        {
+            let config = config(limits, "4");
+            let shares = Descriptors::share(&config, limit, 2);
+            assert_eq!(shares.per_client, shares.clients / 2, "{limits}: {shares:?}");
+            let (message, _) = shares.trouble(&config, limit).unwrap();
+            assert!(message.contains(&format!("and {} of one client", shares.per_client)), "{message}");
+        }
+        assert_eq!(Descriptors::share(&config("connections_per_client: 5", "4"), 256, 2).per_client, 5);
+        // Whoever has written so is obeyed.
+        assert_eq!(Descriptors::share(&config("connections: 50", "4"), 256, 2).per_client, 1000);
+    }
+
+    #[test]
     fn with_as_many_as_are_wanted_connections_are_what_was_written() {
         for workers in ["4", "300", "unlimited"] {
             let config = config("connections: 5000", workers);
             let wanted = Descriptors::share(&config, 256, 2).wanted;
             let shares = Descriptors::share(&config, wanted, 2);
             assert_eq!((shares.clients, shares.trouble(&config, wanted)), (5000, None), "{workers}");
+            assert_eq!(shares.per_client, 1000, "{workers}");
             let fewer = Descriptors::share(&config, wanted - FILES - OVERLAP - 100, 2);
             let (message, help) = fewer.trouble(&config, 5000).unwrap();
             assert!(

@@ -162,6 +162,27 @@ impl Admission {
     }
 }
 
+impl Place {
+    /// Counts it among those of `client`, whom a proxy that is trusted has named only now.
+    ///
+    /// # Errors
+    /// [`Reason::TooManyConnectionsOfClient`].
+    pub fn belongs_to(&mut self, client: IpAddr) -> Result<(), Reason> {
+        if self.client.is_none() {
+            let client = network(client);
+            self.admission.count(client)?;
+            self.client = Some(client);
+        }
+        Ok(())
+    }
+
+    /// How many one client may have.
+    #[must_use]
+    pub fn limit_per_client(&self) -> usize {
+        self.admission.limit_per_client()
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::AcqRel);
@@ -216,6 +237,21 @@ mod tests {
         let places: Vec<_> = (0..5).map(|_| admission.enter(None, nobody_idle).unwrap()).collect();
         assert_eq!(admission.enter(None, nobody_idle).err(), Some(Reason::TooManyConnections));
         assert_eq!(places.len(), 5);
+    }
+
+    #[test]
+    fn a_client_whom_a_proxy_names_is_counted_from_then_on() {
+        let admission = Admission::new(10, 2);
+        let client = ip(1).unwrap();
+        let mut places: Vec<_> = (0..3).map(|_| admission.enter(None, nobody_idle).unwrap()).collect();
+        assert!(places[..2].iter_mut().all(|place| place.belongs_to(client).is_ok()));
+        assert_eq!(places[2].belongs_to(client), Err(Reason::TooManyConnectionsOfClient));
+        assert_eq!(admission.enter(ip(1), nobody_idle).err(), Some(Reason::TooManyConnectionsOfClient));
+        drop(places.pop());
+        drop(places.pop());
+        places.push(admission.enter(ip(1), nobody_idle).unwrap());
+        drop(places);
+        assert_eq!((admission.open(), admission.clients()), (0, 0), "nothing is left of anybody");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::Place;
 use super::http2;
 use super::tls;
 use crate::config;
@@ -32,7 +33,7 @@ use crate::runtime::{Deadline, Socket, Stream, drain};
 /// RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long a trusted peer may be idle at least: longer than the 600 s for which cloud load balancers keep connections, so
+/// How long whoever is trusted may be idle at least: longer than the 600 s for which cloud load balancers keep connections, so
 /// that never we close one that they are about to use.
 const TRUSTED_IDLE: Duration = Duration::from_secs(620);
 
@@ -66,8 +67,8 @@ impl Terms {
     }
 }
 
-/// Serves one accepted connection to its end.
-pub async fn serve<E>(mut socket: Socket, terms: Arc<Terms>, entry: E)
+/// Serves one accepted connection to its end. Whom a PROXY header names is counted as the client whose place it is.
+pub async fn serve<E>(mut socket: Socket, terms: Arc<Terms>, entry: E, place: &mut Place)
 where
     E: Entry + Clone + 'static,
 {
@@ -76,6 +77,9 @@ where
     if terms.proxy_protocol {
         let Some(sender) = preamble::read(&mut socket, &info, &terms).await else { return };
         info.sender = sender;
+        if !preamble::is_let_in(&socket, &info, &terms, place) {
+            return;
+        }
     }
     let info = Rc::new(info);
     let (stream, first, is_http2) = match &terms.tls {
@@ -106,7 +110,7 @@ async fn speak<E>(
     E: Entry + Clone + 'static,
 {
     let limits = &terms.limits;
-    let idle_timeout = match terms.is_trusted(info.peer) {
+    let idle_timeout = match info.is_trusted(&terms.trusted_proxies) {
         true => limits.idle_timeout.max(TRUSTED_IDLE),
         false => limits.idle_timeout,
     };

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::forwarded::{Claims, Scheme};
 use super::{Host, RequestId};
+use crate::config::TrustedProxies;
 use crate::error::Reason;
 
 /// What all exchanges of a connection have in common.
@@ -43,6 +44,16 @@ impl ConnectionInfo {
         match self.sender {
             Sender::Behind { source, .. } => Some(source),
             Sender::Peer | Sender::Hidden => self.peer,
+        }
+    }
+
+    /// Whether the one who speaks is trusted: not the peer, when that only passes bytes on.
+    #[must_use]
+    pub fn is_trusted(&self, trusted: &TrustedProxies) -> bool {
+        match self.sender {
+            Sender::Peer => trusted.is_trusted(self.peer.map(|peer| peer.ip())),
+            Sender::Behind { source, .. } => trusted.is_trusted(Some(source.ip())),
+            Sender::Hidden => false,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use crate::config::{Network, TrustedProxies};
 use crate::http::forwarded::Claims;
-use crate::http::{ConnectionInfo, Request, Response, Sender, Service};
+use crate::http::{ConnectionInfo, Request, Response, Service};
 
 /// Hints of one configuration: clients can make us write no more lines than these.
 const MOST_HINTS: usize = 16;
@@ -53,7 +53,7 @@ impl<S: Service> Service for ClientIps<S> {
     async fn call(&self, request: Box<Request>) -> Result<Response, S::Error> {
         let exchange = Rc::clone(&request.exchange);
         let trusted = &self.policy.trusted;
-        if is_believed(trusted, &exchange.connection) {
+        if exchange.connection.is_trusted(trusted) {
             let now = exchange.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let claims = Claims::read(&request.headers, now, |address| trusted.is_trusted(Some(address)));
             if claims.client.is_some() {
@@ -75,15 +75,6 @@ impl<S: Service> Service for ClientIps<S> {
             self.policy.hints.give(&exchange.connection, Hint::Disbelieved);
         }
         response
-    }
-}
-
-/// Whether whoever has written the request is trusted: not the peer, when that only passes bytes on.
-fn is_believed(trusted: &TrustedProxies, connection: &ConnectionInfo) -> bool {
-    match connection.sender {
-        Sender::Peer => trusted.is_trusted(connection.peer.map(|peer| peer.ip())),
-        Sender::Behind { source, .. } => trusted.is_trusted(Some(source.ip())),
-        Sender::Hidden => false,
     }
 }
 
@@ -153,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::http::forwarded::Scheme;
-    use crate::http::{Body, Exchange, Protocol, Target};
+    use crate::http::{Body, Exchange, Protocol, Sender, Target};
 
     /// The service below: keeps nothing, and tells whether the client was found before it was called.
     struct Bottom;

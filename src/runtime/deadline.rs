@@ -120,8 +120,8 @@ impl Deadline {
         self.entry.at.get().is_some()
     }
 
-    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`, and after
-    /// [`NEWCOMER`] it can be spared.
+    /// The same for what has not come to a request yet: once the thread drains, it has no longer than `grace`. It can be
+    /// spared after [`NEWCOMER`], and once something has come, after [`UNFINISHED`].
     ///
     /// # Errors
     /// [`Elapsed`].
@@ -133,13 +133,17 @@ impl Deadline {
     ) -> Result<F::Output, Elapsed> {
         self.arm_spare(after, Spare::Idle, NEWCOMER);
         let mut future = pin!(future);
-        let mut is_ending = false;
+        let (mut is_ending, mut polls) = (false, 0_u8);
         let result = poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => {
+                polls = polls.saturating_add(1);
                 if !is_ending && drain::is_draining() {
                     is_ending = true;
                     self.arm(grace);
+                } else if polls == 2 && !is_ending && !self.is_over() {
+                    // What wakes it is neither its time nor a drain: something has come, and is not enough.
+                    self.entry.spare.set(AWAKE.get().checked_add(UNFINISHED).map(|from| (Spare::Idle, from)));
                 }
                 self.poll(cx).map(|()| Err(Elapsed))
             }
@@ -249,6 +253,41 @@ mod tests {
         };
         let took = tokio::select! { took = waiting => took, () = sweeping => unreachable!() };
         assert!(took >= Duration::from_secs(3) && took <= Duration::from_secs(3) + 2 * TICK, "{took:?}");
+    }
+
+    /// For how long something keeps its place that goes on every second, so many times.
+    async fn keeps_its_place(steps: u32) -> Duration {
+        let begun = Instant::now();
+        let (minute, deadline) = (Duration::from_secs(60), Deadline::new());
+        let going_on = async {
+            for _ in 0..steps {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        // A task of its own: what wakes it is not what has come.
+        let wanted = tokio::task::spawn_local(async {
+            while !evict(Spare::Idle) {
+                tokio::time::sleep(TICK).await;
+            }
+        });
+        assert_eq!(deadline.bound_or_drain(minute, minute, going_on).await, Err(Elapsed));
+        wanted.await.unwrap();
+        begun.elapsed()
+    }
+
+    #[test]
+    fn what_has_begun_keeps_its_place_for_longer_than_who_says_nothing_and_not_for_ever() {
+        crate::runtime::paused(async || {
+            let slack = 3 * TICK;
+            let took = keeps_its_place(0).await;
+            assert!(took >= NEWCOMER && took <= NEWCOMER + slack, "{took:?}");
+            for steps in [1, 30] {
+                let took = keeps_its_place(steps).await;
+                let wanted = Duration::from_secs(1) + UNFINISHED;
+                assert!(took + slack >= wanted && took <= wanted + slack, "{steps}: {took:?}");
+            }
+        });
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,7 +73,8 @@ impl Gate {
     fn admit(&mut self, accepted: Accepted) -> bool {
         let Some(terms) = self.thread.current.terms(&self.name).or_else(|| self.terms.clone()) else { return false };
         self.terms = Some(Arc::clone(&terms));
-        // Behind a proxy that is trusted are many clients; those on a unix socket have no address.
+        // Behind a proxy that is trusted are many clients, whom a PROXY header may name yet; those on a unix socket have no
+        // address.
         let client = accepted.peer.filter(|peer| !terms.is_trusted(Some(*peer))).map(|peer| peer.ip());
         let mut has_made_room = false;
         let make_room = || {
@@ -84,7 +85,7 @@ impl Gate {
             }
             has_made_room
         };
-        let place = match self.thread.admission.enter(client, make_room) {
+        let mut place = match self.thread.admission.enter(client, make_room) {
             Ok(place) => place,
             Err(reason) => {
                 connection::refuse(&accepted.socket, &terms, reason);
@@ -95,7 +96,7 @@ impl Gate {
         let open = Open::new(&self.thread);
         let door = Door(Rc::clone(&self.thread));
         tokio::task::spawn_local(async move {
-            connection::serve(accepted.socket, terms, door).await;
+            connection::serve(accepted.socket, terms, door, &mut place).await;
             drop((place, open));
         });
         has_made_room

@@ -1,7 +1,8 @@
 //! The PROXY header of a new connection: from trusted peers, within the time that a head has. Whoever sends none is let go
 //! without a word, as the protocol has it, and the operator is told.
 
-use super::Terms;
+use super::{Terms, refuse};
+use crate::edge::admission::Place;
 use crate::edge::proxy_protocol::{self, Malformed, ReadError};
 use crate::http::{ConnectionInfo, Sender};
 use crate::observe::metrics::ProxyHeaderResult;
@@ -9,6 +10,8 @@ use crate::observe::throttle::Throttle;
 use crate::runtime::{Deadline, Socket, drain};
 
 thread_local! {
+    /// Of clients who have enough connections.
+    static CLIENTS: Throttle = Throttle::default();
     /// One for each result: strangers who are turned away do not hide what is wrong with the balancer's own headers.
     static THROTTLES: [Throttle; ProxyHeaderResult::ALL.len()] = std::array::from_fn(|_| Throttle::default());
 }
@@ -49,6 +52,29 @@ pub(super) async fn read(socket: &mut Socket, info: &ConnectionInfo, terms: &Ter
         tell(info, &fault, result);
     }
     None
+}
+
+/// Whether the client that a trusted peer has named may have one connection more. If not, it is turned away as at the
+/// door.
+pub(super) fn is_let_in(socket: &Socket, info: &ConnectionInfo, terms: &Terms, place: &mut Place) -> bool {
+    let Sender::Behind { source, .. } = info.sender else { return true };
+    if info.is_trusted(&terms.trusted_proxies) {
+        return true;
+    }
+    let Err(reason) = place.belongs_to(source.ip()) else { return true };
+    refuse(socket, terms, reason);
+    if let Some(left_out) = CLIENTS.with(Throttle::pass) {
+        tracing::warn!(
+            listener = %info.listener,
+            reason = reason.as_str(),
+            left_out,
+            client = %source.ip(),
+            "a connection is turned away: the client that its PROXY header names has {} already (limits.connections_per_client). \
+             If that is another proxy of yours, add it to `trusted_proxies`; if many people share that address, raise the limit",
+            place.limit_per_client()
+        );
+    }
+    false
 }
 
 async fn read_header(socket: &mut Socket, info: &ConnectionInfo, terms: &Terms) -> Result<Sender, Fault> {

@@ -44,9 +44,11 @@ impl Stall {
             let is_short = ready!(self.allowance.poll_half(&self.deadline, cx));
             let now = acknowledged();
             let progress = now.zip(self.seen).map(|(now, seen)| now.saturating_sub(seen));
+            // The first look shows only from where on; where nothing can be seen, another one shows no more.
+            let has_stopped = now.is_none() || progress == Some(0);
             self.seen = now;
             self.allowance.moved(progress.unwrap_or(0), &self.deadline);
-            if self.allowance.left().is_zero() || (is_short && progress == Some(0)) {
+            if self.allowance.left().is_zero() || (is_short && has_stopped) {
                 return Poll::Ready(());
             }
         }
@@ -62,6 +64,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::runtime::deadline::{Spare, evict};
     use crate::runtime::paused;
 
     const RATE: MinRate = MinRate { min: 500, after: Duration::from_secs(60) };
@@ -92,6 +95,27 @@ mod tests {
             let (mut stall, begun) = (Stall::new(RATE), Instant::now());
             poll_fn(|cx| stall.poll(cx, || None)).await;
             assert!(begun.elapsed() < RATE.after + Duration::from_secs(2));
+        });
+    }
+
+    /// How many evictions, one every six seconds, a client outlasts that is seen to acknowledge `bytes` a second.
+    async fn outlasts(bytes: Option<u64>) -> usize {
+        let (mut stall, begun) = (Stall::new(RATE), Instant::now());
+        let arrived = || bytes.map(|bytes| bytes * begun.elapsed().as_secs());
+        for count in 0..8 {
+            let waiting = poll_fn(|cx| stall.poll(cx, arrived));
+            tokio::select! { biased; () = waiting => return count - 1, () = sleep(Duration::from_secs(6)) => {} }
+            assert!(evict(Spare::Stalled), "it can be asked to go");
+        }
+        8
+    }
+
+    #[test]
+    fn when_room_is_short_who_is_seen_to_take_nothing_goes_and_who_reads_on_stays() {
+        paused(async || {
+            assert_eq!(outlasts(Some(0)).await, 1, "the first look shows from where on");
+            assert_eq!(outlasts(None).await, 0, "there is nothing to be seen");
+            assert_eq!(outlasts(Some(1500)).await, 8);
         });
     }
 

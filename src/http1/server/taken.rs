@@ -59,8 +59,9 @@ impl Taken {
         (self.is_waiting, self.has_waited) = (true, true);
         loop {
             let is_evicted = ready!(self.allowance.poll_half(deadline, cx));
+            // The first look shows only from where on; where nothing can be seen, another one shows no more.
             let acknowledged = self.acknowledged(connection);
-            if is_evicted && acknowledged == Some(0) {
+            if is_evicted && (acknowledged == Some(0) || self.left.is_none()) {
                 return Poll::Ready(());
             }
             self.allowance.moved(acknowledged.unwrap_or(0), deadline);
@@ -72,8 +73,7 @@ impl Taken {
 
     /// What the client has acknowledged since the kernel was last asked; `None`: it was not.
     fn acknowledged(&mut self, connection: &Connection) -> Option<u64> {
-        let left = connection.io.borrow().stream.socket().unacknowledged()?;
-        let before = self.left.replace(left)?;
-        Some(before.saturating_sub(left).into())
+        let before = std::mem::replace(&mut self.left, connection.io.borrow().stream.socket().unacknowledged());
+        Some(before?.saturating_sub(self.left?).into())
     }
 }
