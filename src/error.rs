@@ -87,6 +87,8 @@ reasons! {
     NoRoute = "no_route", Client;
     /// The client closed its connection or reset its stream before it had the answer.
     ClientGone = "client_gone", Client;
+    /// The client has broken the rules of HTTP/2, or flooded its connection, which was ended with all its streams.
+    Http2Refused = "http2_refused", Client;
     /// The client took the answer more slowly than `limits.read_rate`.
     ClientStalled = "client_stalled", Client;
     /// The client has as many connections as `limits.connections_per_client`.
@@ -264,7 +266,7 @@ mod tests {
         for reason in Reason::ALL {
             let name = reason.as_str();
             assert!(seen.insert(name), "{name} twice");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
         }
     }
 

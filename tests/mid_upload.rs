@@ -52,7 +52,7 @@ fn curl_reads_every_413_in_the_middle_of_its_upload() {
     std::fs::File::create(&file).unwrap().set_len(SIZE as u64).unwrap();
     let plain = format!("http://127.0.0.2:{}/upload", gateway.listener(PLAIN).port());
     let secure = format!("https://localhost:{}/upload", gateway.listener(SECURE).port());
-    for (url, protocol) in [(&plain, "--http1.1"), (&secure, "--http1.1")] {
+    for (url, protocol) in [(&plain, "--http1.1"), (&secure, "--http1.1"), (&secure, "--http2")] {
         for framing in ["X-Framing: length", "Transfer-Encoding: chunked"] {
             let statuses = curl(&gateway, &file, url, &[protocol, "--header", framing]);
             assert_eq!(statuses, vec!["413"; TRIES], "{url} {protocol} {framing}");

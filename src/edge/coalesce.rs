@@ -97,6 +97,11 @@ impl Flusher {
         std::mem::take(&mut self.0.borrow_mut().is_full)
     }
 
+    /// Whether nothing has come that was not read.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.0.borrow_mut().io.stream.is_quiet(true)
+    }
+
     /// Makes the end of the connection a reset, so that the kernel keeps nothing of what the other end does not take.
     pub(super) fn reset_on_close(&self) {
         self.0.borrow().io.stream.socket().reset_on_close();

@@ -116,6 +116,7 @@ async fn speak<E>(
         counted.becomes(Protocol::H2);
         let limits = http2::Limits {
             streams: limits.streams,
+            is_proxy: terms.is_trusted(info.peer),
             header_size: u32::try_from(limits.header_size).unwrap_or(u32::MAX),
             header_count: limits.header_count,
             header_timeout: limits.header_timeout,

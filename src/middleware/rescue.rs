@@ -75,7 +75,8 @@ fn row(reason: Reason) -> Row {
         | R::BadTransferEncoding
         | R::LengthConflict
         | R::BadChunk
-        | R::BodyLengthMismatch => (S::BAD_REQUEST, MALFORMED, "The request could not be read."),
+        | R::BodyLengthMismatch
+        | R::Http2Refused => (S::BAD_REQUEST, MALFORMED, "The request could not be read."),
         R::BadMethod => (S::NOT_IMPLEMENTED, MALFORMED, "This method is not supported."),
         R::UnsupportedVersion => (S::HTTP_VERSION_NOT_SUPPORTED, MALFORMED, "This version of HTTP is not supported."),
         R::UriTooLong => (S::URI_TOO_LONG, MALFORMED, "The address is too long."),

@@ -200,8 +200,25 @@ pub(crate) async fn sweep() {
         AWAKE.set(AWAKE.get() + (now - last).min(2 * TICK));
         last = now;
         let awake = AWAKE.get();
+        shrink();
         wake(|entry| entry.at.get().is_some_and(|at| at <= awake));
     }
+}
+
+/// Forgets places that a peak has left behind, so that nobody looks at them for ever.
+fn shrink() {
+    ENTRIES.with_borrow_mut(|entries| {
+        let used = entries.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        if entries.len() < 1024 || used > entries.len() / 2 {
+            return;
+        }
+        entries.truncate(used);
+        entries.shrink_to(used * 2);
+        FREE.with_borrow_mut(|free| {
+            free.retain(|slot| *slot < used);
+            free.shrink_to(used * 2);
+        });
+    });
 }
 
 fn wake(which: impl Fn(&Entry) -> bool) {

@@ -182,6 +182,12 @@ impl Client {
             }
         };
         exchange.time(|timings| timings.wait = permit.waited());
+        // What came before it from the same client may have filled the spool meanwhile.
+        if outgoing.body.is_none()
+            && let Some(refusal) = self.spool_refusal(&exchange)
+        {
+            return Err(refusal);
+        }
         Detachable::new(Rc::clone(self).dispatch(outgoing, permit), exchange, self.upstream.abandon()).await
     }
 

@@ -128,7 +128,7 @@ async fn copy(
     rest: &Rest,
     is_stream: bool,
 ) -> Result<Result<(), Error>, spool::Gone> {
-    let mut stall = Stall { deadline: Deadline::new(), without_room: Allowance::new(WITHOUT_ROOM) };
+    let mut stall = Stall { deadline: Deadline::new(), without_room: Allowance::new(WITHOUT_ROOM), pin: None };
     loop {
         let data = match next(body, writer).await? {
             Ok(Some(data)) => data,
@@ -147,6 +147,8 @@ async fn copy(
 struct Stall {
     deadline: Deadline,
     without_room: Allowance,
+    /// Kept from the first stall to the end of the body.
+    pin: Option<StreamPermit>,
 }
 
 /// Into the spool. When its part of that is full and the client slow, the worker is pinned: at most as many as streams may
@@ -162,7 +164,7 @@ async fn push(
     if let Poll::Ready(pushed) = poll_fn(|cx| Poll::Ready(push.as_mut().poll(cx))).await {
         return pushed.map(Ok);
     }
-    let Stall { deadline, without_room } = stall;
+    let Stall { deadline, without_room, pin } = stall;
     if writer.is_short() {
         let pushed = poll_fn(|cx| match push.as_mut().poll(cx) {
             Poll::Ready(pushed) => Poll::Ready(Some(pushed)),
@@ -176,13 +178,16 @@ async fn push(
         return pushed.map(Ok);
     }
     // A body larger than its share is the route's wish.
-    let Some(_pin) = rest.permit.pin() else {
-        return match deadline.bound(LAST_CHANCE, push).await {
-            Ok(pushed) => pushed.map(Ok),
-            Err(_) => Ok(Err(rest.client.upstream().streams_full())),
-        };
-    };
-    push.await.map(Ok)
+    if pin.is_none() {
+        *pin = rest.permit.pin();
+    }
+    if pin.is_some() {
+        return push.await.map(Ok);
+    }
+    match deadline.bound(LAST_CHANCE, push).await {
+        Ok(pushed) => pushed.map(Ok),
+        Err(_) => Ok(Err(rest.client.upstream().streams_full())),
+    }
 }
 
 /// The next piece. While nothing comes, the reader is watched.

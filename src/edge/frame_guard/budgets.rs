@@ -45,9 +45,11 @@ const PINGS: usize = 6;
 const PRIORITIES: usize = 7;
 const WINDOW_UPDATES: usize = 8;
 const UNKNOWN: usize = 9;
+const LATE: usize = 10;
+const REQUESTS: usize = 11;
 
 /// In the order of the constants above.
-const TERMS: [Terms; 10] = [
+const TERMS: [Terms; 12] = [
     // A page that is left resets all that it had asked for.
     terms(Http2Refusal::Resets, 256, 8),
     terms(Http2Refusal::ProvokedResets, 64, 4),
@@ -58,8 +60,13 @@ const TERMS: [Terms; 10] = [
     terms(Http2Refusal::Settings, 32, 1),
     terms(Http2Refusal::Pings, 128, 8),
     terms(Http2Refusal::Priorities, 256, 16),
-    terms(Http2Refusal::WindowUpdates, 512 * WINDOW_UPDATE, 50 * WINDOW_UPDATE),
+    // Who acknowledges each event of a stream, for the stream and the connection.
+    terms(Http2Refusal::WindowUpdates, 2048 * WINDOW_UPDATE, 400 * WINDOW_UPDATE),
     terms(Http2Refusal::UnknownFrames, 256, 16),
+    // `h2` steps over what comes for a stream that it has reset, uncounted.
+    terms(Http2Refusal::LateFrames, 256, 8),
+    // And over requests behind our last goodbye.
+    terms(Http2Refusal::Requests, 16 << 10, 256),
 ];
 
 /// Watches the frames of one connection, in both directions.
@@ -74,8 +81,15 @@ pub struct Budgets {
     most_continuations: u32,
     /// Heads that have begun.
     heads: u64,
+    /// The latest stream that the client has opened.
+    latest: u32,
     has_begun: bool,
+    /// How many clients one has to reckon with.
+    clients: u32,
 }
+
+/// What is behind a proxy that is trusted: a cancel of one client's is not to cost all others their connection.
+const CLIENTS: u32 = 64;
 
 impl Budgets {
     /// For a server's end, from the preface on. `header_list` is the limit in bytes that `h2` holds heads to, `now` the
@@ -90,8 +104,18 @@ impl Budgets {
             continuations: None,
             most_continuations: (header_list / FRAME_SIZE).max(MIN_CONTINUATIONS),
             heads: 0,
+            latest: 0,
             has_begun: false,
+            clients: 1,
         }
+    }
+
+    /// For a peer that speaks for many clients.
+    #[must_use]
+    pub fn of_many(mut self) -> Self {
+        self.clients = CLIENTS;
+        self.credit = std::array::from_fn(|kind| TERMS[kind].full * CLIENTS);
+        self
     }
 
     /// Gives what time gives, by whole seconds.
@@ -103,7 +127,7 @@ impl Budgets {
         self.refilled += Duration::from_secs(seconds);
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         for (kind, terms) in TERMS.iter().enumerate() {
-            self.earn(kind, terms.per_second.saturating_mul(seconds));
+            self.earn(kind, terms.per_second.saturating_mul(self.clients).saturating_mul(seconds));
         }
     }
 
@@ -156,14 +180,7 @@ impl Budgets {
         }
         match frame.kind {
             kind::DATA => self.judge_data(frame),
-            kind::HEADERS => {
-                self.heads += 1;
-                self.continuations = (!frame.has(flag::END_HEADERS)).then_some(0);
-                self.earn(PRIORITIES, 4);
-                self.earn(UNKNOWN, 4);
-                self.earn(WINDOW_UPDATES, 2 * WINDOW_UPDATE);
-                Ok(())
-            }
+            kind::HEADERS => self.judge_headers(frame),
             kind::CONTINUATION => self.judge_continuation(frame),
             kind::PRIORITY => self.spend(PRIORITIES, 1),
             kind::RST_STREAM => self.spend(RESETS, 1),
@@ -174,11 +191,27 @@ impl Budgets {
         }
     }
 
+    fn judge_headers(&mut self, frame: &Frame) -> Result<(), Http2Refusal> {
+        self.heads += 1;
+        self.continuations = (!frame.has(flag::END_HEADERS)).then_some(0);
+        // Trailers, or something for a stream that is no more.
+        if frame.stream <= self.latest {
+            return self.spend(LATE, 1);
+        }
+        self.latest = frame.stream;
+        self.spend(REQUESTS, 1)?;
+        self.earn(LATE, 1);
+        self.earn(PRIORITIES, 4);
+        self.earn(UNKNOWN, 4);
+        self.earn(WINDOW_UPDATES, 2 * WINDOW_UPDATE);
+        Ok(())
+    }
+
     fn judge_data(&mut self, frame: &Frame) -> Result<(), Http2Refusal> {
         let content = frame.content();
-        // A stream has only one last frame.
+        // A stream has only one last frame, whatever is in it.
         if frame.has(flag::END_STREAM) {
-            return Ok(());
+            return self.spend(LATE, 1);
         }
         if content == 0 {
             return self.spend(EMPTY, 1);
@@ -205,20 +238,24 @@ impl Budgets {
                 self.earn(WINDOW_UPDATES, frame.length);
                 self.earn(PINGS, 1);
             }
-            kind::RST_STREAM => return frame.code().and_then(Http2Refusal::of_stream),
+            kind::RST_STREAM => {
+                self.earn(REQUESTS, 1);
+                return frame.code().and_then(Http2Refusal::of_stream);
+            }
             kind::GOAWAY => return frame.code().and_then(Http2Refusal::of_connection),
             _ => {}
         }
         if matches!(frame.kind, kind::DATA | kind::HEADERS) && frame.has(flag::END_STREAM) {
             self.earn(RESETS, 1);
             self.earn(REFUSED, 1);
+            self.earn(REQUESTS, 1);
             self.earn(WINDOW_UPDATES, 2 * WINDOW_UPDATE);
         }
         None
     }
 
     fn earn(&mut self, kind: usize, credit: u32) {
-        self.credit[kind] = self.credit[kind].saturating_add(credit).min(TERMS[kind].full);
+        self.credit[kind] = self.credit[kind].saturating_add(credit).min(TERMS[kind].full * self.clients);
     }
 
     fn spend(&mut self, kind: usize, cost: u32) -> Result<(), Http2Refusal> {
@@ -254,6 +291,11 @@ mod tests {
         [&[length[1], length[2], length[3], kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
+    fn on(stream: u32, mut frame: Vec<u8>) -> Vec<u8> {
+        frame[5..9].copy_from_slice(&stream.to_be_bytes());
+        frame
+    }
+
     fn budgets() -> Budgets {
         let mut budgets = Budgets::new(64 << 10, Duration::ZERO);
         budgets.received(&opening()).unwrap();
@@ -287,7 +329,10 @@ mod tests {
             (frame(kind::SETTINGS, flag::ACK, &[]), 32, Http2Refusal::Settings),
             (frame(kind::PING, 0, &[0; 8]), 128, Http2Refusal::Pings),
             (frame(kind::PRIORITY, 0, &[0; 5]), 256, Http2Refusal::Priorities),
-            (frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 1]), 512, Http2Refusal::WindowUpdates),
+            (frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 1]), 2048, Http2Refusal::WindowUpdates),
+            (frame(kind::DATA, flag::END_STREAM, &[]), 256, Http2Refusal::LateFrames),
+            (frame(kind::DATA, flag::END_STREAM, &[0; 100]), 256, Http2Refusal::LateFrames),
+            (frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, &[0; 9]), 257, Http2Refusal::LateFrames),
             (frame(0x10, 0, &[]), 256, Http2Refusal::UnknownFrames),
             (frame(0xbe, 0, &[0; 16 << 10]), 256 / 16, Http2Refusal::UnknownFrames),
             (frame(kind::GOAWAY, 0, &[0; 8]), 256, Http2Refusal::UnknownFrames),
@@ -369,9 +414,10 @@ mod tests {
     fn honest_clients_are_never_in_the_way() {
         let mut browser = budgets();
         let data = frame(kind::DATA, 0, &[0; 8 << 10]);
-        for _ in 0..MANY / 10 {
+        for number in 0..MANY as u32 / 10 {
             // A request with its priority, an answer of 16 KiB taken in steps of 1 KiB, a ping for each frame.
-            browser.received(&frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, &[0; 90])).unwrap();
+            let head = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, &[0; 90]);
+            browser.received(&on(2 * number + 1, head)).unwrap();
             browser.received(&frame(kind::PRIORITY, 0, &[0; 5])).unwrap();
             browser.received(&frame(0x10, 0, b"u=1")).unwrap();
             for flags in [0, flag::END_STREAM] {
@@ -391,12 +437,48 @@ mod tests {
     }
 
     #[test]
+    fn uploads_end_their_streams_and_have_trailers() {
+        let mut uploader = budgets();
+        for number in 0..MANY as u32 / 10 {
+            let stream = 2 * number + 1;
+            let body = [
+                on(stream, frame(kind::HEADERS, flag::END_HEADERS, &[0; 30])),
+                on(stream, frame(kind::DATA, 0, &[0; 30])),
+                on(stream, frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, &[0; 9])),
+            ];
+            uploader.received(&body.concat()).unwrap();
+            let answer = on(stream, frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, &[0; 9]));
+            uploader.sent(&answer, |refusal| panic!("{refusal:?}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn requests_that_are_never_answered_are_counted() {
+        let mut requests = budgets();
+        let ask = |number: u32| on(2 * number + 1, frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, &[0; 9]));
+        let end = (0..MANY as u32).find_map(|number| requests.received(&ask(number)).err());
+        assert_eq!(end, Some(Http2Refusal::Requests));
+    }
+
+    #[test]
+    fn a_peer_that_speaks_for_many_has_more_of_everything() {
+        let reset = frame(kind::RST_STREAM, 0, &[0; 4]);
+        let mut many = Budgets::new(64 << 10, Duration::ZERO).of_many();
+        many.received(&opening()).unwrap();
+        assert_eq!(flood(&mut many, &reset), (256 * 64, Some(Http2Refusal::Resets)));
+        many.refill(Duration::from_secs(1));
+        assert_eq!(flood(&mut many, &reset).0, 8 * 64);
+    }
+
+    #[test]
     fn small_answers_may_be_acknowledged_one_by_one() {
         let mut events = budgets();
         for second in 1..1000 {
-            for _ in 0..50 {
-                events.sent(&frame(kind::DATA, 0, &[0; 50]), |refusal| panic!("{refusal:?}")).unwrap();
-                events.received(&frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 50])).unwrap();
+            for _ in 0..250 {
+                events.sent(&frame(kind::DATA, 0, &[0; 20]), |refusal| panic!("{refusal:?}")).unwrap();
+                // For the stream, and for the connection.
+                events.received(&frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 20])).unwrap();
+                events.received(&frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 20])).unwrap();
             }
             events.refill(Duration::from_secs(second));
         }

@@ -46,9 +46,11 @@ pub(super) struct Guarded<T> {
 }
 
 impl Guard {
-    /// Watches a server's end of a connection, from the preface on. `header_list` is the codec's limit of a head.
-    pub(super) fn new(header_list: u32, info: Rc<ConnectionInfo>, metrics: Arc<Metrics>) -> Rc<Self> {
-        let budgets = RefCell::new(Budgets::new(header_list, deadline::awake()));
+    /// Watches a server's end of a connection, from the preface on. `header_list` is the codec's limit of a head;
+    /// `is_proxy`: a peer that is trusted speaks for many clients.
+    pub(super) fn new(header_list: u32, is_proxy: bool, info: Rc<ConnectionInfo>, metrics: Arc<Metrics>) -> Rc<Self> {
+        let budgets = Budgets::new(header_list, deadline::awake());
+        let budgets = RefCell::new(if is_proxy { budgets.of_many() } else { budgets });
         Rc::new(Self { budgets, read: Cell::new(0), verdict: Cell::new(None), info, metrics })
     }
 

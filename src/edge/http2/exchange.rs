@@ -3,7 +3,6 @@
 //! Dropping the stream's handles is its end. Where the client is still sending a body that nobody wants any more, `h2`
 //! resets the stream with NO_ERROR then, behind the whole answer (RFC 9113, 8.1).
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -16,6 +15,7 @@ use h2::{Reason as Code, RecvStream};
 use http::StatusCode;
 use tokio::time::Instant;
 
+use super::body::BodyLink;
 use super::message;
 use super::send::Sending;
 use super::shared::{Shared, StreamGuard};
@@ -31,16 +31,20 @@ pub(super) async fn serve<E: Entry>(
     mut respond: SendResponse<Bytes>,
     open: StreamGuard,
 ) {
-    let (request, interim) = message::request(&shared, request);
+    let (request, link) = message::request(&shared, request);
     let exchange = Rc::clone(&request.exchange);
     let guard = ExchangeGuard(Rc::clone(&exchange));
-    let response = call(&*entry.current(), request, &mut respond, interim.as_deref()).await;
+    let response = call(&*entry.current(), request, &mut respond, link.as_deref()).await;
     let finish = match response {
         Some(response) => answer(&shared, &exchange, response, respond).await,
         None => gone(&shared, &exchange),
     };
     exchange.finish(finish);
-    drop((guard, open));
+    drop(guard);
+    if let Some(link) = link.filter(|_| finish == Finish::Complete) {
+        link.linger().await;
+    }
+    drop(open);
 }
 
 /// The stack's answer, or `None` when the client left before it.
@@ -48,14 +52,14 @@ async fn call<S: Service<Error = Infallible>>(
     stack: &S,
     request: Box<Request>,
     respond: &mut SendResponse<Bytes>,
-    interim: Option<&Cell<bool>>,
+    link: Option<&BodyLink>,
 ) -> Option<Response> {
     let mut call = pin!(stack.call(request));
     poll_fn(|cx| match call.as_mut().poll(cx) {
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
         Poll::Ready(Err(never)) => match never {},
         Poll::Pending => {
-            if interim.is_some_and(|is_due| is_due.replace(false)) {
+            if link.is_some_and(BodyLink::take_continue) {
                 send_continue(respond);
             }
             respond.poll_reset(cx).map(|_| None)

@@ -1,6 +1,5 @@
 //! `h2`'s messages and ours.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -8,19 +7,16 @@ use h2::RecvStream;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 
-use super::body::RequestBody;
+use super::body::{BodyLink, RequestBody};
 use super::shared::Shared;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, fields};
-use crate::http1::head::is_tchar;
+use crate::http1::head::{self, is_tchar};
 use crate::http1::request::is_method;
 use crate::http1::with_date;
 
-/// Set when a body is waited for whose client waits to be asked for it.
-pub(super) type Interim = Rc<Cell<bool>>;
-
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.
-pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Interim>) {
+pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Rc<BodyLink>>) {
     let (mut parts, body) = request.into_parts();
     let limits = &shared.limits;
     let read = read_head(&mut parts, limits.header_count, limits.header_size as usize);
@@ -32,10 +28,10 @@ pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -
     let user_agent = parts.headers.get(header::USER_AGENT).cloned();
     let info = Rc::clone(&shared.info);
     let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
-    let (body, interim) = request_body(shared, &parts.headers, body);
+    let (body, link) = request_body(shared, &parts.headers, body);
     let request =
         Request { method: parts.method, target, headers: parts.headers, body, exchange: Rc::new(exchange), refused };
-    (Box::new(request), interim)
+    (Box::new(request), link)
 }
 
 /// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.
@@ -63,10 +59,8 @@ fn read_head(
     if parts.headers.values().any(is_padded) || fields::is_repeated(&parts.headers, &header::CONTENT_TYPE) {
         return Err(Reason::BadHeaderValue);
     }
-    // `h2` holds the client to the first.
-    if fields::is_repeated(&parts.headers, &header::CONTENT_LENGTH) {
-        return Err(Reason::BadContentLength);
-    }
+    // `h2` takes an empty one, and of several the first.
+    head::content_length(&parts.headers)?;
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = host(&mut parts.headers, authority)?;
     let path = parts.uri.path_and_query().ok_or(Reason::BadTarget)?.as_str();
@@ -110,15 +104,15 @@ fn host(headers: &mut HeaderMap, authority: Option<String>) -> Result<Host, Reas
     }
 }
 
-fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (Body, Option<Interim>) {
+fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (Body, Option<Rc<BodyLink>>) {
     if body.is_end_stream() {
         return (Body::Empty, None);
     }
     // `h2` has refused what is no number, and holds the client to it.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let interim = fields::expects_continue(headers).unwrap_or(false).then(Interim::default);
-    let body = RequestBody::new(body, length, shared.limits.body_rate, interim.clone());
-    (Body::Stream(Box::new(body)), interim)
+    let link = Rc::new(BodyLink::new(fields::expects_continue(headers).unwrap_or(false)));
+    let body = RequestBody::new(body, length, shared.limits.body_rate, Rc::clone(&link));
+    (Body::Stream(Box::new(body)), Some(link))
 }
 
 /// A response as `h2` takes it, and the body that follows.
@@ -203,6 +197,7 @@ mod tests {
             ("GET", "https://a/", &[("a", "b ")], Reason::BadHeaderValue),
             ("GET", "https://a/", &[("\"a\"", "b")], Reason::BadHeaderName),
             ("GET", "https://a/", &[("content-type", "a/b"), ("content-type", "a/b")], Reason::BadHeaderValue),
+            ("POST", "https://a/", &[("content-length", "")], Reason::BadContentLength),
             ("POST", "https://a/", &[("content-length", "1"), ("content-length", "1")], Reason::BadContentLength),
         ] {
             assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");

@@ -17,6 +17,9 @@ mod message;
 mod send;
 mod shared;
 mod stall;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod timers;
 
 use std::future::{Future, poll_fn};
@@ -46,6 +49,8 @@ use crate::runtime::{Deadline, Stream};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) streams: u32,
+    /// Whether the peer is trusted: it speaks for many clients.
+    pub(super) is_proxy: bool,
     /// Bytes of a header list.
     pub(super) header_size: u32,
     pub(super) header_count: usize,
@@ -63,13 +68,13 @@ pub(super) struct Limits {
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of one stream's response that `h2` holds at most, where the client closes a window after it was granted.
-const SEND_BUFFER: usize = 64 << 10;
-/// Resets that `h2` lets one connection cause or provoke: more than the frame guard does, which tells of them.
-const RESETS: usize = 1024;
+pub(super) const SEND_BUFFER: usize = 32 << 10;
+/// Streams that were reset before they were accepted: more than the frame guard lets through, which tells of them. Those
+/// that `h2` itself resets are counted there as well, and forgotten with time, which `h2` does not.
 const PENDING_RESETS: usize = 512;
 /// What small DATA frames that nobody has read yet may cost in memory, as `h2` counts it (256 bytes less their data):
-/// again more than the frame guard lets through.
-const DATA_FRAMES: usize = 2 << 20;
+/// again more than the frame guard lets through. Those for streams that are no more are never forgotten.
+const DATA_FRAMES: usize = 16 << 20;
 /// Streams that we have reset are remembered, so that what a client had on its way for them is not held against it.
 const KEPT_RESETS: usize = 128;
 const KEPT_RESETS_FOR: Duration = Duration::from_secs(5);
@@ -116,7 +121,7 @@ pub(super) async fn serve<E>(
     let (io, wire) = coalesce(stream, first);
     // More than the limit, so that what exceeds it reaches the stack and is refused there, with its reason.
     let header_list = limits.header_size.saturating_mul(2);
-    let guard = Guard::new(header_list, Rc::clone(&info), metrics);
+    let guard = Guard::new(header_list, limits.is_proxy, Rc::clone(&info), metrics);
     let handshake = codec(&limits, header_list).handshake(guard.guard(io));
     let mut driver = Driver {
         codec: Codec::Handshake(handshake),
@@ -143,7 +148,7 @@ fn codec(limits: &Limits, header_list: u32) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_local_error_reset_streams(Some(RESETS))
+        .max_local_error_reset_streams(None)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .data_frame_budget(DATA_FRAMES)
         .max_concurrent_reset_streams(KEPT_RESETS)
@@ -177,6 +182,7 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                 self.shared.make_room();
             }
             if let Some(refusal) = self.guard.verdict().filter(|_| self.ending.is_none()) {
+                self.shared.end(Reason::Http2Refused);
                 self.end_with(code_for(refusal), End::GoodbyeSaid);
                 continue;
             }
@@ -185,9 +191,12 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                 Due::Goodbye => self.goodbye(),
                 Due::HeadTimeout => {
                     self.guard.tell(Http2Refusal::HeaderTimeout);
+                    self.shared.end(Reason::HeaderTimeout);
                     self.end_with(Code::ENHANCE_YOUR_CALM, End::GoodbyeSaid);
                 }
                 Due::Evicted if matches!(self.codec, Codec::Handshake(_)) => return Poll::Ready(End::Closed),
+                // A request that has just arrived is told that nobody has seen it.
+                Due::Evicted if !self.shared.wire.is_quiet() => self.end_with(Code::NO_ERROR, End::GoodbyeSaid),
                 Due::Evicted => self.end_with(Code::NO_ERROR, End::Closed),
                 Due::NoPreface => {
                     self.guard.tell(Http2Refusal::Preface);
@@ -230,6 +239,7 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                     tokio::task::spawn_local(exchange::serve(entry, shared, request, respond, open));
                 }
                 Poll::Ready(Some(Err(error))) if error.is_go_away() && error.is_library() => {
+                    self.shared.end(Reason::Http2Refused);
                     return Poll::Ready(End::GoodbyeSaid);
                 }
                 Poll::Ready(_) => return Poll::Ready(self.ending.unwrap_or(End::Closed)),

@@ -76,7 +76,8 @@ impl Sending {
 
     /// How much of the piece may go now.
     fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
-        self.stream.reserve_capacity(self.piece.len());
+        // More cannot be used at a time, and would be kept from other streams.
+        self.stream.reserve_capacity(self.piece.len().min(super::SEND_BUFFER));
         let granted = match self.stream.capacity() {
             0 => match self.stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(granted))) => granted,

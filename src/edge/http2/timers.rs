@@ -90,7 +90,8 @@ impl Timers {
         if self.poll_head(guard, cx).is_ready() {
             return Due::HeadTimeout;
         }
-        self.poll_idle(shared.is_busy(), cx)
+        // An answer is not done before the socket has taken it.
+        self.poll_idle(shared.is_busy() || is_blocked, cx)
     }
 
     fn poll_idle(&mut self, is_busy: bool, cx: &mut Context<'_>) -> Due {

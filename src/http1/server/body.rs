@@ -16,6 +16,11 @@ use crate::runtime::Allowance;
 /// RFC 9110, 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// What is taken from a body before the thread's other tasks have their turn: bytes, and for each piece of it at least so
+/// many, because a body in chunks of one byte costs by the chunk.
+const TURN: usize = 64 << 10;
+const PIECE: usize = 256;
+
 /// The body of the request at hand.
 pub(super) struct RequestBody {
     connection: Rc<Connection>,
@@ -24,6 +29,8 @@ pub(super) struct RequestBody {
     interim: &'static [u8],
     /// How slow the client may be. The connection's deadline is the body's while the body is read.
     allowance: Allowance,
+    /// What was taken in this turn.
+    turn: usize,
 }
 
 impl RequestBody {
@@ -35,13 +42,19 @@ impl RequestBody {
             reader: BodyReader::new(framing),
             interim: if expects_continue { CONTINUE } else { b"" },
             allowance: Allowance::new(rate),
+            turn: 0,
         }
     }
 }
 
 impl Source for RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let Self { connection, reader, interim, allowance } = self;
+        if self.turn >= TURN {
+            self.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Self { connection, reader, interim, allowance, turn } = self;
         let (mut io, deadline) = (connection.io.borrow_mut(), &connection.deadline);
         // A client that has begun its body does not wait for the 100 any more.
         let next = match interim.is_empty() || !io.unread().is_empty() {
@@ -53,10 +66,12 @@ impl Source for RequestBody {
             },
         };
         let Poll::Ready(next) = next else {
+            *turn = 0;
             return allowance.poll_wait(deadline, cx).map(|()| Some(Err(Error::new(Reason::BodyTimeout))));
         };
         let bytes = next.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
         allowance.moved(bytes as u64, deadline);
+        *turn += bytes.max(PIECE);
         if reader.is_end() {
             connection.set_body_is_read(true);
         }

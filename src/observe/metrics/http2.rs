@@ -52,6 +52,10 @@ refusals! {
     WindowUpdates = "connection", "window_updates";
     /// Frames of types that are not known here.
     UnknownFrames = "connection", "unknown_frames";
+    /// Frames that end a stream, or more heads, for streams that are no more.
+    LateFrames = "connection", "late_frames";
+    /// Requests that nobody can answer: behind our last goodbye.
+    Requests = "connection", "requests";
     /// No preface within `limits.header_timeout`, or another one, or no SETTINGS behind it.
     Preface = "connection", "preface";
     /// A head that was not complete within `limits.header_timeout`.

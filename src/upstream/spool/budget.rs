@@ -50,12 +50,17 @@ impl Account {
     }
 
     fn take(&self, bytes: u64, holder: Holder) -> bool {
+        self.take_of(bytes, holder, u64::MAX)
+    }
+
+    /// The same, where the client may have no more than `most`.
+    fn take_of(&self, bytes: u64, holder: Holder, most: u64) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         let sum = self.sum(holder);
         let held = sum.map_or(0, |sum| sum.load(Ordering::Relaxed));
         let take = |used: u64| {
             let sum = used.checked_add(bytes).filter(|sum| *sum <= limit)?;
-            (held == 0 || held.saturating_add(bytes) <= limit - used).then_some(sum)
+            (held == 0 || held.saturating_add(bytes) <= (limit - used).min(most)).then_some(sum)
         };
         let is_taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_ok();
         if let (true, Some(sum)) = (is_taken, sum) {
@@ -145,6 +150,12 @@ impl Budget {
         bytes.is_short() || self.files.is_short()
     }
 
+    /// Memory for the bodies of one client. What is more is as well off on disk, where there is any.
+    fn memory_per_client(&self) -> u64 {
+        let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
+        if has_disk { self.memory.limit.load(Ordering::Relaxed) / 16 } else { u64::MAX }
+    }
+
     /// Whether this client has had its part. Its further responses would have to wait at their workers until it reads.
     #[must_use]
     pub fn is_had_by(&self, client: Option<IpAddr>) -> bool {
@@ -190,7 +201,7 @@ impl Lease {
 
     /// Takes more memory, if there is any.
     pub(super) fn take_memory(&mut self, bytes: u64) -> bool {
-        let taken = self.budget.memory.take(bytes, self.holder);
+        let taken = self.budget.memory.take_of(bytes, self.holder, self.budget.memory_per_client());
         if taken {
             self.memory += bytes;
         }
