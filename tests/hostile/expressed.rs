@@ -2,6 +2,8 @@
 
 use crate::support::frames::{self, END_HEADERS, END_STREAM, Frames, Outcome, block};
 
+const MAX_FRAME_SIZE: usize = 16 << 10;
+
 /// A header list and a body.
 pub(super) struct Expressed {
     fields: Vec<(String, Vec<u8>)>,
@@ -37,11 +39,21 @@ impl Expressed {
         list.push(("user-agent", name.as_bytes()));
         let end = if self.body.is_empty() { END_STREAM } else { 0 };
         // A connection that ends before all is sent tells its outcome, too.
-        if frames.send(frames::HEADERS, END_HEADERS | end, 1, &block(&list)) && !self.body.is_empty() {
+        if send_head(frames, end, &block(&list)) && !self.body.is_empty() {
             frames.send(frames::DATA, END_STREAM, 1, &self.body);
         }
         frames.outcome(1)
     }
+}
+
+/// In frames of the size that everybody takes (RFC 9113, 4.2). Whether the gateway still took them.
+fn send_head(frames: &mut Frames, end: u8, block: &[u8]) -> bool {
+    let count = block.chunks(MAX_FRAME_SIZE).count();
+    block.chunks(MAX_FRAME_SIZE).enumerate().all(|(at, part)| {
+        let last = if at + 1 == count { END_HEADERS } else { 0 };
+        let (kind, flags) = if at == 0 { (frames::HEADERS, end | last) } else { (frames::CONTINUATION, last) };
+        frames.send(kind, flags, 1, part)
+    })
 }
 
 fn lines(head: &[u8]) -> Vec<&[u8]> {

@@ -11,7 +11,7 @@ use super::body::{BodyLink, RequestBody};
 use super::shared::Shared;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, fields};
-use crate::http1::head::is_tchar;
+use crate::http1::head::{self, is_tchar};
 use crate::http1::request::is_method;
 use crate::http1::with_date;
 
@@ -59,10 +59,8 @@ fn read_head(
     if parts.headers.values().any(is_padded) || fields::is_repeated(&parts.headers, &header::CONTENT_TYPE) {
         return Err(Reason::BadHeaderValue);
     }
-    // `h2` holds the client to the first.
-    if fields::is_repeated(&parts.headers, &header::CONTENT_LENGTH) {
-        return Err(Reason::BadContentLength);
-    }
+    // `h2` takes an empty one, and of several the first.
+    head::content_length(&parts.headers)?;
     let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     let host = host(&mut parts.headers, authority)?;
     let path = parts.uri.path_and_query().ok_or(Reason::BadTarget)?.as_str();
@@ -199,6 +197,7 @@ mod tests {
             ("GET", "https://a/", &[("a", "b ")], Reason::BadHeaderValue),
             ("GET", "https://a/", &[("\"a\"", "b")], Reason::BadHeaderName),
             ("GET", "https://a/", &[("content-type", "a/b"), ("content-type", "a/b")], Reason::BadHeaderValue),
+            ("POST", "https://a/", &[("content-length", "")], Reason::BadContentLength),
             ("POST", "https://a/", &[("content-length", "1"), ("content-length", "1")], Reason::BadContentLength),
         ] {
             assert_eq!(read(method, uri, fields), Err(reason), "{method} {uri} {fields:?}");
