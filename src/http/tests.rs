@@ -39,7 +39,7 @@ fn allowed(raw: &[u8]) -> Option<Vec<u8>> {
 fn raw_target() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: &[&str] = &[
         "/", "/", ".", "..", "%2e", "%2E%2e", "%2F", "%5C", "\\", "%00", "%", "%4", "%zz", "%+1", "%25", "2e", "a",
-        "é", "?", "#", ";", "*", " ", "\r\n", "%0d%0a", "%ff", "~",
+        "é", "?", "#", ";", "*", " ", "\r\n", "%0d%0a", "%ff", "~", "<", ">", "`", "\"",
     ];
     let pieces = prop::collection::vec(prop::sample::select(PIECES), 0..8);
     let pieces = (prop::bool::weighted(0.9), pieces)
