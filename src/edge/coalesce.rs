@@ -28,6 +28,8 @@ struct Inner {
     taken: u64,
     /// Whether writing has had to wait for the socket.
     is_full: bool,
+    /// Whether we have said that we close.
+    is_shut: bool,
 }
 
 impl Inner {
@@ -63,6 +65,7 @@ pub(super) fn coalesce(stream: Stream, first: Buffer) -> (Coalescing, Flusher) {
         sent: 0,
         taken: 0,
         is_full: false,
+        is_shut: false,
     }));
     (Coalescing(Rc::clone(&inner)), Flusher(inner))
 }
@@ -112,7 +115,11 @@ impl Flusher {
     pub(super) fn poll_end(&self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.borrow_mut();
         ready!(inner.poll_flush(cx))?;
-        ready!(Pin::new(&mut inner.io.stream).poll_shutdown(cx))?;
+        // Once: each shutdown wakes whoever waits for the socket.
+        if !inner.is_shut {
+            ready!(Pin::new(&mut inner.io.stream).poll_shutdown(cx))?;
+            inner.is_shut = true;
+        }
         let unread = inner.io.unread().len();
         inner.io.consume(unread);
         while *left > 0 {

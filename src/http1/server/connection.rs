@@ -161,9 +161,14 @@ impl Connection {
     /// window is closed now, has time to look at what came. Where its place is needed, it has not.
     pub(super) async fn end(&self) {
         let mut left = if self.is_evicted.get() { 0 } else { LINGER_BYTES };
+        let mut is_shut = false;
         let ended = poll_fn(|cx| {
             let mut io = self.io.borrow_mut();
-            ready!(Pin::new(&mut io.stream).poll_shutdown(cx))?;
+            // Once: each shutdown wakes whoever waits for the socket.
+            if !is_shut {
+                ready!(Pin::new(&mut io.stream).poll_shutdown(cx))?;
+                is_shut = true;
+            }
             let unread = io.unread().len();
             io.consume(unread);
             while left > 0 {

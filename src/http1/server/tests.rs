@@ -379,3 +379,27 @@ async fn when_room_is_short_a_stall_ends_soon() {
     .await;
     assert!(received < 4 << 20 && took < Duration::from_secs(14), "{took:?}: {received}");
 }
+
+#[test]
+fn a_client_that_goes_on_sending_after_its_answer_costs_nothing_meanwhile() {
+    // Time passes only when nothing is to be done: with a loop that never rests it would stand still.
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        crate::runtime::paused(async || {
+            let (text, took) = with_tcp(async |mut stream| {
+                let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+                stream.write_all(head).await.unwrap();
+                let (mut from, mut to) = stream.split();
+                // More than is read behind the answer.
+                let sending = async { while to.write_all(&[b'x'; 64 << 10]).await.is_ok() {} };
+                let mut text = Vec::new();
+                let _ = tokio::join!(sending, from.read_to_end(&mut text));
+                String::from_utf8_lossy(&text).into_owned()
+            })
+            .await;
+            tell.send((text, took)).unwrap();
+        });
+    });
+    let (text, took) = told.recv_timeout(Duration::from_secs(20)).expect("the clock moves on");
+    assert!(text.ends_with("bad_chunk") && took <= Duration::from_secs(3), "{took:?}: {text}");
+}
