@@ -42,15 +42,28 @@ impl Sending {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, exchange: &Exchange) -> Poll<Result<(), Error>> {
         loop {
             if self.piece.is_empty() {
+                // Where more is sure to come, it is not taken out of the spool before it can go. Else the end may be next,
+                // which needs no window.
+                if let Some(left @ 1..) = self.body.remaining() {
+                    match self.poll_window(usize::try_from(left).unwrap_or(usize::MAX), cx) {
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return self.poll_left(cx),
+                    }
+                }
                 match self.body.poll_data(cx) {
                     Poll::Ready(Some(Ok(piece))) => self.piece = piece,
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) => return Poll::Ready(self.send(Bytes::new(), true)),
-                    Poll::Pending => return self.poll_left(cx),
+                    Poll::Pending => {
+                        // Others may have what this one has no use for yet.
+                        self.stream.reserve_capacity(0);
+                        return self.poll_left(cx);
+                    }
                 }
                 continue;
             }
-            let count = match self.poll_window(cx) {
+            let count = match self.poll_window(self.piece.len(), cx) {
                 Poll::Ready(Ok(count)) => count,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_left(cx),
@@ -74,10 +87,10 @@ impl Sending {
         self.stream.send_data(piece, is_last).map_err(|_| Error::new(Reason::ClientGone))
     }
 
-    /// How much of the piece may go now.
-    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
+    /// How many of so many bytes may go now.
+    fn poll_window(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
         // More cannot be used at a time, and would be kept from other streams.
-        self.stream.reserve_capacity(self.piece.len().min(super::SEND_BUFFER));
+        self.stream.reserve_capacity(wanted.min(super::SEND_BUFFER));
         let granted = match self.stream.capacity() {
             0 => match self.stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(granted))) => granted,
@@ -87,7 +100,7 @@ impl Sending {
             granted => granted,
         };
         // A socket that takes nothing stops all streams: that is for the connection to judge.
-        self.shared.poll_room(cx).map(|room| Ok(granted.min(room).min(self.piece.len())))
+        self.shared.poll_room(cx).map(|room| Ok(granted.min(room).min(wanted)))
     }
 
     /// Whether the client has left, while something else is waited for.
