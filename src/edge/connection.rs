@@ -110,17 +110,16 @@ async fn speak<E>(
     E: Entry + Clone + 'static,
 {
     let limits = &terms.limits;
-    let idle_timeout = match info.is_trusted(&terms.trusted_proxies) {
-        true => limits.idle_timeout.max(TRUSTED_IDLE),
-        false => limits.idle_timeout,
-    };
+    // Whoever speaks, not a balancer that only passes bytes on.
+    let is_proxy = info.is_trusted(&terms.trusted_proxies);
+    let idle_timeout = if is_proxy { limits.idle_timeout.max(TRUSTED_IDLE) } else { limits.idle_timeout };
     let head =
         HeadLimits { size: usize::try_from(limits.header_size).unwrap_or(usize::MAX), count: limits.header_count };
     if is_http2 {
         counted.becomes(Protocol::H2);
         let limits = http2::Limits {
             streams: limits.streams,
-            is_proxy: terms.is_trusted(info.peer),
+            is_proxy,
             header_size: u32::try_from(limits.header_size).unwrap_or(u32::MAX),
             header_count: limits.header_count,
             header_timeout: limits.header_timeout,

@@ -4,20 +4,15 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
 
+use super::{LINGER, LINGER_BYTES};
 use crate::config::MinRate;
 use crate::error::{Error, Reason};
 use crate::http::Source;
 use crate::runtime::{Allowance, Deadline};
-
-/// How much of a body that nobody wants any more is read behind its answer, and for how long. The window for that much
-/// stands behind the answer: who uses it has read the answer.
-const LINGER_BYTES: usize = 1 << 20;
-const LINGER: Duration = Duration::from_secs(2);
 
 /// What a body and the exchange that it belongs to tell each other.
 pub(super) struct BodyLink {
@@ -40,7 +35,7 @@ impl BodyLink {
     }
 
     /// Behind a whole answer in mid-upload: the client has time to look at it. A reset that comes at once makes some (curl
-    /// up to 7.88) forget the answer.
+    /// up to 7.88) forget the answer. The window for what is still read stands behind it: who uses that has read it.
     pub(super) async fn linger(&self) {
         let Some(mut stream) = self.left.take() else { return };
         let mut left = LINGER_BYTES;

@@ -78,7 +78,8 @@ const DATA_FRAMES: usize = 16 << 20;
 /// Streams that we have reset are remembered, so that what a client had on its way for them is not held against it.
 const KEPT_RESETS: usize = 128;
 const KEPT_RESETS_FOR: Duration = Duration::from_secs(5);
-/// How much of what a client still sends is read before its connection is closed upon it, and for how long.
+/// How much of what a client still sends is read behind an answer, before its stream is reset or its connection closed upon
+/// it, and for how long.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 

@@ -145,24 +145,28 @@ impl Budget {
     /// Whether it is nearly used up: whoever makes no progress has to go. Memory alone is not short while there is disk.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
-        let bytes = if has_disk { &self.disk } else { &self.memory };
-        bytes.is_short() || self.files.is_short()
+        self.bytes().is_short() || self.files.is_short()
+    }
+
+    fn has_disk(&self) -> bool {
+        self.disk.limit.load(Ordering::Relaxed) > 0
+    }
+
+    /// What bodies end up in.
+    fn bytes(&self) -> &Account {
+        if self.has_disk() { &self.disk } else { &self.memory }
     }
 
     /// Memory for the bodies of one client. What is more is as well off on disk, where there is any.
     fn memory_per_client(&self) -> u64 {
-        let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
-        if has_disk { self.memory.limit.load(Ordering::Relaxed) / 16 } else { u64::MAX }
+        if self.has_disk() { self.memory.limit.load(Ordering::Relaxed) / 16 } else { u64::MAX }
     }
 
     /// Whether this client has had its part. Its further responses would have to wait at their workers until it reads.
     #[must_use]
     pub fn is_had_by(&self, client: Option<IpAddr>) -> bool {
-        let has_disk = self.disk.limit.load(Ordering::Relaxed) > 0;
-        let bytes = if has_disk { &self.disk } else { &self.memory };
         let holder = || self.holder(client);
-        bytes.is_had_by(TWO_PIECES, holder) || self.files.is_had_by(1, holder)
+        self.bytes().is_had_by(TWO_PIECES, holder) || self.files.is_had_by(1, holder)
     }
 
     fn holder(&self, client: Option<IpAddr>) -> Holder {
