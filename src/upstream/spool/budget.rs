@@ -12,6 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config;
 use crate::http::network;
 
+/// Where there is disk, this fraction of the memory is for whoever comes first. Beyond it a body has this many bytes there:
+/// what piles up for clients that do not read is as well off on disk, and costs the process nothing.
+const PLENTY: u64 = 8;
+const WHEN_CROWDED: u64 = 32 << 10;
+
 /// Sums that clients are added up in, by a hash that nobody can foresee. Two clients may meet in one.
 const SUMS: usize = 4096;
 
@@ -162,6 +167,12 @@ impl Budget {
         if self.has_disk() { self.memory.limit.load(Ordering::Relaxed) / 16 } else { u64::MAX }
     }
 
+    /// Memory for one body.
+    fn memory_per_body(&self) -> u64 {
+        let is_crowded = self.memory_used() > self.memory.limit.load(Ordering::Relaxed) / PLENTY;
+        if is_crowded && self.has_disk() { WHEN_CROWDED } else { u64::MAX }
+    }
+
     /// Whether this client has had its part. Its further responses would have to wait at their workers until it reads.
     #[must_use]
     pub fn is_had_by(&self, client: Option<IpAddr>) -> bool {
@@ -205,7 +216,8 @@ impl Lease {
 
     /// Takes more memory, if there is any.
     pub(super) fn take_memory(&mut self, bytes: u64) -> bool {
-        let taken = self.budget.memory.take_of(bytes, self.holder, self.budget.memory_per_client());
+        let fits = self.memory.saturating_add(bytes) <= self.budget.memory_per_body();
+        let taken = fits && self.budget.memory.take_of(bytes, self.holder, self.budget.memory_per_client());
         if taken {
             self.memory += bytes;
         }
@@ -310,6 +322,19 @@ mod tests {
         assert_eq!((budget.memory_used(), sums), (0, 0));
         let mut unknown = Lease::new(Arc::clone(&budget), None);
         assert_eq!(fill(&mut unknown), 1000, "who has no address is nobody's neighbour");
+    }
+
+    #[test]
+    fn beyond_an_eighth_of_the_memory_bodies_have_little_of_it_where_there_is_disk() {
+        let spool = |disk| config::Spool { dir: "/tmp".into(), memory: 8 << 20, disk };
+        let budget = Budget::new(&spool(1 << 30));
+        let mut leases: Vec<_> = (0..100).map(|_| Lease::new(Arc::clone(&budget), None)).collect();
+        let fill = |lease: &mut Lease| (0..16).take_while(|_| lease.take_memory(16 << 10)).count();
+        let taken: Vec<usize> = leases.iter_mut().map(fill).collect();
+        assert_eq!((taken[..4].to_vec(), taken[5..].to_vec()), (vec![16; 4], vec![2; 95]));
+        drop(leases);
+        budget.configure(&spool(0));
+        assert_eq!((0..3).map(|_| fill(&mut Lease::new(Arc::clone(&budget), None))).sum::<usize>(), 48);
     }
 
     #[test]
