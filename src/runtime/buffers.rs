@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use bytes::Bytes;
+
 /// What a buffer holds when it is taken.
 pub const SIZE: usize = 16 << 10;
 /// The largest that is kept: what HTTP/2 collects before it is sent.
@@ -39,6 +41,63 @@ impl Drop for Buffer {
             let mut free = free.borrow_mut();
             if free.len() < KEPT {
                 free.push(buffer);
+            }
+        });
+    }
+}
+
+/// The size of a [`Piece`].
+pub const PIECE: usize = 64 << 10;
+/// How many of them a thread keeps.
+const KEPT_PIECES: usize = 16;
+
+thread_local! {
+    static FREE_PIECES: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room for a part of a large body, which goes back to the list of the thread that lets go of it. Holds whatever was in it:
+/// who fills it says how much of it counts.
+#[derive(Debug)]
+pub struct Piece {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+impl Piece {
+    /// One with nothing in it that counts.
+    #[must_use]
+    pub fn take() -> Self {
+        let kept = FREE_PIECES.with_borrow_mut(Vec::pop);
+        Self { bytes: kept.unwrap_or_else(|| vec![0; PIECE].into()), length: 0 }
+    }
+
+    /// All of its room.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The first `length` bytes of it, which have been filled.
+    #[must_use]
+    pub fn into_bytes(mut self, length: usize) -> Bytes {
+        self.length = length;
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        // The thread may be ending.
+        let _ = FREE_PIECES.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT_PIECES {
+                free.push(bytes);
             }
         });
     }

@@ -160,6 +160,7 @@ async fn push(
     stall: &mut Stall,
 ) -> Result<Result<(), Error>, spool::Gone> {
     let length = data.len() as u64;
+    writer.let_reader_run(length).await;
     let mut push = pin!(writer.push(data));
     if let Poll::Ready(pushed) = poll_fn(|cx| Poll::Ready(push.as_mut().poll(cx))).await {
         return pushed.map(Ok);

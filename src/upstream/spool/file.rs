@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,14 +10,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::budget::Budget;
 use crate::error::{Error, Reason};
+use crate::runtime::buffers::{self, Piece};
 
 /// The most that is read at once.
-const PIECE: u64 = 64 << 10;
+const PIECE: u64 = buffers::PIECE as u64;
 
 /// Makes a file without a name in `folder`.
 async fn create(folder: PathBuf) -> io::Result<Arc<File>> {
@@ -91,9 +92,14 @@ where
 }
 
 /// Reads a file in pieces, without blocking the thread.
+///
+/// What has been written a moment ago is in the page cache still: that is read at once. Only what the kernel has to fetch
+/// from the disk is another thread's work, whose way there and back costs more than the copy.
 #[derive(Debug, Default)]
 pub(super) struct PieceReader {
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// Whether the file system has said that it cannot be asked so.
+    is_always_slow: bool,
 }
 
 impl PieceReader {
@@ -106,9 +112,18 @@ impl PieceReader {
         end: u64,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bytes, Error>> {
+        let length = usize::try_from((end - start).min(PIECE)).unwrap_or(0);
+        if self.reading.is_none() && !self.is_always_slow {
+            match read_cached(file, start, length) {
+                Ok(Some(piece)) => return Poll::Ready(Ok(piece)),
+                Ok(None) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.is_always_slow = true,
+                // It is told again, in full, by the thread that waits for it.
+                Err(_) => {}
+            }
+        }
         let reading = self.reading.get_or_insert_with(|| {
             let file = Arc::clone(file);
-            let length = usize::try_from((end - start).min(PIECE)).unwrap_or(0);
             spawn_blocking(move || {
                 let mut piece = vec![0; length];
                 file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
@@ -118,6 +133,19 @@ impl PieceReader {
         self.reading = None;
         Poll::Ready(read.unwrap_or_else(|join| Err(io::Error::other(join))).map_err(failed))
     }
+}
+
+/// As much of the bytes as is in memory; `None`: nothing.
+fn read_cached(file: &File, start: u64, length: usize) -> Result<Option<Bytes>, Errno> {
+    let mut piece = Piece::take();
+    let read = {
+        let into = &mut piece.bytes_mut()[..length];
+        match preadv2(file, &mut [IoSliceMut::new(into)], start, ReadWriteFlags::NOWAIT) {
+            Err(Errno::AGAIN) => 0,
+            read => read?,
+        }
+    };
+    Ok((read > 0).then(|| piece.into_bytes(read)))
 }
 
 async fn join<T>(handle: JoinHandle<io::Result<T>>) -> io::Result<T> {

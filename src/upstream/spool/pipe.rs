@@ -125,6 +125,20 @@ impl Shared {
 }
 
 impl Writer {
+    /// Before a push of so many bytes: lets the reader run, if they would not find room in memory.
+    ///
+    /// It is in the same thread, and cannot have read while we wrote. One that is as fast as we are makes room now; without
+    /// this all of a large body would take the way through the file.
+    pub async fn let_reader_run(&self, length: u64) {
+        let fits = {
+            let shared = self.shared.borrow();
+            shared.start == shared.end && shared.queued + length <= self.share.memory
+        };
+        if !fits {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Hands bytes to the reader. Waits only when memory and disk are full.
     ///
     /// # Errors
