@@ -147,6 +147,7 @@ async fn serve(socket: Socket, admin: Rc<Admin>) {
         sender: Sender::Peer,
         tls: false,
         redirect_https: None,
+        source_text: Default::default(),
     });
     let desk = Rc::new(Desk { admin, caller });
     server::serve(Stream::Plain(socket), Buffer::take(), info, LIMITS, &Door(desk)).await;

@@ -6,6 +6,7 @@ mod refusal;
 
 pub use refusal::{refuse, words};
 
+use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::admission::Place;
 use super::http2;
+use super::listener::Accepted;
 use super::tls;
 use crate::config;
 use crate::http::{ConnectionInfo, Sender};
@@ -68,11 +70,12 @@ impl Terms {
 }
 
 /// Serves one accepted connection to its end. Whom a PROXY header names is counted as the client whose place it is.
-pub async fn serve<E>(mut socket: Socket, terms: Arc<Terms>, entry: E, place: &mut Place)
+pub async fn serve<E>(accepted: Accepted, terms: Arc<Terms>, entry: E, place: &mut Place)
 where
     E: Entry + Clone + 'static,
 {
-    let Ok(mut info) = describe(&socket, &terms) else { return };
+    let Ok(mut info) = describe(&accepted, &terms) else { return };
+    let mut socket = accepted.socket;
     let mut counted = terms.listener_metrics.opened(Protocol::New);
     if terms.proxy_protocol {
         let Some(sender) = preamble::read(&mut socket, &info, &terms).await else { return };
@@ -142,20 +145,20 @@ async fn speak<E>(
     }
 }
 
-/// Who is there. A TCP connection without another end was reset before it was accepted; its request must not pass for
-/// one without a client address.
-fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
-    let (peer, local) = match socket {
-        Socket::Tcp(stream) => (Some(stream.peer_addr()?), Some(stream.local_addr()?)),
-        Socket::Unix(_) => (None, None),
+/// Who is there.
+fn describe(accepted: &Accepted, terms: &Terms) -> io::Result<ConnectionInfo> {
+    let local = match &accepted.socket {
+        Socket::Tcp(stream) => Some(stream.local_addr()?),
+        Socket::Unix(_) => None,
     };
     Ok(ConnectionInfo {
         listener: Arc::clone(&terms.name),
-        peer,
+        peer: accepted.peer,
         local,
         sender: Sender::Peer,
         tls: terms.tls.is_some(),
         redirect_https: terms.redirect_https,
+        source_text: OnceCell::new(),
     })
 }
 

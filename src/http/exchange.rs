@@ -35,6 +35,8 @@ pub struct ConnectionInfo {
     pub tls: bool,
     /// Set on a listener that only redirects: the port where https is served.
     pub redirect_https: Option<u16>,
+    /// What [`Self::source_text`] has written. Empty when made.
+    pub source_text: OnceCell<Box<str>>,
 }
 
 impl ConnectionInfo {
@@ -45,6 +47,13 @@ impl ConnectionInfo {
             Sender::Behind { source, .. } => Some(source),
             Sender::Peer | Sender::Hidden => self.peer,
         }
+    }
+
+    /// The address of who speaks, as text: written once for all the requests of a connection.
+    #[must_use]
+    pub fn source_text(&self) -> Option<&str> {
+        let source = self.source()?;
+        Some(self.source_text.get_or_init(|| source.ip().to_canonical().to_string().into()))
     }
 
     /// Whether the one who speaks is trusted: not the peer, when that only passes bytes on.
@@ -250,6 +259,8 @@ pub struct Exchange {
     pub timings: Cell<Timings>,
     /// When the response began to be written to the client.
     pub answered: Cell<Option<Instant>>,
+    /// When the clock was read last.
+    now: Cell<Instant>,
     /// How often the request was sent again.
     pub retries: Cell<u32>,
     /// Bytes of the request body.
@@ -274,13 +285,14 @@ impl Exchange {
         user_agent: Option<HeaderValue>,
     ) -> Self {
         OPEN.set(OPEN.get() + 1);
+        let started = Instant::now();
         Self {
             client: Cell::new(connection.source().map(|source| source.ip().to_canonical())),
             claims: OnceCell::new(),
             is_disbelieved: Cell::new(false),
             connection,
             protocol,
-            started: Instant::now(),
+            started,
             received_at: SystemTime::now(),
             method,
             target,
@@ -295,6 +307,7 @@ impl Exchange {
             phase: Cell::new(Phase::Receiving),
             timings: Cell::new(Timings::default()),
             answered: Cell::new(None),
+            now: Cell::new(started),
             retries: Cell::new(0),
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
@@ -302,6 +315,33 @@ impl Exchange {
             finished: Cell::new(false),
             left: Cell::new(None),
         }
+    }
+
+    /// Reads the clock: to be called where time has passed, after something was waited for.
+    pub fn tick(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
+    }
+
+    /// The time of the last tick, or of the beginning. Between two waits hardly any passes, and a clock that is read at every
+    /// step costs as much as a header map.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Since 1970, at the last tick.
+    #[must_use]
+    pub fn wall_clock(&self) -> Duration {
+        self.received_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + (self.now() - self.started)
+    }
+
+    /// The client's address as text, where the client is the one who speaks over the connection.
+    #[must_use]
+    pub fn client_text(&self) -> Option<&str> {
+        let is_named = self.claims.get().is_some_and(|claims| claims.client.is_some());
+        if is_named { None } else { self.connection.source_text() }
     }
 
     /// How the client speaks to the outermost proxy that is believed, or to us.
@@ -345,6 +385,13 @@ impl Exchange {
         self.timings.set(timings);
     }
 
+    /// The response begins to be written. An answer of the app has just been ticked; what comes of a failure has waited.
+    pub fn begin_response(&self) {
+        let now = if self.reason.get().is_some() { self.tick() } else { self.now() };
+        self.phase.set(Phase::Responding);
+        self.answered.set(Some(now));
+    }
+
     /// Keeps the first reason: later ones are its consequences.
     pub fn fail(&self, reason: Reason) {
         if self.reason.get().is_none() {
@@ -364,15 +411,16 @@ impl Exchange {
         self.left.get().map(|left| left.elapsed())
     }
 
-    /// Tells the observers, once.
+    /// Tells the observers, once. [`Self::now`] is the end for them.
     pub fn finish(&self, finish: Finish) {
         if self.finished.replace(true) {
             return;
         }
+        self.tick();
         OPEN.set(OPEN.get() - 1);
         if finish == Finish::ClientGone {
             self.fail(Reason::ClientGone);
-            self.left.set(Some(Instant::now()));
+            self.left.set(Some(self.now()));
         }
         for observer in self.observers.take().into_iter().flatten() {
             observer.finished(self, finish);

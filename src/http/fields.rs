@@ -91,13 +91,17 @@ fn forged(rest: &str) -> Option<Dropped> {
     }
 }
 
-/// Whether an app's field must not reach the client. Content-Length is the writer's business.
+/// Whether an app's field must not reach the client. Content-Length is the writer's business, and X-Request-ID is ours.
 #[must_use]
 pub fn response_field_is_dropped(name: &HeaderName) -> bool {
     let text = name.as_str();
     is_hop_by_hop(text)
         || match text.as_bytes()[0] {
-            b'x' => text.starts_with("x-accel-") || text.starts_with("x-sendfile") || text == "x-lighttpd-send-file",
+            b'x' => {
+                text.starts_with("x-accel-")
+                    || text.starts_with("x-sendfile")
+                    || matches!(text, "x-lighttpd-send-file" | "x-request-id")
+            }
             b'g' => text.starts_with("grip-"),
             _ => false,
         }

@@ -54,6 +54,12 @@ impl Host {
         std::str::from_utf8(&self.raw).unwrap_or("")
     }
 
+    /// The same, as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.raw
+    }
+
     /// Without port and without one trailing dot, in the case received.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -68,6 +68,12 @@ impl Target {
         std::str::from_utf8(&self.raw).unwrap_or("/")
     }
 
+    /// The same, as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.raw
+    }
+
     /// The same, shared.
     #[must_use]
     pub fn bytes(&self) -> Bytes {

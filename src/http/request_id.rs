@@ -111,17 +111,25 @@ impl Generator {
     }
 }
 
-fn text(id: u128) -> [u8; RequestId::LEN] {
+/// Two digits of each byte, in one step.
+const PAIRS: [[u8; 2]; 256] = {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [HEX[byte >> 4], HEX[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// Where the digits of each byte stand.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+fn text(id: u128) -> [u8; RequestId::LEN] {
     let mut text = [b'-'; RequestId::LEN];
-    let mut at = 0;
-    for (i, byte) in id.to_be_bytes().into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        text[at] = HEX[usize::from(byte >> 4)];
-        text[at + 1] = HEX[usize::from(byte & 0xf)];
-        at += 2;
+    for (place, byte) in PLACES.into_iter().zip(id.to_be_bytes()) {
+        text[place..place + 2].copy_from_slice(&PAIRS[usize::from(byte)]);
     }
     text
 }

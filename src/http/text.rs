@@ -45,17 +45,26 @@ pub fn append_address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
+/// The numbers below 100 as two digits each: half the divisions, and those by a constant.
+const PAIRS: &[u8; 200] = b"00010203040506070809101112131415161718192021222324252627282930313233343536373839\
+    4041424344454647484950515253545556575859606162636465666768697071727374757677787980\
+    81828384858687888990919293949596979899";
+
 /// Writes the digits at the end of the buffer; returns where they start.
 fn write_digits(digits: &mut [u8; 20], mut value: u64) -> usize {
     let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
+    while value >= 10 {
+        let pair = (value % 100) as usize * 2;
+        value /= 100;
+        start -= 2;
+        digits[start..start + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
         if value == 0 {
             return start;
         }
     }
+    start -= 1;
+    digits[start] = b'0' + value as u8;
+    start
 }
 
 #[cfg(test)]

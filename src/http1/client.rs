@@ -113,7 +113,7 @@ pub struct Response {
 
 /// The body of a response, and the connection it is read from.
 pub struct ResponseBody {
-    connection: Connection,
+    connection: Box<Connection>,
     reader: BodyReader,
     idle: Duration,
     /// What the worker has not read yet of a request that it has begun to answer.
@@ -131,15 +131,15 @@ pub struct Failed {
     /// The reason by phase, with the verdict on sending the request again.
     pub error: Error,
     /// After a deadline: the connection, whose worker may still be busy with the request.
-    pub busy: Option<Connection>,
+    pub busy: Option<Box<Connection>>,
 }
 
 impl Connection {
-    /// A fresh connection, on which this is spoken.
+    /// A fresh connection, on which this is spoken. Boxed: it is moved from hand to hand in every exchange.
     #[must_use]
-    pub fn new(stream: Stream, dialect: &'static Dialect) -> Self {
+    pub fn boxed(stream: Stream, dialect: &'static Dialect) -> Box<Self> {
         let io = ReadAhead::new(stream);
-        Self { dialect, io, deadline: Deadline::new(), owes_request: false, is_unsent: false }
+        Box::new(Self { dialect, io, deadline: Deadline::new(), owes_request: false, is_unsent: false })
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
@@ -167,7 +167,7 @@ impl Connection {
     /// # Errors
     /// What kept the worker from answering.
     pub async fn exchange(
-        mut self,
+        mut self: Box<Self>,
         head: &[u8],
         body: Body,
         method: &Method,
@@ -246,8 +246,8 @@ impl Connection {
     ///
     /// A sync worker closes when it is done with the request, and only then is free for another. One that has answered
     /// and still waits for the rest of the request hears first that there is none.
-    pub async fn closed(mut self, limit: Duration) {
-        let Self { io, deadline, owes_request, is_unsent, .. } = &mut self;
+    pub async fn closed(mut self: Box<Self>, limit: Duration) {
+        let Self { io, deadline, owes_request, is_unsent, .. } = &mut *self;
         let closed = poll_fn(|cx| {
             if *owes_request {
                 // An error is a connection that has ended, which reading tells as well.
@@ -276,7 +276,7 @@ impl Connection {
     ///
     /// On TCP the worker hears of it at once, if it listens; else its next write is answered with a reset, and the one
     /// after that fails: when, is estimated by how long the one before took to come.
-    pub async fn abandoned(mut self, limit: Duration) {
+    pub async fn abandoned(mut self: Box<Self>, limit: Duration) {
         let deadline = Deadline::new();
         let io = &mut self.io;
         io.consume(io.unread().len());
@@ -418,7 +418,7 @@ impl ResponseBody {
     /// [`Reason::EofInBody`], [`Reason::BadBody`] or [`Reason::IdleTimeout`], or what keeps the request from being read.
     pub async fn data(&mut self) -> Result<Option<Bytes>, Error> {
         let Self { connection, reader, idle, sending, is_framed, .. } = self;
-        let Connection { io, deadline, is_unsent, dialect, .. } = connection;
+        let Connection { io, deadline, is_unsent, dialect, .. } = &mut **connection;
         let data = poll_fn(|cx| {
             let before = sending.sent;
             if !sending.done {
@@ -455,7 +455,7 @@ impl ResponseBody {
 
     /// The connection to a worker that is still busy with the request.
     #[must_use]
-    pub fn into_busy(self) -> Connection {
+    pub fn into_busy(self) -> Box<Connection> {
         self.connection
     }
 
@@ -480,9 +480,9 @@ impl ResponseBody {
 /// What becomes of a connection after an exchange.
 pub enum End {
     /// It can serve another exchange.
-    Reusable(Connection),
+    Reusable(Box<Connection>),
     /// The worker closes it when it is done with the request.
-    Closing(Connection),
+    Closing(Box<Connection>),
     /// To be closed at once: the body was cut, or bytes came that belong to nothing.
     Useless,
 }

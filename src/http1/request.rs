@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::Method;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use super::head::{self, Framing, HeadLimits};
+use super::head::{self, Fields, Framing, HeadLimits, Seen};
 use crate::error::Reason;
 use crate::http::{Host, Protocol, Target, fields};
 
@@ -68,24 +68,22 @@ fn settle(
     if matches!(method, Method::CONNECT | Method::TRACE) {
         return Err(Reason::BadMethod);
     }
-    let mut headers = head::fields(bytes, fields_at, limits.count)?;
+    let Fields { map: mut headers, seen } = head::fields(bytes, fields_at, limits.count)?;
     let (target, authority) = split_target(target, &method)?;
     let host = host(bytes, &headers, authority, protocol)?;
     // Servers take the first, the last, or join them: three ways to read a multipart body.
-    if fields::is_repeated(&headers, &header::CONTENT_TYPE) {
+    if seen.repeats_content_type {
         return Err(Reason::BadHeaderValue);
     }
-    if let Some(host) = &host {
-        // The target's authority wins over Host; they are equal but for case (RFC 9112, 3.2.2).
-        if headers.get(header::HOST).is_none() {
-            headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| Reason::BadHost)?);
-        }
+    // The target's authority wins over Host; they are equal but for case (RFC 9112, 3.2.2).
+    if let (false, Some(host)) = (seen.host, &host) {
+        headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| Reason::BadHost)?);
     }
     Ok(RequestHead {
-        framing: framing(&headers, protocol)?,
-        keep_alive: keep_alive(&headers, protocol)?,
+        framing: framing(&headers, seen, protocol)?,
+        keep_alive: keep_alive(&headers, seen, protocol)?,
         // Ignored from HTTP/1.0 (RFC 9110, 10.1.1).
-        expects_continue: protocol != Protocol::Http10 && fields::expects_continue(&headers)?,
+        expects_continue: protocol != Protocol::Http10 && seen.expect && fields::expects_continue(&headers)?,
         method,
         target,
         protocol,
@@ -175,9 +173,9 @@ fn host(
 }
 
 /// RFC 9112, 6.3, without its mercy: both framings together are refused, and so is chunked in HTTP/1.0.
-fn framing(headers: &HeaderMap, protocol: Protocol) -> Result<Framing, Reason> {
-    let length = head::content_length(headers)?;
-    if !headers.contains_key(header::TRANSFER_ENCODING) {
+fn framing(headers: &HeaderMap, seen: Seen, protocol: Protocol) -> Result<Framing, Reason> {
+    let length = if seen.content_length { head::content_length(headers)? } else { None };
+    if !seen.transfer_encoding {
         return Ok(length.map_or(Framing::None, Framing::Length));
     }
     if length.is_some() {
@@ -194,8 +192,11 @@ const MAX_NAMED: usize = 32;
 
 /// Whether the client lets the connection live on. It may not name away what others go by: who obeys such a `Connection`
 /// and who does not would see two requests in one.
-fn keep_alive(headers: &HeaderMap, protocol: Protocol) -> Result<bool, Reason> {
+fn keep_alive(headers: &HeaderMap, seen: Seen, protocol: Protocol) -> Result<bool, Reason> {
     let (mut closes, mut stays, mut named) = (false, protocol == Protocol::Http11, 0);
+    if !seen.connection {
+        return Ok(stays);
+    }
     for token in fields::tokens(headers, &header::CONNECTION) {
         if token.eq_ignore_ascii_case("close") {
             closes = true;

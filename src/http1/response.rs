@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
-use super::head::{self, Framing};
+use super::head::{self, Fields, Framing, Seen};
 use crate::error::Reason;
 use crate::http::fields;
 
@@ -39,12 +39,12 @@ pub fn parse(bytes: &Bytes, method: &Method) -> Result<ResponseHead, (Reason, Re
 fn read(bytes: &Bytes, method: &Method) -> Result<ResponseHead, Reason> {
     let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine)?;
     let (status, is_1_1) = status_line(line)?;
-    let headers = head::fields(bytes, fields_at, MAX_FIELDS)?;
-    let framing = framing(&headers, status, method, is_1_1)?;
+    let Fields { map: headers, seen } = head::fields(bytes, fields_at, MAX_FIELDS)?;
+    let framing = framing(&headers, seen, status, method, is_1_1)?;
     Ok(ResponseHead {
         framing,
         may_trail: framing == Framing::None && (*method == Method::HEAD || announces_body(&headers)),
-        keep_alive: keep_alive(&headers, is_1_1),
+        keep_alive: if seen.connection { keep_alive(&headers, is_1_1) } else { is_1_1 },
         status,
         headers,
     })
@@ -73,9 +73,15 @@ pub(crate) fn status(text: &[u8]) -> Result<StatusCode, Reason> {
 }
 
 /// RFC 9112, 6.3: what a response to this method with this status has for a body.
-fn framing(headers: &HeaderMap, status: StatusCode, method: &Method, is_1_1: bool) -> Result<Framing, Reason> {
-    let length = head::content_length(headers)?;
-    let chunked = head::is_chunked(headers)?;
+fn framing(
+    headers: &HeaderMap,
+    seen: Seen,
+    status: StatusCode,
+    method: &Method,
+    is_1_1: bool,
+) -> Result<Framing, Reason> {
+    let length = if seen.content_length { head::content_length(headers)? } else { None };
+    let chunked = seen.transfer_encoding && head::is_chunked(headers)?;
     if chunked && length.is_some() {
         return Err(Reason::LengthConflict);
     }

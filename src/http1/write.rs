@@ -1,13 +1,13 @@
 //! Writing heads: every byte from the parsed form, none copied from the other side's wire.
 
 use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::http::fields;
 use crate::http::text::{append_decimal, append_hex};
+use crate::http::{Exchange, fields};
 
 /// How the body of a response is delimited on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(super) fn response_head(
     headers: &HeaderMap,
     delimiter: Delimiter,
     connection: Option<&str>,
+    exchange: &Exchange,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
@@ -50,7 +51,12 @@ pub(super) fn response_head(
     }
     if !has_date {
         out.extend_from_slice(b"date: ");
-        append_date(out);
+        with_date(exchange.wall_clock().as_secs(), |date| out.extend_from_slice(date.as_bytes()));
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(id) = exchange.id.get() {
+        out.extend_from_slice(b"x-request-id: ");
+        out.extend_from_slice(id.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     match delimiter {
@@ -87,16 +93,11 @@ pub(super) fn append_chunk_size(out: &mut Vec<u8>, size: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn append_date(out: &mut Vec<u8>) {
-    with_date(|date| out.extend_from_slice(date.as_bytes()));
-}
-
-/// The time as RFC 9110, 5.6.7 wants it, formatted once a second.
-pub fn with_date<T>(take: impl FnOnce(&HeaderValue) -> T) -> T {
+/// The time, in seconds since 1970, as RFC 9110, 5.6.7 wants it: formatted once a second.
+pub fn with_date<T>(now: u64, take: impl FnOnce(&HeaderValue) -> T) -> T {
     thread_local! {
         static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(at, value)| {
         if *at != now || value.is_empty() {
             *at = now;

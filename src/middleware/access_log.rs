@@ -118,10 +118,10 @@ fn write_line(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish) {
         object.integer("retries", u64::from(exchange.retries.get()));
     }
     object.integer("bytes_in", exchange.bytes_in.get()).integer("bytes_out", exchange.bytes_out.get());
-    object.millis("total", exchange.started.elapsed());
+    object.millis("total", exchange.now() - exchange.started);
     object.millis("receive", timings.receive).millis("wait", timings.wait).millis("connect", timings.connect);
     object.millis("head", timings.head).millis("body", timings.body);
-    object.millis("write", exchange.answered.get().map_or_else(Default::default, |since| since.elapsed()));
+    object.millis("write", exchange.answered.get().map_or_else(Default::default, |since| exchange.now() - since));
     if let Some(agent) = &exchange.user_agent {
         object.text("user_agent", agent.as_bytes());
     }

@@ -162,7 +162,15 @@ mod tests {
 
     fn connection(peer: Option<&str>, sender: Sender) -> ConnectionInfo {
         let peer = peer.map(|peer| peer.parse().unwrap());
-        ConnectionInfo { listener: "80".into(), peer, local: None, sender, tls: false, redirect_https: None }
+        ConnectionInfo {
+            listener: "80".into(),
+            peer,
+            local: None,
+            sender,
+            tls: false,
+            redirect_https: None,
+            source_text: Default::default(),
+        }
     }
 
     fn behind(source: &str) -> Sender {

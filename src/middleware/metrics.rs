@@ -58,7 +58,7 @@ impl Observer for Counter {
             route.request(
                 &exchange.method,
                 super::access_log::status(exchange),
-                exchange.started.elapsed().as_secs_f64(),
+                (exchange.now() - exchange.started).as_secs_f64(),
             );
         }
         if let Some(reason) = exchange.reason.get().filter(|_| !exchange.is_counted.get()) {

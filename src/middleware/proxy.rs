@@ -7,23 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header;
-use tokio::time::Instant;
 
 use crate::error::{Error, Reason};
-use crate::http::{Phase, Request, Response, Service, fields};
-use crate::upstream::spool::{self, Budget, Share};
-use crate::upstream::{Client, Outgoing};
+use crate::http::{Body, Exchange, Phase, Request, Response, Service, fields};
+use crate::upstream::spool::{self, Budget, Share, Spooled};
+use crate::upstream::{Client, Outgoing, RouteTerms};
 
 /// Sends requests to an upstream.
 pub struct Proxy {
     client: Rc<Client>,
     budget: Arc<Budget>,
-    mount: Option<Rc<str>>,
     body_limit: u64,
+    /// What a request body may take of the spool.
     share: Share,
-    /// `buffer.response`.
-    read_ahead: bool,
-    priority: i32,
+    terms: Rc<RouteTerms>,
 }
 
 impl Proxy {
@@ -31,47 +28,49 @@ impl Proxy {
     #[must_use]
     pub fn compile(route: &crate::config::Route, client: Rc<Client>, budget: Arc<Budget>) -> Self {
         let buffer = &route.buffer;
-        Self {
-            client,
-            budget,
-            mount: route.mount.as_deref().map(Rc::from),
-            body_limit: route.body_limit,
-            share: Share { memory: buffer.memory, disk: buffer.disk, client: None },
-            read_ahead: buffer.response,
+        let share = Share { memory: buffer.memory, disk: buffer.disk, client: None };
+        let terms = RouteTerms {
+            mount: route.mount.as_deref().map(Box::from),
+            share: buffer.response.then_some(share),
             priority: route.priority,
-        }
+        };
+        Self { client, budget, body_limit: route.body_limit, share, terms: Rc::new(terms) }
     }
 }
 
 impl Service for Proxy {
     type Error = Error;
 
-    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
-        let Request { method, target, headers, body, exchange, .. } = *request;
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
         // The app behind a WSGI server cannot take one; said plainly instead of as a 404 of its own.
-        if fields::has_token(&headers, &header::UPGRADE, "websocket") {
+        if fields::has_token(&request.headers, &header::UPGRADE, "websocket") {
             return Err(Error::new(Reason::UpgradeRefused));
         }
-        if let Some(refusal) = self.client.spool_refusal(&exchange) {
+        if let Some(refusal) = self.client.spool_refusal(&request.exchange) {
             return Err(refusal);
         }
-        exchange.phase.set(Phase::Receiving);
-        let body = match body {
-            crate::http::Body::Empty => None,
-            body => {
-                if let Some(refusal) = self.client.refusal(&exchange, self.priority) {
-                    return Err(refusal);
-                }
-                let begun = Instant::now();
-                let share = Share { client: exchange.client.get(), ..self.share };
-                let received = spool::receive(body, self.body_limit, share, &self.budget).await;
-                exchange.time(|timings| timings.receive = begun.elapsed());
-                received?
-            }
+        request.exchange.phase.set(Phase::Receiving);
+        let body = match std::mem::take(&mut request.body) {
+            Body::Empty => None,
+            // Boxed: most requests have none, and need no room for how it is received.
+            body => Box::pin(self.receive(body, &request.exchange)).await?,
         };
+        self.client.send(Outgoing { request, body, terms: Rc::clone(&self.terms) }).await
+    }
+}
+
+impl Proxy {
+    async fn receive(&self, body: Body, exchange: &Exchange) -> Result<Option<Rc<Spooled>>, Error> {
+        if let Some(refusal) = self.client.refusal(exchange, self.terms.priority) {
+            return Err(refusal);
+        }
+        let begun = exchange.now();
+        let share = Share { client: exchange.client.get(), ..self.share };
+        let received = spool::receive(body, self.body_limit, share, &self.budget).await;
+        let now = exchange.tick();
+        exchange.time(|timings| timings.receive = now - begun);
+        let body = received?;
         exchange.bytes_in.set(body.as_ref().map_or(0, |body| body.length()));
-        let share = self.read_ahead.then_some(self.share);
-        let (mount, priority) = (self.mount.clone(), self.priority);
-        self.client.send(Outgoing { method, target, headers, mount, body, exchange, share, priority }).await
+        Ok(body)
     }
 }

@@ -1,9 +1,7 @@
 //! Names every exchange, for all logs, for the app and for the client: `X-Request-ID`.
 //!
 //! Outermost but for the client's address, so that every other layer and every error page can tell the name. A name that a
-//! client sends is not used.
-
-use http::{HeaderName, HeaderValue};
+//! client sends is not used. The client is told it by whoever writes the head of the response.
 
 use crate::http::{Request, RequestId, Response, Service};
 
@@ -11,7 +9,7 @@ use crate::http::{Request, RequestId, Response, Service};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestIdLayer;
 
-/// Gives each exchange its id, and the client the same in `X-Request-ID`.
+/// Gives each exchange its id.
 #[derive(Debug)]
 pub struct RequestIds<S>(S);
 
@@ -26,15 +24,10 @@ impl<S> tower::Layer<S> for RequestIdLayer {
 impl<S: Service> Service for RequestIds<S> {
     type Error = S::Error;
 
-    async fn call(&self, request: Box<Request>) -> Result<Response, S::Error> {
-        const NAME: HeaderName = HeaderName::from_static("x-request-id");
+    fn call(&self, request: Box<Request>) -> impl Future<Output = Result<Response, S::Error>> {
         let since = request.exchange.received_at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let id = RequestId::new(u64::try_from(since.as_millis()).unwrap_or(0));
         request.exchange.id.set(Some(id));
-        let mut response = self.0.call(request).await?;
-        if let Ok(value) = HeaderValue::from_bytes(id.as_bytes()) {
-            response.headers_mut().insert(NAME, value);
-        }
-        Ok(response)
+        self.0.call(request)
     }
 }

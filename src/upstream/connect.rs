@@ -205,8 +205,7 @@ fn without_lookup(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
 /// A unix socket connects at once or not at all, so that nobody waits for an event.
 fn unix(path: &Path) -> Result<UnixStream, Error> {
     let connect = || {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         socket.connect(&SockAddr::unix(path)?)?;
         UnixStream::from_std(socket.into())
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap};
-use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::balance::{self, Wish};
@@ -21,7 +21,7 @@ use super::wire::{self, Connection, Failed, Once};
 use super::{Permit, Upstream, head};
 use crate::config::HashBy;
 use crate::error::{Error, Reason, Side};
-use crate::http::{Body, Exchange, Phase, Response, Target, fields, network};
+use crate::http::{Body, Exchange, Phase, Request, Response, fields, network};
 use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::{Throttle, Throttles};
@@ -52,21 +52,22 @@ pub struct Client {
 
 /// A request that is wholly here.
 pub struct Outgoing {
-    /// The method, as received.
-    pub method: Method,
-    /// Path and query, as received.
-    pub target: Target,
-    /// The client's fields; what may not pass is dropped while they are written.
-    pub headers: HeaderMap,
-    /// The prefix under which the app lives, without a slash at the end.
-    pub mount: Option<Rc<str>>,
+    /// As received, but for the body. What may not pass of its fields is dropped while they are written.
+    pub request: Box<Request>,
     /// The whole body.
     pub body: Option<Rc<Spooled>>,
-    /// Whose it is.
-    pub exchange: Rc<Exchange>,
-    /// What its response may take of the spool; `None`: it is passed on without read-ahead.
+    /// What its route says of it.
+    pub terms: Rc<RouteTerms>,
+}
+
+/// What a route says of how its requests are sent.
+#[derive(Debug, Default)]
+pub struct RouteTerms {
+    /// The prefix under which the app lives, without a slash at the end.
+    pub mount: Option<Box<str>>,
+    /// What a response may take of the spool; `None`: it is passed on without read-ahead.
     pub share: Option<Share>,
-    /// Its place in the waiting room: higher goes first.
+    /// The place in the waiting room: higher goes first.
     pub priority: i32,
 }
 
@@ -112,7 +113,7 @@ impl Tries {
 impl Outgoing {
     /// Whether the app may get it twice (RFC 9110, 9.2.2).
     fn may_run_twice(&self) -> bool {
-        self.method.is_idempotent() || self.headers.contains_key("idempotency-key")
+        self.request.method.is_idempotent() || self.request.headers.contains_key("idempotency-key")
     }
 }
 
@@ -165,15 +166,15 @@ impl Client {
     /// # Errors
     /// The named reason of what kept the worker from answering.
     pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
-        let exchange = Rc::clone(&outgoing.exchange);
+        let exchange = Rc::clone(&outgoing.request.exchange);
         exchange.phase.set(Phase::Waiting);
         // What asks for events would pin a worker before it can be refused by its answer.
-        if self.upstream.room.is_streams_full() && asks_for_events(&outgoing.headers) {
+        if self.upstream.room.is_streams_full() && asks_for_events(&outgoing.request.headers) {
             let error = self.upstream.streams_full();
             self.count(&error, &exchange);
             return Err(error);
         }
-        let permit = match self.upstream.room.enter(&self.upstream.balance, self.seek(&outgoing)).await {
+        let permit = match self.enter(self.seek(&outgoing), &exchange).await {
             Ok(permit) => permit,
             Err(error) => {
                 exchange.time(|timings| timings.wait = exchange.started.elapsed().saturating_sub(timings.receive));
@@ -191,6 +192,11 @@ impl Client {
         Detachable::new(Rc::clone(self).dispatch(outgoing, permit), exchange, self.upstream.abandon()).await
     }
 
+    /// Waits for a slot. `exchange` has been ticked since anything else was waited for.
+    async fn enter(&self, seek: Seek, exchange: &Exchange) -> Result<Permit, Error> {
+        self.upstream.room.enter_at(exchange.now(), &self.upstream.balance, seek).await
+    }
+
     /// With a slot: one attempt, and more where that is safe.
     async fn dispatch(self: Rc<Self>, outgoing: Outgoing, mut permit: Permit) -> Result<Response, Error> {
         let mut head = Buffer::take();
@@ -202,25 +208,25 @@ impl Client {
             if written.replace(protocol) != Some(protocol) {
                 head.clear();
                 head::write(&mut head, protocol, &outgoing, &self.upstream, &self.metrics)
-                    .inspect_err(|error| self.failed(error, &endpoint, &outgoing.exchange))?;
+                    .inspect_err(|error| self.failed(error, &endpoint, &outgoing.request.exchange))?;
             }
             let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, &tries).await;
             let Attempt { failed: Failed { error, busy }, is_reused } = match attempt {
                 Ok(response) => {
-                    let Outgoing { exchange, share, headers, .. } = outgoing;
-                    fields::give_map(headers);
-                    let rest = Rest { client: Rc::clone(&self), exchange, permit };
-                    return self.response(response, rest, share);
+                    let Outgoing { mut request, terms, .. } = outgoing;
+                    fields::give_map(std::mem::take(&mut request.headers));
+                    let rest = Rest { client: Rc::clone(&self), exchange: Rc::clone(&request.exchange), permit };
+                    return self.response(response, rest, terms.share);
                 }
                 Err(attempt) => attempt,
             };
             if let Some(connection) = busy {
-                self.failed(&error, &endpoint, &outgoing.exchange);
+                self.failed(&error, &endpoint, &outgoing.request.exchange);
                 self.judge(&endpoint, error.reason);
                 pump::hold(connection, self.upstream.abandon(), permit);
                 return Err(error);
             }
-            permit = self.again(permit, error, is_reused, &outgoing.exchange, &mut tries).await?;
+            permit = Box::pin(self.again(permit, error, is_reused, &outgoing.request.exchange, &mut tries)).await?;
             tries.begun = Instant::now();
         }
     }
@@ -314,14 +320,14 @@ impl Client {
         permit: &mut Permit,
         tries: &Tries,
     ) -> Result<wire::Response, Attempt> {
-        let exchange = &outgoing.exchange;
+        let exchange = &outgoing.request.exchange;
         let is_repeatable = tries.is_idempotent;
-        let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable));
+        let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable, tries.begun));
         let is_reused = kept.is_some();
         let (connection, begun) = match kept {
             Some(connection) => (connection, tries.begun),
-            None => self
-                .connect(endpoint, exchange)
+            // Boxed, as all that is done now and then: a request that needs none of it is not to carry room for it.
+            None => Box::pin(self.connect(endpoint, exchange))
                 .await
                 .map_err(|error| Attempt { failed: Failed { error, busy: None }, is_reused })?,
         };
@@ -333,15 +339,16 @@ impl Client {
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
         let once = Once { may_run_twice: is_repeatable, expect: self.patience_for_continue(endpoint) };
         let connector = &endpoint.connector;
-        let response = if connector.has_preamble() {
+        let whole = connector.has_preamble().then(|| {
             let mut whole = Buffer::take();
             connector.preamble(Some(exchange), &mut whole);
             whole.extend_from_slice(head);
-            connection.exchange(&whole, body, &outgoing.method, once, self.upstream.patience).await
-        } else {
-            connection.exchange(head, body, &outgoing.method, once, self.upstream.patience).await
-        };
-        exchange.time(|timings| timings.head = begun.elapsed());
+            whole
+        });
+        let head = whole.as_ref().map_or(head, |whole| &whole[..]);
+        let response = connection.exchange(head, body, &outgoing.request.method, once, self.upstream.patience).await;
+        let answered = exchange.tick();
+        exchange.time(|timings| timings.head = answered.saturating_duration_since(begun));
         if let (Ok(response), Some(_), false, true) = (&response, once.expect, is_repeatable, outgoing.body.is_some()) {
             endpoint.state.answers_continue.store(response.continued, Ordering::Relaxed);
         }
@@ -380,7 +387,8 @@ impl Client {
 
     fn seek(&self, outgoing: &Outgoing) -> Seek {
         let key = self.upstream.balance.hash_by().and_then(|by| key(by, outgoing));
-        Seek { priority: outgoing.priority, client: self.turn(&outgoing.exchange), wish: Wish { key, avoid: None } }
+        let client = self.turn(&outgoing.request.exchange);
+        Seek { priority: outgoing.terms.priority, client, wish: Wish { key, avoid: None } }
     }
 
     /// Whose turn a request takes.
@@ -477,10 +485,10 @@ impl Client {
         );
     }
 
-    /// Keeps a connection whose exchange has ended well.
-    pub(super) fn keep(&self, endpoint: &Endpoint, connection: Connection) {
+    /// Keeps a connection whose exchange has ended well, just now.
+    pub(super) fn keep(&self, endpoint: &Endpoint, connection: Connection, now: Instant) {
         if let Some(pool) = self.pool(endpoint) {
-            pool.put(connection);
+            pool.put(connection, now);
         }
     }
 }
@@ -496,10 +504,11 @@ fn speaks_against_endpoint(reason: Reason) -> bool {
 /// What `balance: { hash: … }` tells requests apart by.
 fn key(by: &HashBy, outgoing: &Outgoing) -> Option<u64> {
     match by {
-        HashBy::Client => outgoing.exchange.client.get().map(|address| balance::digest(&address)),
-        HashBy::Header(name) => outgoing.headers.get(name).map(|value| balance::digest(&value.as_bytes())),
+        HashBy::Client => outgoing.request.exchange.client.get().map(|address| balance::digest(&address)),
+        HashBy::Header(name) => outgoing.request.headers.get(name).map(|value| balance::digest(&value.as_bytes())),
         HashBy::Cookie(name) => {
             let pairs = outgoing
+                .request
                 .headers
                 .get_all(header::COOKIE)
                 .into_iter()

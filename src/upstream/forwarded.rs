@@ -39,13 +39,14 @@ impl Lines for Vars<'_> {
 
 /// Appends the fields. `mount` is the prefix that this request has of those under which apps live.
 pub(super) fn append(out: &mut impl Lines, exchange: &Exchange, mount: Option<&str>) {
-    if let Some(client) = exchange.client.get() {
-        out.line("x-forwarded-for", |out| append_address(out, client));
-        out.line("x-real-ip", |out| append_address(out, client));
+    match (exchange.client.get(), exchange.client_text()) {
+        (Some(_), Some(text)) => client(out, |out| out.extend_from_slice(text.as_bytes())),
+        (Some(address), None) => client(out, |out| append_address(out, address)),
+        (None, _) => {}
     }
     out.line("x-forwarded-proto", |out| out.extend_from_slice(exchange.scheme().as_str().as_bytes()));
     if let Some(host) = &exchange.host {
-        out.line("x-forwarded-host", |out| out.extend_from_slice(host.as_str().as_bytes()));
+        out.line("x-forwarded-host", |out| out.extend_from_slice(host.as_bytes()));
     }
     out.line("x-forwarded-port", |out| append_decimal(out, exchange.port().into()));
     if let Some(mount) = mount {
@@ -61,4 +62,9 @@ pub(super) fn append(out: &mut impl Lines, exchange: &Exchange, mount: Option<&s
         out.push(b'.');
         append_padded(out, start.subsec_micros().into(), 6);
     });
+}
+
+fn client(out: &mut impl Lines, address: impl Fn(&mut Vec<u8>)) {
+    out.line("x-forwarded-for", &address);
+    out.line("x-real-ip", address);
 }

@@ -19,7 +19,7 @@ use super::forwarded::{self, Lines as _};
 use super::{Outgoing, Upstream};
 use crate::config::EndpointProtocol;
 use crate::error::{Error, Reason};
-use crate::http::{Target, fields};
+use crate::http::{Request, Target, fields};
 use crate::http1::client;
 use crate::observe::metrics::{HeaderKind, Metrics};
 use crate::uwsgi::vars;
@@ -42,11 +42,11 @@ pub(super) fn write(
     let dropped = |why| match header_kind(why) {
         None => {}
         // Not lost: what it says is in the fields that are written anew.
-        Some(HeaderKind::Forwarded) if outgoing.exchange.claims.get().is_some() => {}
+        Some(HeaderKind::Forwarded) if outgoing.request.exchange.claims.get().is_some() => {}
         Some(kind) => {
             metrics.header_dropped(kind);
             if why == fields::Dropped::Forwarded {
-                outgoing.exchange.is_disbelieved.set(true);
+                outgoing.request.exchange.is_disbelieved.set(true);
             }
         }
     };
@@ -73,7 +73,7 @@ pub(super) fn write_as(
     terms: Terms<'_>,
     dropped: impl FnMut(fields::Dropped),
 ) -> Result<(), Error> {
-    let Outgoing { method, headers, exchange, .. } = outgoing;
+    let Request { method, headers, exchange, .. } = &*outgoing.request;
     let place = Place::of(outgoing, upstream.config.prefix.as_deref())?;
     // HTTP/1.0 without Host: HTTP/1.1, which we speak to the worker, needs one, and so do apps.
     let host = terms.host.or_else(|| exchange.host.is_none().then_some(&b"localhost"[..]));
@@ -101,7 +101,7 @@ pub(super) fn write_as(
 
 /// The exact length of the body, where the method has one.
 fn length(outgoing: &Outgoing) -> Option<u64> {
-    let has_content = !matches!(outgoing.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+    let has_content = !matches!(outgoing.request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
     match &outgoing.body {
         Some(body) => Some(body.length()),
         None => has_content.then_some(0),
@@ -130,13 +130,14 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(outgoing: &'a Outgoing, prefix: Option<&str>) -> Result<Self, Error> {
-        let mount = outgoing.mount.as_deref().filter(|mount| is_under(outgoing.target.path(), mount));
+        let asked = &outgoing.request.target;
+        let mount = outgoing.terms.mount.as_deref().filter(|mount| is_under(asked.path(), mount));
         let target = match prefix {
             // `OPTIONS *` has no path.
-            Some(prefix) if outgoing.target.path() != b"*" => Cow::Owned(joined(prefix, outgoing.target.as_str())?),
-            _ => Cow::Borrowed(&outgoing.target),
+            Some(prefix) if asked.path() != b"*" => Cow::Owned(joined(prefix, asked.as_str())?),
+            _ => Cow::Borrowed(asked),
         };
-        let before = target.path().len() - outgoing.target.path().len();
+        let before = target.path().len() - asked.path().len();
         Ok(Self { script: mount.map_or(0, |mount| before + mount.len()), mount, target })
     }
 
@@ -156,9 +157,12 @@ impl<'a> Place<'a> {
 
     /// SCRIPT_NAME, when the raw path begins with it. gunicorn answers 500 to one that it does not find there.
     fn raw_script(&self) -> Option<&str> {
+        if self.script == 0 {
+            return None;
+        }
         let script = &self.target.path()[..self.script];
         let raw = self.target.raw_path().get(..self.script)?;
-        (self.script > 0 && raw.as_bytes() == script).then_some(raw)
+        (raw.as_bytes() == script).then_some(raw)
     }
 }
 
@@ -186,10 +190,10 @@ mod tests {
 
     use http::header::{HeaderMap, HeaderValue};
 
-    use super::super::Connector;
+    use super::super::{Connector, RouteTerms};
     use super::*;
     use crate::config;
-    use crate::http::{ConnectionInfo, Exchange, Host, Protocol, Sender};
+    use crate::http::{Body, ConnectionInfo, Exchange, Host, Protocol, Sender};
 
     fn outgoing(target: &str, mount: Option<&str>) -> Outgoing {
         let connection = ConnectionInfo {
@@ -199,22 +203,23 @@ mod tests {
             sender: Sender::Peer,
             tls: true,
             redirect_https: None,
+            source_text: Default::default(),
         };
         let host = Host::parse(Bytes::from_static(b"shop.example")).unwrap();
         let exchange =
             Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), Some(host), None);
         let mut headers = HeaderMap::new();
         headers.insert("host", HeaderValue::from_static("shop.example"));
-        Outgoing {
+        let request = Request {
             method: Method::GET,
             target: Target::parse(Bytes::copy_from_slice(target.as_bytes())).unwrap(),
             headers,
-            mount: mount.map(Rc::from),
-            body: None,
+            body: Body::Empty,
             exchange: Rc::new(exchange),
-            share: None,
-            priority: 0,
-        }
+            refused: None,
+        };
+        let terms = RouteTerms { mount: mount.map(Box::from), ..RouteTerms::default() };
+        Outgoing { request: Box::new(request), body: None, terms: Rc::new(terms) }
     }
 
     fn upstream(keys: &str) -> Upstream {

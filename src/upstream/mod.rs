@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use connect::{Connector, TlsError};
 pub use demand::Needed;
 pub use endpoint::{Condition, Endpoint};
-pub use exchange::{Client, Outgoing};
+pub use exchange::{Client, Outgoing, RouteTerms};
 use room::Permit;
 pub use room::{Room, RoomStatus};
 

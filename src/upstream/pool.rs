@@ -22,10 +22,10 @@ impl Pool {
 
     /// The connection used last, if it is young enough and nothing has come from the worker since. `surely` for requests
     /// that could not be sent again if the worker had just closed it.
-    pub(super) fn take(&self, surely: bool) -> Option<Connection> {
+    pub(super) fn take(&self, surely: bool, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some((since, mut connection)) = idle.pop() {
-            if since.elapsed() >= self.age {
+            if now.saturating_duration_since(since) >= self.age {
                 // The rest is older still.
                 idle.clear();
                 return None;
@@ -37,8 +37,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for later.
-    pub(super) fn put(&self, connection: Connection) {
+    /// Keeps a connection for later, that has served until `now`.
+    pub(super) fn put(&self, connection: Connection, now: Instant) {
         if self.age.is_zero() || self.max.get() == 0 {
             return;
         }
@@ -46,7 +46,7 @@ impl Pool {
         if idle.len() == self.max.get() {
             idle.remove(0);
         }
-        idle.push((Instant::now(), connection));
+        idle.push((now, connection));
     }
 
     /// Closes all of them.

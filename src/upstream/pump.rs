@@ -66,7 +66,9 @@ pub(super) fn body(
     budget: &std::sync::Arc<Budget>,
 ) -> Result<Body, Error> {
     if let Some(here) = body.take_here() {
-        end(body, rest);
+        // It came with the head, whose coming has been noted.
+        let now = rest.exchange.now();
+        end(body, rest, now);
         return Ok(if here.is_empty() { Body::Empty } else { Body::Full(here) });
     }
     let mut pin = None;
@@ -102,7 +104,8 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
             return;
         }
     };
-    rest.exchange.time(|timings| timings.body = begun.elapsed());
+    let now = Instant::now();
+    rest.exchange.time(|timings| timings.body = now - begun);
     if let Err(error) = &result {
         rest.client.failed(error, rest.permit.endpoint(), &rest.exchange);
         // A stream has no end of its own: a restart of the app cuts all of them at once.
@@ -113,7 +116,7 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
     let reason = result.as_ref().err().map(|error| error.reason);
     writer.end(result);
     match reason {
-        None => end(body, rest),
+        None => end(body, rest, now),
         // It may be asleep in the middle of its answer: its slot is not free.
         Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.patience(), rest.permit),
         Some(Reason::StreamsFull | Reason::SpoolFull) => leave(body.into_busy(), rest),
@@ -205,14 +208,17 @@ async fn next(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<
 /// another request while it is busy.
 async fn drain(body: ResponseBody, rest: Rest) {
     if let Some(connection) = body.finish(rest.patience()).await {
-        rest.client.keep(rest.permit.endpoint(), connection);
+        rest.client.keep(rest.permit.endpoint(), connection, Instant::now());
     }
 }
 
 /// After the last byte of the body: the connection goes back to the pool, or the slot waits until the worker has closed.
-fn end(body: ResponseBody, rest: Rest) {
+fn end(body: ResponseBody, mut rest: Rest, now: Instant) {
     match body.into_end() {
-        End::Reusable(connection) => rest.client.keep(rest.permit.endpoint(), connection),
+        End::Reusable(connection) => {
+            rest.permit.ended(now);
+            rest.client.keep(rest.permit.endpoint(), connection, now);
+        }
         // It runs the app's `close()` after its last byte, and takes no other request before that.
         End::Closing(connection) => hold(connection, rest.patience(), rest.permit),
         End::Useless => {}

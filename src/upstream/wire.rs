@@ -16,7 +16,7 @@ use crate::uwsgi;
 
 /// A connection to a worker, between exchanges or in one.
 pub(super) enum Connection {
-    Http1(client::Connection),
+    Http1(Box<client::Connection>),
     H2c(Box<h2c::Connection>),
 }
 
@@ -76,9 +76,9 @@ impl Connection {
                 // Boxed: it is far larger than the other.
                 Box::pin(h2c::Connection::open(stream)).await.map(|connection| Self::H2c(Box::new(connection)))
             }
-            EndpointProtocol::Uwsgi => Ok(Self::Http1(client::Connection::new(stream, &uwsgi::DIALECT))),
+            EndpointProtocol::Uwsgi => Ok(Self::Http1(client::Connection::boxed(stream, &uwsgi::DIALECT))),
             EndpointProtocol::Http | EndpointProtocol::Https => {
-                Ok(Self::Http1(client::Connection::new(stream, &client::HTTP1)))
+                Ok(Self::Http1(client::Connection::boxed(stream, &client::HTTP1)))
             }
         }
     }
@@ -129,7 +129,8 @@ impl Connection {
     pub(super) async fn closed(self, limit: Duration) {
         match self {
             Self::Http1(connection) => connection.closed(limit).await,
-            Self::H2c(connection) => connection.closed(limit).await,
+            // Boxed: its state is far larger than the other's.
+            Self::H2c(connection) => Box::pin(connection.closed(limit)).await,
         }
     }
 }
@@ -140,7 +141,7 @@ impl Connection {
     pub(super) async fn abandoned(self, limit: Duration) {
         match self {
             Self::Http1(connection) => connection.abandoned(limit).await,
-            Self::H2c(connection) => connection.abandoned(limit).await,
+            Self::H2c(connection) => Box::pin(connection.abandoned(limit)).await,
         }
     }
 }

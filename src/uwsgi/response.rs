@@ -30,12 +30,12 @@ pub fn parse(bytes: &Bytes, method: &Method) -> Result<ResponseHead, (Reason, Re
 fn read(bytes: &Bytes, method: &Method) -> Result<ResponseHead, Reason> {
     let (line, fields_at) = head::first_line(bytes, Reason::BadRequestLine)?;
     let (status, mut headers) = if line.starts_with(b"HTTP/") {
-        (status_line(line)?, head::fields(bytes, fields_at, MAX_FIELDS)?)
+        (status_line(line)?, head::fields(bytes, fields_at, MAX_FIELDS)?.map)
     } else if line.is_empty() {
         // Whoever begins with the empty line has told nothing, and what follows it would be lost.
         return Err(Reason::BadRequestLine);
     } else {
-        let headers = head::fields(bytes, 0, MAX_FIELDS)?;
+        let headers = head::fields(bytes, 0, MAX_FIELDS)?.map;
         (told(&headers)?, headers)
     };
     headers.remove(STATUS);

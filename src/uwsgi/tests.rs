@@ -62,6 +62,7 @@ fn exchange(peer: Option<&str>, tls: bool, protocol: Protocol, host: Option<&str
         sender: Sender::Peer,
         tls,
         redirect_https: None,
+        source_text: Default::default(),
     };
     let host = host.map(|host| Host::parse(Bytes::copy_from_slice(host.as_bytes())).unwrap());
     Exchange::new(Rc::new(connection), protocol, Method::GET, Bytes::new(), host, None)

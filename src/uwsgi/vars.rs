@@ -83,7 +83,7 @@ fn of_request(vars: &mut Vars<'_>, request: &Request<'_>) {
     let (script, path) = target.path().split_at(request.script.min(target.path().len()));
     let query = target.query_with_mark();
     vars.put("REQUEST_METHOD", method.as_str().as_bytes());
-    vars.put("REQUEST_URI", target.as_str().as_bytes());
+    vars.put("REQUEST_URI", target.as_bytes());
     vars.put("SCRIPT_NAME", script);
     // Decoded, as uWSGI hands it to the app. gunicorn decodes it once more: see `is_decoded_for_good`.
     vars.put("PATH_INFO", path);

@@ -13,14 +13,13 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason as Code, RecvStream};
 use http::StatusCode;
-use tokio::time::Instant;
 
 use super::body::BodyLink;
 use super::message;
 use super::send::Sending;
 use super::shared::{Shared, StreamGuard};
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, ExchangeGuard, Finish, Phase, Request, Response, Service};
+use crate::http::{Body, Exchange, ExchangeGuard, Finish, Request, Response, Service};
 use crate::http1::server::Entry;
 
 /// Serves a stream to its end.
@@ -87,8 +86,7 @@ async fn answer(
     if exchange.reason.get() == Some(Reason::ClientGone) {
         exchange.finish(Finish::ClientGone);
     }
-    exchange.phase.set(Phase::Responding);
-    exchange.answered.set(Some(Instant::now()));
+    exchange.begin_response();
     let (head, body) = message::response(response, exchange);
     let is_whole = body.remaining() == Some(0);
     let stream = match respond.send_response(head, is_whole) {

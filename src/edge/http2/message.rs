@@ -15,6 +15,8 @@ use crate::http1::head::{self, is_tchar};
 use crate::http1::request::is_method;
 use crate::http1::with_date;
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// A request as the stack takes it. What cannot be one goes through the stack with its reason.
 pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Rc<BodyLink>>) {
     let (mut parts, body) = request.into_parts();
@@ -120,7 +122,11 @@ pub(super) fn response(response: Response, exchange: &Exchange) -> (http::Respon
     let (mut parts, mut body) = response.into_parts();
     remove_fields(&mut parts.headers);
     if !parts.headers.contains_key(header::DATE) {
-        parts.headers.insert(header::DATE, with_date(HeaderValue::clone));
+        let now = exchange.wall_clock().as_secs();
+        parts.headers.insert(header::DATE, with_date(now, HeaderValue::clone));
+    }
+    if let Some(id) = exchange.id.get().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
+        parts.headers.insert(X_REQUEST_ID, id);
     }
     let is_bodiless = exchange.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {

@@ -59,6 +59,7 @@ fn info() -> Rc<ConnectionInfo> {
         sender: Sender::Peer,
         tls: false,
         redirect_https: None,
+        source_text: Default::default(),
     })
 }
 

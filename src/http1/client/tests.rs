@@ -64,7 +64,7 @@ fn exchange<F: Future<Output = ()> + 'static>(
             }
             script(worker, asked).await;
         };
-        let connection = Connection::new(Stream::Plain(Socket::Tcp(stream)), &HTTP1);
+        let connection = Connection::boxed(Stream::Plain(Socket::Tcp(stream)), &HTTP1);
         let body = Body::Stream(Box::new(source));
         let withhold = Withhold::UntilContinue(expect);
         let asking = connection.exchange(HEAD, body, &Method::POST, withhold, patience);

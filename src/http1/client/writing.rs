@@ -32,7 +32,7 @@ pub fn write_head(
     let headers = request.headers;
     out.extend_from_slice(request.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(request.target.as_str().as_bytes());
+    out.extend_from_slice(request.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if let Some(host) = request.host {
         write::field(out, &header::HOST, host);

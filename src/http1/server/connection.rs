@@ -142,6 +142,18 @@ impl Connection {
         let _ = self.deadline.bound(LINGER, shut).await;
     }
 
+    /// Whether all that has come belongs to requests that are over.
+    pub(super) fn is_spent(&self) -> bool {
+        self.body_is_read() && self.io.borrow().unread().is_empty()
+    }
+
+    /// Closes after the last response to a client that sends nothing more. TLS says so first; TCP says it by the close.
+    pub(super) async fn close(&self) {
+        if matches!(self.io.borrow().stream, Stream::Tls(_)) {
+            self.shutdown().await;
+        }
+    }
+
     /// Ready when the client has closed. What it pipelines meanwhile is kept for later, up to a buffer full.
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut io = self.io.borrow_mut();

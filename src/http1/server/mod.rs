@@ -83,6 +83,8 @@ struct Terms {
     protocol: Protocol,
     is_head: bool,
     keep_alive: bool,
+    /// The client has said that this is its last request.
+    is_last: bool,
 }
 
 /// One exchange. Whether the connection lives on.
@@ -108,7 +110,12 @@ async fn exchange<E: Entry>(
     match finish.how {
         Finish::Complete if finish.keep_alive => true,
         Finish::Complete => {
-            connection.end().await;
+            // Nobody sends any more who has said so and sent all: there is nothing that a close could take the answer with.
+            if terms.is_last && connection.is_spent() {
+                connection.close().await;
+            } else {
+                connection.end().await;
+            }
             false
         }
         Finish::Cut | Finish::ClientGone => false,
@@ -139,7 +146,12 @@ fn accept(
     head: RequestHead,
     rate: MinRate,
 ) -> (Box<Request>, Terms) {
-    let terms = Terms { protocol: head.protocol, is_head: head.method == Method::HEAD, keep_alive: head.keep_alive };
+    let terms = Terms {
+        protocol: head.protocol,
+        is_head: head.method == Method::HEAD,
+        keep_alive: head.keep_alive,
+        is_last: !head.keep_alive,
+    };
     let exchange = Rc::new(Exchange::new(
         Rc::clone(info),
         head.protocol,
@@ -162,7 +174,8 @@ fn accept(
 /// A request that is not read any further goes through the stack like any other, with the error it is to be answered with.
 fn refuse(info: &Rc<ConnectionInfo>, refusal: Refusal) -> (Box<Request>, Terms) {
     let method = refusal.method.unwrap_or_else(|| Method::from_bytes(b"-").unwrap_or_default());
-    let terms = Terms { protocol: Protocol::Http11, is_head: method == Method::HEAD, keep_alive: false };
+    let is_head = method == Method::HEAD;
+    let terms = Terms { protocol: Protocol::Http11, is_head, keep_alive: false, is_last: false };
     let exchange =
         Rc::new(Exchange::new(Rc::clone(info), Protocol::Http11, method.clone(), refusal.target, None, None));
     let request = Request {

@@ -1,6 +1,6 @@
 //! Writing a response as its bytes come: head and small body in one send, large pieces from where they lie.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,13 +8,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::taken::Taken;
 use super::{Limits, Terms};
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Finish, Phase, Protocol, Response, fields};
+use crate::http::{Body, Exchange, Finish, Protocol, Response, fields};
 use crate::http1::write::{self, Delimiter};
 use crate::runtime::buffers::{self, Buffer};
 
@@ -24,16 +23,37 @@ pub(super) struct Written {
     pub(super) keep_alive: bool,
 }
 
-/// Writes one response.
-pub(super) async fn write(
-    connection: &Connection,
+/// Writes one response. What comes before the first write is done at once: its future holds what is to be written, and
+/// nothing of what that was made from.
+pub(super) fn write<'a>(
+    connection: &'a Connection,
     limits: &Limits,
-    exchange: &Exchange,
+    exchange: &'a Exchange,
     response: Response,
     terms: Terms,
-) -> Written {
-    exchange.phase.set(Phase::Responding);
-    exchange.answered.set(Some(Instant::now()));
+) -> impl Future<Output = Written> + use<'a> {
+    exchange.begin_response();
+    let (mut writer, keep_alive) = begin(limits, exchange, response, terms);
+    poll_fn(move |cx| {
+        let result = ready!(writer.poll(cx, connection));
+        connection.deadline.disarm();
+        exchange.bytes_out.set(writer.bytes);
+        let how = match result {
+            Ok(()) => Finish::Complete,
+            Err(error) if error.reason == Reason::ClientGone => Finish::ClientGone,
+            Err(error) => {
+                exchange.fail(error.reason);
+                // Where the end of the connection is the end of the body, only a reset tells a cut one.
+                connection.io.borrow().stream.socket().reset_on_close();
+                Finish::Cut
+            }
+        };
+        Poll::Ready(Written { how, keep_alive })
+    })
+}
+
+/// The head, and what else is to be written. Whether the connection may live on.
+fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms) -> (Writer, bool) {
     let (mut head, body) = response.into_parts();
     let delimiter = delimiter(head.status, &body, terms);
     if head.status == StatusCode::NO_CONTENT {
@@ -50,10 +70,10 @@ pub(super) async fn write(
         (true, _) => None,
     };
     let mut out = Buffer::take();
-    write::response_head(&mut out, head.status, &head.headers, delimiter, field);
+    write::response_head(&mut out, head.status, &head.headers, delimiter, field, exchange);
     fields::give_map(head.headers);
     let body = if delimiter == Delimiter::NoBody { Body::Empty } else { body };
-    let mut writer = Writer {
+    let writer = Writer {
         out: Some(out),
         sent: 0,
         large: Bytes::new(),
@@ -64,20 +84,7 @@ pub(super) async fn write(
         bytes: 0,
         taken: Taken::new(limits.read_rate),
     };
-    let result = poll_fn(|cx| writer.poll(cx, connection)).await;
-    connection.deadline.disarm();
-    exchange.bytes_out.set(writer.bytes);
-    let how = match result {
-        Ok(()) => Finish::Complete,
-        Err(error) if error.reason == Reason::ClientGone => Finish::ClientGone,
-        Err(error) => {
-            exchange.fail(error.reason);
-            // Where the end of the connection is the end of the body, only a reset tells a cut one.
-            connection.io.borrow().stream.socket().reset_on_close();
-            Finish::Cut
-        }
-    };
-    Written { how, keep_alive }
+    (writer, keep_alive)
 }
 
 fn delimiter(status: StatusCode, body: &Body, terms: Terms) -> Delimiter {

@@ -82,6 +82,7 @@ async fn serving<T>(ours: Socket, client: impl Future<Output = T>) -> (T, Durati
         sender: Sender::Peer,
         tls: false,
         redirect_https: None,
+        source_text: Default::default(),
     };
     let serving = async {
         let begun = Instant::now();

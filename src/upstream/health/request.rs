@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::Aim;
 use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
 use crate::error::Error;
-use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Sender, Target};
+use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Request, Sender, Target};
 use crate::http1::client::Patience;
-use crate::upstream::Outgoing;
 use crate::upstream::head::{self, Terms};
 use crate::upstream::wire::{self, Connection, Failed, Once};
+use crate::upstream::{Outgoing, RouteTerms};
 
 const USER_AGENT: HeaderValue = HeaderValue::from_static("hostler-health");
 
@@ -77,6 +77,7 @@ fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
         sender: Sender::Peer,
         tls: aim.scheme == Scheme::Https,
         redirect_https: None,
+        source_text: Default::default(),
     };
     let exchange = Rc::new(Exchange::new(
         Rc::new(connection),
@@ -86,16 +87,16 @@ fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
         Some(host),
         Some(USER_AGENT),
     ));
-    let outgoing = Outgoing {
+    let request = Request {
         method: Method::GET,
         target: Target::parse(path)?,
         headers: HeaderMap::from_iter([(header::USER_AGENT, USER_AGENT)]),
-        mount: aim.mount.as_deref().map(Rc::from),
-        body: None,
+        body: Body::Empty,
         exchange: Rc::clone(&exchange),
-        share: None,
-        priority: 0,
+        refused: None,
     };
+    let terms = RouteTerms { mount: aim.mount.as_deref().map(Box::from), ..RouteTerms::default() };
+    let outgoing = Outgoing { request: Box::new(request), body: None, terms: Rc::new(terms) };
     let terms = Terms { host: Some(aim.host.as_bytes()), is_last: true };
     let written = head::write_as(out, aim.endpoint.address.protocol, &outgoing, &aim.upstream, terms, |_| {});
     // It was of use for its fields only.

@@ -189,7 +189,19 @@ impl Room {
     /// [`Reason::QueueFull`] at once, [`Reason::QueueTimeout`] after the waiting room's timeout, and what keeps every
     /// endpoint from answering once that has lasted longer than `hold`.
     pub(super) async fn enter(self: &Arc<Self>, balance: &Balance, seek: Seek) -> Result<Permit, Error> {
-        let now = Instant::now();
+        self.enter_at(Instant::now(), balance, seek).await
+    }
+
+    /// The same for who comes at this moment, which has hardly passed.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub(super) async fn enter_at(
+        self: &Arc<Self>,
+        now: Instant,
+        balance: &Balance,
+        seek: Seek,
+    ) -> Result<Permit, Error> {
         match self.try_enter(balance, seek.wish) {
             Some(endpoint) => {
                 self.metrics.waiting_seconds.observe(0.0);

@@ -19,6 +19,7 @@ pub(in crate::upstream) struct Permit {
     pub(super) arrived: Arrived,
     /// When it was got.
     since: Instant,
+    ended: Option<Instant>,
     /// Whether a worker has been asked for anything under it.
     is_used: bool,
 }
@@ -29,7 +30,7 @@ pub(in crate::upstream) struct StreamPermit(Arc<Room>);
 impl Permit {
     pub(super) fn new(room: &Arc<Room>, endpoint: Arc<Endpoint>, seek: Seek, arrived: Arrived, since: Instant) -> Self {
         room.metrics.in_flight.inc();
-        Self { room: Arc::clone(room), endpoint, seek, arrived, since, is_used: false }
+        Self { room: Arc::clone(room), endpoint, seek, arrived, since, ended: None, is_used: false }
     }
 
     /// When the slot was got.
@@ -54,6 +55,11 @@ impl Permit {
     #[must_use]
     pub(in crate::upstream) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// The worker was done at this moment, which has hardly passed.
+    pub(in crate::upstream) fn ended(&mut self, at: Instant) {
+        self.ended = Some(at);
     }
 
     /// From now on its time is a worker's.
@@ -95,7 +101,8 @@ impl Drop for Permit {
         let metrics = &self.room.metrics;
         metrics.in_flight.dec();
         if self.is_used {
-            metrics.worker_seconds.observe(self.since.elapsed().as_secs_f64());
+            let ended = self.ended.unwrap_or_else(Instant::now);
+            metrics.worker_seconds.observe(ended.saturating_duration_since(self.since).as_secs_f64());
         }
         self.endpoint.release();
         self.room.give_back(self.is_used);

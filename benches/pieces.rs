@@ -1,0 +1,135 @@
+//! What the pieces of the way of a request cost, each by itself: reading and writing heads, names, text.
+//!
+//! `cargo bench --bench pieces`. The slot of the waiting room, which threads share, is in `slots`.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use divan::{AllocProfiler, Bencher};
+use hostler::edge::frame_guard::budgets::Budgets;
+use hostler::http::{Host, RequestId, Target, fields, text};
+use hostler::http1::chunked::{Decoder, Step};
+use hostler::http1::client::{self, write_head};
+use hostler::http1::head::HeadLimits;
+use hostler::http1::{request, response};
+use hostler::uwsgi;
+use http::Method;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+const LIMITS: HeadLimits = HeadLimits { size: 32 << 10, count: 100 };
+
+const SMALL_REQUEST: &[u8] =
+    b"GET /a/page?x=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+
+const BROWSER_REQUEST: &[u8] = b"GET /products/shoes/?page=2&sort=price HTTP/1.1\r\n\
+    Host: www.shop.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\nReferer: https://www.shop.example/products/shoes/\r\n\
+    Connection: keep-alive\r\nCookie: csrftoken=hB8qkz2mJ7wq0fVx; sessionid=u3k2m9x0a8d7f6g5h4j3k2l1q0w9e8r7\r\n\
+    Upgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: same-origin\r\n\
+    Priority: u=0, i\r\n\r\n";
+
+const DJANGO_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: gunicorn\r\nDate: Sat, 28 Nov 2026 12:00:00 GMT\r\n\
+    Connection: close\r\nContent-Type: text/html; charset=utf-8\r\nX-Frame-Options: DENY\r\nContent-Length: 10422\r\n\
+    Vary: Cookie\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: same-origin\r\n\
+    Cross-Origin-Opener-Policy: same-origin\r\n\r\n";
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = [SMALL_REQUEST, BROWSER_REQUEST])]
+fn read_request_head(bencher: Bencher<'_, '_>, head: &[u8]) {
+    let head = Bytes::copy_from_slice(head);
+    bencher.bench(|| {
+        // As the server does: the map goes back to the thread's own.
+        let read = request::parse(black_box(&head), &LIMITS).map_err(|refusal| refusal.reason);
+        fields::give_map(read.expect("it is a good head").headers);
+    });
+}
+
+#[divan::bench]
+fn read_response_head(bencher: Bencher<'_, '_>) {
+    let head = Bytes::from_static(DJANGO_RESPONSE);
+    bencher.bench(|| {
+        let read = response::parse(black_box(&head), &Method::GET);
+        fields::give_map(read.expect("it is a good head").headers);
+    });
+}
+
+#[divan::bench]
+fn read_uwsgi_response_head(bencher: Bencher<'_, '_>) {
+    let head = Bytes::from_static(DJANGO_RESPONSE);
+    bencher.bench(|| {
+        let read = uwsgi::response::parse(black_box(&head), &Method::GET);
+        fields::give_map(read.expect("it is a good head").headers);
+    });
+}
+
+#[divan::bench]
+fn write_request_head(bencher: Bencher<'_, '_>) {
+    let head = request::parse(&Bytes::from_static(BROWSER_REQUEST), &LIMITS).map_err(|refusal| refusal.reason);
+    let head = head.expect("it is a good head");
+    let mut out = Vec::with_capacity(16 << 10);
+    bencher.bench_local(|| {
+        out.clear();
+        let request = client::Request {
+            method: &head.method,
+            target: &head.target,
+            headers: &head.headers,
+            host: None,
+            length: None,
+        };
+        write_head(&mut out, black_box(&request), |_| {}, |_| {});
+        black_box(&out);
+    });
+}
+
+#[divan::bench]
+fn read_chunks(bencher: Bencher<'_, '_>) {
+    let body = [&b"1000\r\n"[..], &[b'x'; 4096], b"\r\n"].concat().repeat(16);
+    bencher.bench(|| {
+        let (mut decoder, mut at) = (Decoder::default(), 0);
+        while at < body.len() {
+            match decoder.step(black_box(&body[at..])).expect("it is a good body") {
+                Step::Data { skip, data } => at += skip + data,
+                Step::More { skip } | Step::End { skip } => at += skip,
+            }
+        }
+    });
+}
+
+#[divan::bench]
+fn read_target() -> Target {
+    Target::parse(black_box(Bytes::from_static(b"/products/shoes/?page=2&sort=price"))).expect("it is a good target")
+}
+
+#[divan::bench]
+fn read_host() -> Host {
+    Host::parse(black_box(Bytes::from_static(b"www.shop.example:8443"))).expect("it is a good host")
+}
+
+#[divan::bench]
+fn make_request_id() -> RequestId {
+    RequestId::new(black_box(1_795_381_380_123))
+}
+
+#[divan::bench]
+fn write_address(bencher: Bencher<'_, '_>) {
+    let mut out = Vec::with_capacity(64);
+    bencher.bench_local(|| {
+        out.clear();
+        text::append_address(&mut out, black_box([203, 0, 113, 195].into()));
+        black_box(&out);
+    });
+}
+
+/// A HEADERS frame of 40 bytes, as the guard of HTTP/2 counts it.
+#[divan::bench]
+fn count_a_frame(bencher: Bencher<'_, '_>) {
+    let frame = [&[0, 0, 40, 1, 5, 0, 0, 0, 1][..], &[0x82; 40]].concat();
+    let mut budgets = Budgets::new(32 << 10, std::time::Duration::ZERO);
+    bencher.bench_local(|| black_box(budgets.received(black_box(&frame))).is_ok());
+}
