@@ -1,7 +1,9 @@
 """The programs that a run needs: names what is missing, builds what is ours, installs nothing."""
 
+import argparse
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ class Binaries:
 
 def add_options(parser):
     """What all benches of this folder understand."""
+    parser.add_argument("--only", action="append", metavar="NAME", help="measure this peer; again for more (default: all)")
     parser.add_argument(
         "--also",
         action="append",
@@ -47,8 +50,8 @@ def add_options(parser):
 
 def named_binary(text):
     name, _, binary = text.partition("=")
-    if not name.isidentifier() or not binary or name in ("nginx", "haproxy", "hostler"):
-        raise ValueError(text)
+    if not re.fullmatch(r"[\w-]+", name) or not binary or name in PACKAGES or name == "hostler":
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=BINARY with a new name")
     return name, Path(binary)
 
 
@@ -84,3 +87,15 @@ def all_peers(options):
     found = [Peer(name, name, find(name) or name) for name in ("nginx", "haproxy")]
     found.append(Peer("hostler", "hostler", options.hostler.resolve() if options.hostler else Path("hostler")))
     return found + [Peer(name, "hostler", binary.resolve()) for name, binary in options.also]
+
+
+def wanted_peers(options):
+    """All, or those that --only names."""
+    found = all_peers(options)
+    unknown = set(options.only or []) - {peer.name for peer in found}
+    if unknown:
+        raise Failure(f"No such peer: {', '.join(sorted(unknown))}. There are: {', '.join(peer.name for peer in found)}.")
+    missing = [str(peer.binary) for peer in found if peer.kind == "hostler" and peer.name != "hostler" and not peer.binary.is_file()]
+    if missing:
+        raise Failure(f"No such binary: {', '.join(missing)}.")
+    return [peer for peer in found if not options.only or peer.name in options.only]

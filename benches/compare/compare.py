@@ -31,13 +31,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped by SIGTERM."))
     try:
         scenarios = chosen(options.scenarios)
-        names = [peer.name for peer in binaries.all_peers(options) if wanted(peer, options)]
-        if not names:
-            raise Failure(f"No such peer: {', '.join(options.only)}.")
+        names = [peer.name for peer in binaries.wanted_peers(options)]
         binaries.check_tools(needed(scenarios, names))
         ours = binaries.build(options, "hostler" in names)
-        contestants = [peer for peer in binaries.all_peers(options) if peer.name in names]
-        return run(options, ours, scenarios, contestants)
+        return run(options, ours, scenarios, binaries.wanted_peers(options))
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
@@ -48,7 +45,6 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench-compare", description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--only", action="append", metavar="NAME", help="measure this peer; again for more (default: all)")
     parser.add_argument(
         "--scenarios", default=LETTERS, metavar="LETTERS", help=f"which of {LETTERS} (default: all); README.md has the list"
     )
@@ -72,10 +68,6 @@ def positive(text):
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
-
-
-def wanted(peer, options):
-    return not options.only or peer.name in options.only
 
 
 def needed(scenarios, names):
