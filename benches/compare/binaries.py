@@ -95,7 +95,8 @@ def wanted_peers(options):
     unknown = set(options.only or []) - {peer.name for peer in found}
     if unknown:
         raise Failure(f"No such peer: {', '.join(sorted(unknown))}. There are: {', '.join(peer.name for peer in found)}.")
-    missing = [str(peer.binary) for peer in found if peer.kind == "hostler" and peer.name != "hostler" and not peer.binary.is_file()]
+    given = [binary for _, binary in options.also] + [each for each in (options.hostler, options.origin, options.load) if each]
+    missing = [str(binary) for binary in given if not binary.is_file()]
     if missing:
         raise Failure(f"No such binary: {', '.join(missing)}.")
     return [peer for peer in found if not options.only or peer.name in options.only]

@@ -23,6 +23,8 @@ from machine import Failure
 from measurement import AFTER, WARM_UP, Bench, measure
 from scenarios import LETTERS, chosen
 
+IDLE_ROUNDS = 3  # enough for memory, which takes long to measure and hardly varies
+SPARE_CONNECTIONS = 200
 AROUND_A_RUN = 1  # seconds for starting, checking and stopping
 
 
@@ -80,13 +82,15 @@ def needed(scenarios, names):
 def run(options, ours, scenarios, contestants):
     files = machine.allow_many_files()
     idle_connections = idle_count(options.idle_connections, files)
-    estimate = sum(seconds_of(each, options.seconds, idle_connections) for each in scenarios) * options.rounds * len(contestants)
+    one_peer = sum(seconds_of(each, options.seconds, idle_connections) * rounds_of(each, options.rounds) for each in scenarios)
+    estimate = one_peer * len(contestants)
     signal.signal(signal.SIGALRM, on_time_out)
     signal.alarm(int(120 + 5 * estimate))
     with tempfile.TemporaryDirectory(prefix="hostler-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user when the bench runs as root
-        with Bench(folder, ours, any(each.app for each in scenarios), options.access_log) as bench:
+        with_app = any(each.app for each in scenarios)
+        with Bench(folder, ours, with_app, options.access_log, idle_connections + SPARE_CONNECTIONS) as bench:
             introduce(bench, contestants, options)
             print(f"This takes about {max(1, round(estimate / 60))} min.", flush=True)
             rounds = [
@@ -110,9 +114,13 @@ def idle_count(asked, files):
 def seconds_of(scenario, seconds, idle_connections):
     """About how long one peer takes in one round."""
     if scenario.kind == "idle":
-        return 5 + idle_connections * 0.002
+        return 5 + idle_connections * 0.003
     runs = 2 if scenario.kind == "threads" else 1
     return runs * (WARM_UP + seconds + AFTER + AROUND_A_RUN)
+
+
+def rounds_of(scenario, rounds):
+    return min(rounds, IDLE_ROUNDS) if scenario.kind == "idle" else rounds
 
 
 def on_time_out(*_):
@@ -138,7 +146,7 @@ def measure_all(bench, scenario, contestants, options, idle_connections):
     """All rounds of a scenario, with a line for each as it ends."""
     rounds = []
     print(f"\n{scenario.key}  {scenario.title}", flush=True)
-    for number in range(options.rounds):
+    for number in range(rounds_of(scenario, options.rounds)):
         for peer in turned(contestants, number):
             outcome = {"scenario": scenario.key, "round": number + 1, "peer": peer.name}
             try:

@@ -28,8 +28,9 @@ class Placement:
 class Bench:
     """What all measurements share."""
 
-    def __init__(self, folder, binaries, with_app=False, access_log=False):
+    def __init__(self, folder, binaries, with_app=False, access_log=False, connections=1000):
         self.folder = folder
+        self.connections = connections  # the most that a proxy is asked to hold
         self.access_log = access_log
         self.load_binary = binaries.load
         proxy, load = machine.cores()

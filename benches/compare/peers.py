@@ -79,6 +79,7 @@ class Proxy:
             "CERTIFICATE": bench.certificate,
             "PRIVATE_KEY": bench.private_key,
             "THREADS": placement.threads,
+            "CONNECTIONS": bench.connections,
             "ACCESS_LOG": self.log,
             # These begin a line, and make it a comment or not.
             "LOG": "" if bench.access_log else "#",
@@ -114,7 +115,8 @@ class Proxy:
             answer = connection.getresponse()
             body = answer.read()
             if answer.status != 200 or body != b"x" * expected:
-                raise Failure(f"{self.name}: {method} {path} gave {answer.status} with {len(body)} bytes, not 200 with {expected}")
+                gave = f"{answer.status} with {len(body)} bytes, not 200 with {expected}"
+                raise Failure(f"{self.name}: {method} {path} gave {gave}")
             return agreed
         finally:
             connection.close()

@@ -41,8 +41,8 @@ def scenario(key, title, short, **more):
 
 SCENARIOS = [
     scenario("a", "HTTP/1.1 keep-alive, 64 connections, origin over TCP, 1 KiB", "h1 keep-alive → TCP"),
-    scenario("b", "HTTP/1.1 keep-alive, 64 connections, origin over a unix socket, 1 KiB", "h1 keep-alive → unix", path="/unix/"),
-    scenario("c", "HTTP/1.1 over TLS 1.3, 64 connections, origin over TCP, 1 KiB", "h1 TLS 1.3 → TCP", scheme="https"),
+    scenario("b", "as a, origin over a unix socket", "h1 keep-alive → unix", path="/unix/"),
+    scenario("c", "as a, over TLS 1.3", "h1 TLS 1.3 → TCP", scheme="https"),
     scenario(
         "d",
         "HTTP/2 over TLS 1.3, 10 connections x 10 streams, origin over TCP, 1 KiB",
