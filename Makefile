@@ -8,13 +8,14 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := $(CURDIR)/.venv/bin/python
 
-.PHONY: help run test check bench-compare bench-waiting-room bench-attacks bench-hostile clean need-cargo need-venv
+.PHONY: help run test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile clean need-cargo need-venv
 
 help:
 	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
 	@echo "make test           all tests: Rust, end to end against gunicorn, and the shop's own"
 	@echo "make check          formatting and lints"
-	@echo "make bench-compare  side by side with nginx; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
+	@echo "make bench-compare  side by side with nginx and HAProxy; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
+	@echo "make bench-profile  system calls and instructions per request, as ARGS=--help says"
 	@echo "make bench-waiting-room  storms on real gunicorn; ARGS=flood, restarts, kills, aborts, memory or full"
 	@echo "make bench-attacks  honest clients beside hostile ones; ARGS=attacks, drops or descriptors"
 	@echo "make bench-hostile  hostile requests and answers through Hostler, nginx and HAProxy"
@@ -45,9 +46,11 @@ check: need-cargo
 	@echo "Lints"
 	@cargo clippy --locked --all-targets -- -D warnings
 
-bench-compare:
-	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer." >&2; exit 1; }
-	@exec python3 benches/compare/compare.py $(ARGS)
+bench-compare: need-venv
+	@exec $(PYTHON) benches/compare/compare.py $(ARGS)
+
+bench-profile: need-venv
+	@exec $(PYTHON) benches/compare/profiles.py $(ARGS)
 
 bench-waiting-room: need-venv
 	@exec $(PYTHON) benches/waiting_room/bench.py $(ARGS)

@@ -1,75 +1,42 @@
 #!/usr/bin/env python3
 """
-Hostler side by side with nginx on this machine: CPU time per request, throughput, latency, memory per connection.
+Hostler side by side with nginx and HAProxy on this machine: CPU time per request, throughput, latency, memory.
 
 The proxy has one core to itself, load and origin have the others. A round measures every peer once, each in a fresh
-process, and every second round in the opposite order; ratios are taken within a round, since a machine's mood changes
-slower than that. A round counts only if every answer was a 200 and as many requests reached the origin as were answered.
+process, and every round begins with another peer; ratios are taken within a round, since a machine's mood changes slower
+than that. A round counts only if every answer was a 200 and as many requests reached the origin as were answered.
 """
 
 import argparse
 import json
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+import binaries
 import machine
-import peers
 import report
-from idle import bytes_per_connection
-from load import CONNECTIONS, H2_CONNECTIONS, H2_STREAMS, IN_FLIGHT_MOST, Load
+import summary
 from machine import Failure
+from measurement import AFTER, WARM_UP, Bench, measure
+from scenarios import LETTERS, chosen
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-WARM_UP = 1  # seconds under load before the first reading
-AFTER = 1  # seconds of load after the last reading
-
-PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl"}
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One kind of measurement."""
-
-    key: str
-    title: str
-    tool: str | None
-    scheme: str = "http"
-    path: str = "/"
-
-
-SCENARIOS = [
-    Scenario("a", f"HTTP/1.1 keep-alive, {CONNECTIONS} connections, origin over TCP, 1 KiB", "wrk"),
-    Scenario("b", f"HTTP/1.1 keep-alive, {CONNECTIONS} connections, origin over a unix socket, 1 KiB", "wrk", path="/unix/"),
-    Scenario("c", f"HTTP/1.1 over TLS 1.3, {CONNECTIONS} connections, origin over TCP, 1 KiB", "wrk", "https"),
-    Scenario("d", f"HTTP/2 over TLS 1.3, {H2_CONNECTIONS} connections x {H2_STREAMS} streams, 1 KiB", "h2load", "https"),
-    Scenario("k", "memory per idle keep-alive connection", None),
-]
-
-
-class Bench:
-    """What all measurements share."""
-
-    def __init__(self, folder, origin_binary):
-        self.folder = folder
-        self.proxy_cpus, self.load_cpus = machine.cores()
-        self.certificate, self.private_key = peers.make_certificate(folder)
-        self.origin = peers.Origin(origin_binary, folder, self.load_cpus)
+IDLE_ROUNDS = 3  # enough for memory, which takes long to measure and hardly varies
+SPARE_CONNECTIONS = 200
+AROUND_A_RUN = 1  # seconds for starting, checking and stopping
 
 
 def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped by SIGTERM."))
     try:
-        check_tools(options)
-        build(options)
-        return run(options)
+        scenarios = chosen(options.scenarios)
+        names = [peer.name for peer in binaries.wanted_peers(options)]
+        binaries.check_tools(needed(scenarios, names))
+        ours = binaries.build(options, "hostler" in names)
+        return run(options, ours, scenarios, binaries.wanted_peers(options))
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
@@ -80,18 +47,19 @@ def main():
 
 def arguments():
     parser = argparse.ArgumentParser(prog="make bench-compare", description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--only", choices=["nginx", "hostler"], help="measure this peer alone")
-    parser.add_argument("--scenarios", default="abcdk", metavar="LETTERS", help="which of abcdk (default: all)")
-    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds of each scenario (default 5)")
-    parser.add_argument("--seconds", type=positive, default=3, metavar="S", help="length of a measurement (default 3)")
     parser.add_argument(
-        "--idle-connections", type=positive, default=1000, metavar="N", help="for scenario k (default 1000; 9000 is finer)"
+        "--scenarios", default=LETTERS, metavar="LETTERS", help=f"which of {LETTERS} (default: all); README.md has the list"
+    )
+    parser.add_argument("--rounds", type=positive, default=5, metavar="N", help="rounds of each scenario (default 5)")
+    parser.add_argument("--seconds", type=positive, default=4, metavar="S", help="length of a measurement (default 4)")
+    parser.add_argument("--access-log", action="store_true", help="every peer writes a line of JSON for each request")
+    parser.add_argument(
+        "--idle-connections", type=positive, metavar="N", help="for scenario k (default 9000, or what the limit of files allows)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
-    parser.add_argument("--hostler", type=Path, metavar="BINARY", help="measure this binary instead of building it")
-    parser.add_argument("--origin", type=Path, metavar="BINARY", help="use this origin instead of building it")
+    binaries.add_options(parser)
     options = parser.parse_args()
-    unknown = set(options.scenarios) - {each.key for each in SCENARIOS}
+    unknown = set(options.scenarios) - set(LETTERS)
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     return options
@@ -104,51 +72,55 @@ def positive(text):
     return value
 
 
-def chosen(options):
-    return [each for each in SCENARIOS if each.key in options.scenarios]
+def needed(scenarios, names):
+    """What is to be there before anything is built."""
+    tools = {"openssl"} | {each.tool for each in scenarios if each.tool and each.tool != "bench-load"}
+    tools |= {name for name in names if name in ("nginx", "haproxy")}
+    return tools | ({"gunicorn"} if any(each.app for each in scenarios) else set())
 
 
-def check_tools(options):
-    """Names what is missing; installs nothing."""
-    needed = {"openssl"} | {each.tool for each in chosen(options) if each.tool}
-    missing = [tool for tool in sorted(needed) if not shutil.which(tool)]
-    if options.only != "hostler" and not peers.find_nginx():
-        missing.append("nginx")
-    if missing:
-        packages = " ".join(PACKAGES[tool] for tool in missing)
-        raise Failure(f"Missing: {', '.join(missing)}. Install them (Debian: sudo apt-get install {packages}).")
-
-
-def build(options):
-    """The release binaries that were not given."""
-    targets = [] if options.origin else ["--example", "bench-origin"]
-    if options.only != "nginx" and not options.hostler:
-        targets += ["--bin", "hostler"]
-    if targets:
-        print("Building (release; the first time takes minutes)", flush=True)
-        if subprocess.run(["cargo", "build", "--release", "--locked", *targets], cwd=ROOT).returncode != 0:
-            raise Failure("The build failed.")
-    release = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
-    options.origin = (options.origin or release / "examples" / "bench-origin").resolve()
-    options.hostler = (options.hostler or release / "hostler").resolve()
-
-
-def run(options):
+def run(options, ours, scenarios, contestants):
     files = machine.allow_many_files()
-    if "k" in options.scenarios and options.idle_connections + 500 > files:
-        raise Failure(f"{options.idle_connections} connections need more than the {files} open files allowed (ulimit -Hn).")
-    contestants = [peers.nginx()] if options.only != "hostler" else []
-    contestants += [peers.hostler(options.hostler)] if options.only != "nginx" else []
+    idle_connections = idle_count(options.idle_connections, files)
+    one_peer = sum(seconds_of(each, options.seconds, idle_connections) * rounds_of(each, options.rounds) for each in scenarios)
+    estimate = one_peer * len(contestants)
     signal.signal(signal.SIGALRM, on_time_out)
-    signal.alarm(time_limit(options, len(contestants)))
-    with tempfile.TemporaryDirectory(prefix="hostler-bench-") as name:
+    signal.alarm(int(120 + 5 * estimate))
+    with tempfile.TemporaryDirectory(prefix="hostler-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user when the bench runs as root
-        bench = Bench(folder, options.origin)
-        with bench.origin:
+        with_app = any(each.app for each in scenarios)
+        with Bench(folder, ours, with_app, options.access_log, idle_connections + SPARE_CONNECTIONS) as bench:
             introduce(bench, contestants, options)
-            rounds = [each for scenario in chosen(options) for each in measure(bench, scenario, contestants, options)]
-    return conclude(rounds, contestants, options)
+            print(f"This takes about {max(1, round(estimate / 60))} min.", flush=True)
+            rounds = [
+                each
+                for scenario in scenarios
+                for each in measure_all(bench, scenario, contestants, options, idle_connections)
+            ]
+    return conclude(rounds, scenarios, contestants, options)
+
+
+def idle_count(asked, files):
+    """9,000 unless the limit of open files is lower: each connection is a file of the bench and one of the proxy."""
+    most = files // 2 - 500  # HAProxy reserves two for each
+    if asked and asked > most:
+        raise Failure(f"{asked} idle connections need more than the {files} open files allowed (ulimit -Hn).")
+    if not asked and most < 9000:
+        print(f"Scenario k has {most} connections instead of 9000: {files} open files are allowed (ulimit -Hn).")
+    return asked or min(9000, most)
+
+
+def seconds_of(scenario, seconds, idle_connections):
+    """About how long one peer takes in one round."""
+    if scenario.kind == "idle":
+        return 5 + idle_connections * 0.003
+    runs = 2 if scenario.kind == "threads" else 1
+    return runs * (WARM_UP + seconds + AFTER + AROUND_A_RUN)
+
+
+def rounds_of(scenario, rounds):
+    return min(rounds, IDLE_ROUNDS) if scenario.kind == "idle" else rounds
 
 
 def on_time_out(*_):
@@ -156,142 +128,71 @@ def on_time_out(*_):
     sys.exit("The bench took far longer than it should; stopped.")
 
 
-def time_limit(options, peer_count):
-    each_load = WARM_UP + options.seconds + AFTER + 30
-    each_idle = 60 + options.idle_connections // 20
-    per_round = sum(each_load if each.tool else each_idle for each in chosen(options))
-    return 60 + per_round * options.rounds * peer_count
-
-
 def introduce(bench, contestants, options):
     print(machine.describe())
     for peer in contestants:
         print(f"{peer.name}: {peer.version()}")
-    print(f"proxy on core {format_cores(bench.proxy_cpus)}, load and origin on {format_cores(bench.load_cpus)}; ", end="")
-    print(f"{options.rounds} rounds, {options.seconds} s each after {WARM_UP} s of warm-up", flush=True)
+    pinned = bench.pinned
+    print(f"proxy on core {format_cores(pinned.proxy)}, load and origin on {format_cores(pinned.load)}; ", end="")
+    print(f"{options.rounds} rounds, {options.seconds} s each after {WARM_UP} s of warm-up; ", end="")
+    print(f"access log {'on' if options.access_log else 'off'}", flush=True)
 
 
 def format_cores(cpus):
     return ",".join(map(str, sorted(cpus)))
 
 
-def measure(bench, scenario, contestants, options):
+def measure_all(bench, scenario, contestants, options, idle_connections):
     """All rounds of a scenario, with a line for each as it ends."""
     rounds = []
     print(f"\n{scenario.key}  {scenario.title}", flush=True)
-    for number in range(1, options.rounds + 1):
-        order = contestants if number % 2 else contestants[::-1]
-        for peer in order:
-            outcome = {"scenario": scenario.key, "round": number, "peer": peer.name}
+    for number in range(rounds_of(scenario, options.rounds)):
+        for peer in turned(contestants, number):
+            outcome = {"scenario": scenario.key, "round": number + 1, "peer": peer.name}
             try:
-                with peer.start(bench) as proxy:
-                    outcome |= measure_load(bench, scenario, proxy, options.seconds) if scenario.tool else idle(proxy, options)
+                outcome |= measure(bench, scenario, peer, options.seconds, idle_connections)
                 outcome["valid"] = True
             except (Failure, OSError) as failure:
-                bench.origin.process.check_alive()
+                bench.behind(scenario).process.check_alive()
                 outcome |= {"valid": False, "why": str(failure)}
             rounds.append(outcome)
-            print(f"   round {number}  {peer.name:<8} {in_short(outcome)}", flush=True)
+            print(f"   round {number + 1}  {peer.name:<8} {report.in_short(outcome)}", flush=True)
     return rounds
 
 
-def idle(proxy, options):
-    count = options.idle_connections
-    return {
-        "connections": count,
-        "plain": bytes_per_connection(proxy, "http", count),
-        "tls": bytes_per_connection(proxy, "https", count),
-    }
+def turned(contestants, number):
+    """A B C, then B C A, then C A B."""
+    first = number % len(contestants)
+    return contestants[first:] + contestants[:first]
 
 
-@dataclass
-class Reading:
-    """The clocks and counters at one moment."""
-
-    time: float
-    proxy: float
-    ours: float
-    machine: float
-    served: int
-
-    @classmethod
-    def take(cls, bench, proxy, load):
-        others = machine.tree(load.process.child.pid) + [bench.origin.process.child.pid, os.getpid()]
-        return cls(
-            time=time.monotonic(),
-            proxy=machine.cpu_seconds(proxy.pids),
-            ours=machine.cpu_seconds(others),
-            machine=machine.busy_seconds(),
-            served=bench.origin.served(),
-        )
-
-
-def measure_load(bench, scenario, proxy, seconds):
-    """One run of the load; what is reported lies between two readings in its middle, connects and warm-up left out."""
-    agreed = proxy.check(scenario.scheme, scenario.path)
-    before = bench.origin.served()
-    url = proxy.url(scenario.scheme, scenario.path)
-    with Load(scenario.tool, url, WARM_UP + seconds + AFTER, bench.folder, bench.load_cpus) as load:
-        time.sleep(WARM_UP)
-        first = Reading.take(bench, proxy, load)
-        time.sleep(seconds)
-        last = Reading.take(bench, proxy, load)
-        outcome = load.finish()
-    check(outcome, bench.origin.served() - before)
-    proxy.check(scenario.scheme, scenario.path)
-    served = last.served - first.served
-    if served == 0:
-        raise Failure("nothing was answered between the readings")
-    elapsed = last.time - first.time
-    cpu = last.proxy - first.proxy
-    return {
-        "cpu_us": cpu / served * 1e6,
-        "rate": served / elapsed,
-        "p50_ms": outcome.p50,
-        "p99_ms": outcome.p99,
-        "proxy_busy": cpu / elapsed,
-        "others_busy": max(0, (last.machine - first.machine - cpu - (last.ours - first.ours)) / elapsed),
-        "requests": outcome.requests,
-        "tls_agreed": agreed,
-    }
-
-
-def check(outcome, reached):
-    """Every answer was a 200, and came from the origin."""
-    if outcome.failed:
-        raise Failure(f"{outcome.failed} of {outcome.requests} requests failed")
-    if outcome.requests == 0:
-        raise Failure("no request was answered")
-    # Those under way when the load stopped have reached the origin and were not answered to anybody.
-    if not outcome.requests <= reached <= outcome.requests + IN_FLIGHT_MOST:
-        raise Failure(f"{outcome.requests} requests were answered, but {reached} reached the origin")
-
-
-def in_short(outcome):
-    if not outcome["valid"]:
-        return f"NOT VALID: {outcome['why']}"
-    if "plain" in outcome:
-        return f"plain {outcome['plain'] / 1024:.2f} KiB, TLS {outcome['tls'] / 1024:.2f} KiB"
-    words = f"{outcome['cpu_us']:.2f} us/req, {outcome['rate']:.0f} req/s, proxy {outcome['proxy_busy']:.0%} busy"
-    if outcome["others_busy"] > 0.15:
-        words += f"  (other programs took {outcome['others_busy']:.2f} cores: noisy)"
-    return words
-
-
-def conclude(rounds, contestants, options):
+def conclude(rounds, scenarios, contestants, options):
     valid = [each for each in rounds if each["valid"]]
     print("\nMedian (lowest-highest) of the valid rounds; ratios within the same round")
-    for scenario in chosen(options):
+    for scenario in scenarios:
         print()
         for line in report.table(scenario, [each for each in valid if each["scenario"] == scenario.key]):
             print(line)
+    print()
+    for line in summary.markdown(scenarios, [peer.name for peer in contestants], valid):
+        print(line)
     answered = sum(each.get("requests", 0) for each in valid)
     print(f"\n{len(valid)} of {len(rounds)} rounds valid, {answered} requests answered with 200")
     if options.json:
-        about = {"machine": machine.describe(), "peers": {peer.name: peer.version() for peer in contestants}}
-        options.json.write_text(json.dumps(about | {"rounds": rounds}, indent=2) + "\n")
-        print(f"Every round: {options.json}")
+        write_json(options, contestants, rounds)
     return 0 if len(valid) == len(rounds) else 1
+
+
+def write_json(options, contestants, rounds):
+    about = {
+        "machine": machine.describe(),
+        "peers": {peer.name: peer.version() for peer in contestants},
+        "seconds": options.seconds,
+        "access_log": options.access_log,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    options.json.write_text(json.dumps(about | {"rounds": rounds}, indent=2) + "\n")
+    print(f"Every round: {options.json}")
 
 
 if __name__ == "__main__":

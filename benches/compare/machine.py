@@ -171,10 +171,10 @@ def memory_bytes(pids):
     return total
 
 
-def wait_for(condition, within, what):
+def wait_for(condition, within, what, every=0.02):
     """Waits until `condition` holds; it may raise to end the wait early."""
     until = time.monotonic() + within
     while not condition():
         if time.monotonic() > until:
             raise Failure(f"{what}: not within {within} s")
-        time.sleep(0.02)
+        time.sleep(every)

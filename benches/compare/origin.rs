@@ -1,9 +1,10 @@
-//! The origin of the comparison bench: answers every GET with 1 KiB, as fast as one thread can.
+//! The origin of the comparison bench: answers every GET and POST as fast as one thread can.
 //!
 //! It listens on a TCP port that the system chooses and on the unix socket named by its one argument, and prints
-//! `ready PORT`. `GET /served` answers with the number of requests answered so far, itself not counted: that is how the
-//! bench knows how much work went through a proxy in a stretch of time. Heads are not checked beyond what framing
-//! needs; this is no server for anything else.
+//! `ready PORT`. An answer is 1 KiB, or 10 MiB below `/large/`; that of a POST comes when its body, which needs a
+//! Content-Length, has been read to the end. `GET /served` answers with the number of requests answered so far, itself
+//! not counted: that is how the bench knows how much work went through a proxy in a stretch of time. Heads are not
+//! checked beyond what framing needs; this is no server for anything else.
 
 use std::env;
 use std::io;
@@ -15,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 
-const BODY: [u8; 1024] = [b'x'; 1024];
+const SMALL: usize = 1 << 10;
+const LARGE: usize = 10 << 20;
 const HEAD_MOST: usize = 64 << 10;
+const READ_AT_ONCE: usize = 64 << 10;
 
 fn main() -> io::Result<()> {
     let Some(socket) = env::args_os().nth(1) else {
@@ -47,47 +50,103 @@ async fn accept_unix(listener: UnixListener, origin: Arc<Origin>) -> io::Result<
     }
 }
 
-/// One keep-alive connection, until the other side closes it or sends what is no GET.
+/// One keep-alive connection, until the other side closes it or sends what is not understood here.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, origin: Arc<Origin>) {
-    let mut input = Vec::with_capacity(4096);
-    let mut output = Vec::with_capacity(4096);
+    let mut input = Vec::with_capacity(READ_AT_ONCE);
+    let mut body_left = None;
     while let Ok(1..) = stream.read_buf(&mut input).await {
         let mut taken = 0;
-        while let Some(length) = memmem::find(&input[taken..], b"\r\n\r\n") {
-            if !origin.answer(&input[taken..taken + length], &mut output) {
+        while let Some(request) = next_request(&input, &mut taken, &mut body_left) {
+            let written = match request {
+                Request::Small => stream.write_all(origin.small()).await,
+                Request::Large => stream.write_all(origin.large()).await,
+                Request::Served => stream.write_all(&origin.served()).await,
+                Request::NotUnderstood => return,
+            };
+            if written.is_err() {
                 return;
             }
-            taken += length + 4;
         }
         input.drain(..taken);
-        if input.len() > HEAD_MOST || stream.write_all(&output).await.is_err() {
+        if input.len() > HEAD_MOST {
             return;
         }
-        output.clear();
     }
+}
+
+enum Request {
+    Small,
+    Large,
+    Served,
+    NotUnderstood,
+}
+
+/// The next request that has arrived whole, behind the `taken` bytes of `input`. What is there of a body is taken and
+/// forgotten; `body_left` is how much of it is to come, None between requests.
+fn next_request(input: &[u8], taken: &mut usize, body_left: &mut Option<usize>) -> Option<Request> {
+    if body_left.is_none() {
+        let length = memmem::find(&input[*taken..], b"\r\n\r\n")?;
+        let head = &input[*taken..*taken + length];
+        *taken += length + 4;
+        if !head.starts_with(b"POST ") {
+            return Some(asked(head));
+        }
+        let Some(length) = content_length(head) else { return Some(Request::NotUnderstood) };
+        *body_left = Some(length);
+    }
+    let left = body_left.as_mut()?;
+    let here = (input.len() - *taken).min(*left);
+    *taken += here;
+    *left -= here;
+    if *left > 0 {
+        return None;
+    }
+    *body_left = None;
+    Some(Request::Small)
+}
+
+fn asked(head: &[u8]) -> Request {
+    if head.starts_with(b"GET /served ") {
+        Request::Served
+    } else if head.starts_with(b"GET /large/") {
+        Request::Large
+    } else if head.starts_with(b"GET ") {
+        Request::Small
+    } else {
+        Request::NotUnderstood
+    }
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let is_length = |line: &&[u8]| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME);
+    let line = head.split(|&byte| byte == b'\n').find(is_length)?;
+    str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
 }
 
 struct Origin {
     served: AtomicU64,
-    page: Vec<u8>,
+    small: Vec<u8>,
+    large: Vec<u8>,
 }
 
 impl Origin {
     fn new() -> Self {
-        Self { served: AtomicU64::new(0), page: answer(&BODY) }
+        Self { served: AtomicU64::new(0), small: answer(&[b'x'; SMALL]), large: answer(&vec![b'x'; LARGE]) }
     }
 
-    /// Appends the answer to the request with this head; false if there is none.
-    fn answer(&self, head: &[u8], output: &mut Vec<u8>) -> bool {
-        if head.starts_with(b"GET /served ") {
-            output.extend(answer(self.served.load(Ordering::Relaxed).to_string().as_bytes()));
-        } else if head.starts_with(b"GET ") {
-            self.served.fetch_add(1, Ordering::Relaxed);
-            output.extend_from_slice(&self.page);
-        } else {
-            return false;
-        }
-        true
+    fn small(&self) -> &[u8] {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        &self.small
+    }
+
+    fn large(&self) -> &[u8] {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        &self.large
+    }
+
+    fn served(&self) -> Vec<u8> {
+        answer(self.served.load(Ordering::Relaxed).to_string().as_bytes())
     }
 }
 

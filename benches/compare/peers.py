@@ -1,132 +1,130 @@
-"""What is compared: each peer with its configuration file, and the origin behind it."""
+"""What is compared: each peer with its configuration file, and the processes it becomes."""
 
 import http.client
 import re
 import shutil
 import ssl
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from machine import Failure, Process, free_ports, tree, wait_for
+from scenarios import KIB, MIB
 
 HERE = Path(__file__).resolve().parent
-BODY = b"x" * 1024
+BODY = b"x" * KIB
+
+TEMPLATES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "hostler": "hostler.yaml"}
+ARGUMENTS = {"nginx": ["-c"], "haproxy": ["-db", "-f"], "hostler": ["serve", "-c"]}
+ASK_VERSION = {"nginx": "-v", "haproxy": "-v", "hostler": "--version"}
 
 
-class Origin:
-    """The small server behind every peer (origin.rs)."""
-
-    def __init__(self, binary, folder, cpus):
-        self.socket = folder / "origin.sock"
-        self.process = Process("origin", [binary, self.socket], cpus, folder / "origin.log", stdout=subprocess.PIPE)
-        words = self.process.child.stdout.readline().split()
-        if len(words) != 2 or words[0] != b"ready":
-            self.process.stop()
-            raise Failure(f"The origin did not start:\n{self.process.last_words()}")
-        self.port = int(words[1])
-        self.socket.chmod(0o777)  # nginx's worker is another user when the bench runs as root
-        self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-
-    def served(self):
-        """How many requests it has answered."""
-        self.connection.request("GET", "/served")
-        return int(self.connection.getresponse().read())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.connection.close()
-        self.process.stop()
-
-
+@dataclass(frozen=True)
 class Peer:
-    """A proxy: how it is found, configured and started."""
+    """A proxy: what it is called, which of the three kinds it is, and where its binary lies."""
 
-    def __init__(self, name, template, command, version):
-        self.name = name
-        self.template = HERE / template
-        self.command = command  # the configuration file's path is appended
-        self.version_command = version
+    name: str
+    kind: str
+    binary: Path | str
 
     def version(self):
-        result = subprocess.run(self.version_command, capture_output=True, text=True, timeout=10)
+        result = subprocess.run([self.binary, ASK_VERSION[self.kind]], capture_output=True, text=True, timeout=10)
         return (result.stdout + result.stderr).strip().splitlines()[0]
 
-    def start(self, bench):
-        return Proxy(self, bench)
+    def template(self):
+        return (HERE / TEMPLATES[self.kind]).read_text()
+
+    def command(self, config):
+        return [self.binary, *ARGUMENTS[self.kind], config]
 
 
-def nginx():
-    binary = find_nginx()
-    return Peer("nginx", "nginx.conf", [binary, "-c"], [binary, "-v"])
-
-
-def find_nginx():
-    # Debian keeps it where users do not look.
-    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-
-
-def hostler(binary):
-    return Peer("hostler", "hostler.yaml", [binary, "serve", "-c"], [binary, "--version"])
+def find(program):
+    # Debian keeps servers where users do not look.
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
 
 
 class Proxy:
-    """A peer that runs: fresh for every measurement."""
+    """A peer that runs: fresh for every measurement. `before` is a program to run it under, as a list of words."""
 
-    def __init__(self, peer, bench):
+    def __init__(self, peer, bench, placement, before=(), patience=10):
+        self.peer = peer
         self.name = peer.name
         self.plain_port, self.tls_port = free_ports(2)
-        config = bench.folder / peer.template.name
-        config.write_text(self.fill(peer.template.read_text(), bench))
-        self.process = Process(peer.name, [*peer.command, config], bench.proxy_cpus, bench.folder / f"{peer.name}.log")
+        self.log = bench.folder / f"{peer.name}-access.log"
+        errors = bench.folder / f"{peer.name}.log"
+        for left in (self.log, errors):
+            left.unlink(missing_ok=True)
+        config = bench.folder / f"{peer.name}-{TEMPLATES[peer.kind]}"
+        config.write_text(self.fill(peer.template(), bench, placement))
+        command = [*before, *peer.command(config)]
+        with open(self.log, "ab") as log:
+            # HAProxy's access log is its standard output; the others open the file themselves.
+            stdout = log if peer.kind == "haproxy" else None
+            self.process = Process(peer.name, command, placement.proxy, errors, stdout)
         try:
-            wait_for(self.is_ready, 10, f"{peer.name} answers")
+            wait_for(self.is_ready, patience, f"{peer.name} answers")
             self.pids = tree(self.process.child.pid)
         except BaseException:
             self.process.stop()
             raise
 
-    def fill(self, template, bench):
+    def fill(self, template, bench, placement):
         values = {
             "DIR": bench.folder,
             "PLAIN_PORT": self.plain_port,
             "TLS_PORT": self.tls_port,
             "ORIGIN_PORT": bench.origin.port,
             "ORIGIN_SOCKET": bench.origin.socket,
+            "APP_SOCKET": bench.app_socket,
             "CERTIFICATE": bench.certificate,
             "PRIVATE_KEY": bench.private_key,
+            "THREADS": placement.threads,
+            "CONNECTIONS": bench.connections,
+            "ACCESS_LOG": self.log,
+            # These begin a line, and make it a comment or not.
+            "LOG": "" if bench.access_log else "#",
+            "NO_LOG": "#" if bench.access_log else "",
         }
         return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]) if match[1] in values else match[0], template)
 
-    def url(self, scheme, path):
-        return f"{scheme}://127.0.0.1:{self.plain_port if scheme == 'http' else self.tls_port}{path}"
+    def url(self, scenario):
+        port = self.plain_port if scenario.scheme == "http" else self.tls_port
+        return f"{scenario.scheme}://127.0.0.1:{port}{scenario.path}"
 
     def is_ready(self):
         self.process.check_alive()
         try:
-            self.check("http", "/")
-            self.check("https", "/")
+            self.request("http", "GET", "/", KIB)
+            self.request("https", "GET", "/", KIB)
             return True
         except (OSError, http.client.HTTPException):
             return False
 
-    def check(self, scheme, path):
+    def check(self, scenario):
         """One request whose answer is looked at in full. Returns what TLS agreed on."""
+        return self.request(scenario.scheme, scenario.method, scenario.path, scenario.answer)
+
+    def request(self, scheme, method, path, expected):
         if scheme == "http":
             connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=5)
         else:
             connection = http.client.HTTPSConnection("127.0.0.1", self.tls_port, timeout=5, context=tls_client())
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body=bytes(10 * MIB) if method == "POST" else None)
             agreed = "{1} {0}".format(*connection.sock.cipher()) if scheme == "https" else None
             answer = connection.getresponse()
             body = answer.read()
-            if (answer.status, body) != (200, BODY):
-                raise Failure(f"{self.name}: GET {path} gave {answer.status} with {len(body)} bytes, not 200 with 1024")
+            if answer.status != 200 or body != b"x" * expected:
+                gave = f"{answer.status} with {len(body)} bytes, not 200 with {expected}"
+                raise Failure(f"{self.name}: {method} {path} gave {gave}")
             return agreed
         finally:
             connection.close()
+
+    def logged(self):
+        """How many lines its access log has. It is whole when the proxy has ended."""
+        with open(self.log, "rb") as lines:
+            return sum(1 for line in lines if line.startswith(b"{") and line.endswith(b"}\n"))
 
     def __enter__(self):
         return self
@@ -145,7 +143,7 @@ def tls_client():
 
 
 def make_certificate(folder):
-    """A self-signed ECDSA certificate, as small and quick as they come today."""
+    """A self-signed ECDSA certificate, as small and quick as they come today. HAProxy wants both files in one."""
     certificate, private_key = folder / "certificate.pem", folder / "private_key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
@@ -153,4 +151,5 @@ def make_certificate(folder):
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     if result.returncode != 0:
         raise Failure(f"openssl could not make a certificate:\n{result.stderr}")
+    (folder / "both.pem").write_bytes(certificate.read_bytes() + private_key.read_bytes())
     return certificate, private_key

@@ -2,7 +2,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from load import Outcome, percentile, read_h2load, read_wrk
+from outcomes import Outcome, percentile, read_bench_load, read_h2load, read_wrk
 from machine import Failure
 
 WRK = """Running 1s test @ http://127.0.0.1:1/
@@ -58,6 +58,17 @@ class H2load(unittest.TestCase):
     def test_http_1_is_no_outcome(self):
         with self.assertRaises(Failure):
             read_h2load(H2LOAD.replace("protocol: h2", "protocol: http/1.1"), self.answers(""))
+
+
+class BenchLoad(unittest.TestCase):
+    def test_its_line_is_read_in_milliseconds(self):
+        line = '{"requests": 5, "failed": 1, "full": 2, "resumed": 3, "p50_us": 1500, "p99_us": 20000, "why": "refused"}\n'
+        self.assertEqual(read_bench_load(line), Outcome(5, 1, 1.5, 20.0, 2, 3, "refused"))
+
+    def test_anything_else_is_no_outcome(self):
+        for text in ("", "{}", "thread panicked"):
+            with self.assertRaises(Failure):
+                read_bench_load(text)
 
 
 class Percentile(unittest.TestCase):

@@ -1,0 +1,98 @@
+"""What is measured: each scenario with its load."""
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of measurement. `kind` is load, threads (the load twice) or idle (memory, no load)."""
+
+    key: str
+    title: str
+    short: str
+    kind: str = "load"
+    tool: str | None = "wrk"
+    scheme: str = "http"
+    path: str = "/"
+    connections: int = 64
+    streams: int = 1
+    method: str = "GET"
+    answer: int = KIB
+    opens: str | None = None  # how each request opens its connection, for bench-load
+    app: bool = False  # gunicorn answers, not the origin
+
+    @property
+    def in_flight(self):
+        """The most requests under way at once."""
+        return self.connections * self.streams
+
+    @property
+    def moved(self):
+        """Bytes of bodies that a request moves through the proxy."""
+        return max(self.answer, 10 * MIB if self.method == "POST" else 0)
+
+
+def scenario(key, title, short, **more):
+    return Scenario(key, title, short, **more)
+
+
+SCENARIOS = [
+    scenario("a", "HTTP/1.1 keep-alive, 64 connections, origin over TCP, 1 KiB", "h1 keep-alive → TCP"),
+    scenario("b", "as a, origin over a unix socket", "h1 keep-alive → unix", path="/unix/"),
+    scenario("c", "as a, over TLS 1.3", "h1 TLS 1.3 → TCP", scheme="https"),
+    scenario(
+        "d",
+        "HTTP/2 over TLS 1.3, 10 connections x 10 streams, origin over TCP, 1 KiB",
+        "h2 TLS 1.3, 10 × 10 → TCP",
+        tool="h2load",
+        scheme="https",
+        connections=10,
+        streams=10,
+    ),
+    scenario(
+        "e",
+        "a full TLS 1.3 handshake (P-256, X25519) for each request, 16 clients",
+        "full handshake, one request",
+        tool="bench-load",
+        scheme="https",
+        connections=16,
+        opens="full",
+    ),
+    scenario(
+        "f",
+        "a resumed TLS 1.3 handshake for each request, 16 clients",
+        "resumed handshake, one request",
+        tool="bench-load",
+        scheme="https",
+        connections=16,
+        opens="resumed",
+    ),
+    scenario(
+        "g",
+        "a new plain connection for each request, 16 clients",
+        "new connection, one request",
+        tool="bench-load",
+        connections=16,
+        opens="plain",
+    ),
+    scenario(
+        "h",
+        "gunicorn with 4 sync workers on a unix socket, no keep-alive to it, 16 client connections, 1 KiB",
+        "gunicorn, sync workers",
+        path="/wsgi/",
+        connections=16,
+        app=True,
+    ),
+    scenario("i", "answers of 10 MiB, 4 connections", "10 MiB answer", path="/large/", connections=4, answer=10 * MIB),
+    scenario("j", "uploads of 10 MiB, buffered, 4 connections", "10 MiB upload", path="/upload/", connections=4, method="POST"),
+    scenario("k", "memory per idle keep-alive connection", "idle connection", kind="idle", tool=None),
+    scenario("l", "as a: one thread pinned, then two threads with nothing pinned", "2 threads over 1", kind="threads"),
+]
+LETTERS = "".join(each.key for each in SCENARIOS)
+
+
+def chosen(letters):
+    return [each for each in SCENARIOS if each.key in letters]
