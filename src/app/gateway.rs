@@ -90,7 +90,7 @@ impl From<BindError> for StartError {
 
 impl Gateway {
     /// Opens the listeners and starts the threads. Each of them calls `give_back`, which gives freed memory back to the
-    /// system, when it has much less to do than it had. Endpoints are probed by tasks of the calling thread.
+    /// system, when it begins and when it has much less to do than it had. Endpoints are probed by tasks of the calling thread.
     ///
     /// # Errors
     /// What could not be had; nothing runs then.

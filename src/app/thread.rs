@@ -202,6 +202,8 @@ async fn drain_connections(thread: Rc<Thread>, begun: oneshot::Sender<()>, ended
 async fn sweep(thread: Rc<Thread>, give_back: fn()) {
     let mut tick = tokio::time::interval(SWEEP);
     let (mut seen, mut ebb) = (0, Ebb::default());
+    // What making the stack has needed.
+    give_back();
     loop {
         tick.tick().await;
         for client in &thread.built.borrow().clients {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::header::{self, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::body::{BodyLink, RequestBody};
@@ -21,8 +22,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Rc<BodyLink>>) {
     let (mut parts, body) = request.into_parts();
     let limits = &shared.limits;
-    let read = read_head(&mut parts, limits.header_count, limits.header_size as usize);
-    let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| Bytes::copy_from_slice(raw.as_str().as_bytes()));
+    let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| head::copy(raw.as_str().as_bytes()));
+    let read = read_head(&mut parts, &raw, limits.header_count, limits.header_size as usize);
     let (target, host, refused) = match read {
         Ok((target, host)) => (target, Some(host), None),
         Err(reason) => (Target::from_static("/"), None, Some(Error::new(reason))),
@@ -39,6 +40,7 @@ pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -
 /// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.
 fn read_head(
     parts: &mut http::request::Parts,
+    raw: &Bytes,
     header_count: usize,
     header_size: usize,
 ) -> Result<(Target, Host), Reason> {
@@ -51,7 +53,7 @@ fn read_head(
     if parts.headers.len() - cookies.saturating_sub(1) > header_count {
         return Err(Reason::TooManyHeaders);
     }
-    if size(&parts.headers) + path_length(&parts.uri) > header_size {
+    if size(&parts.headers) + raw.len() > header_size {
         return Err(Reason::HeadersTooLarge);
     }
     // `h2` lets quotes through.
@@ -63,13 +65,11 @@ fn read_head(
     }
     // `h2` takes an empty one, and of several the first.
     head::content_length(&parts.headers)?;
-    let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
-    let host = host(&mut parts.headers, authority)?;
-    let path = parts.uri.path_and_query().ok_or(Reason::BadTarget)?.as_str();
-    if path == "*" && parts.method != Method::OPTIONS {
+    let host = host(&mut parts.headers, parts.uri.authority())?;
+    if raw[..] == *b"*" && parts.method != Method::OPTIONS {
         return Err(Reason::BadTarget);
     }
-    Ok((Target::parse(Bytes::copy_from_slice(path.as_bytes()))?, host))
+    Ok((Target::parse(raw.clone())?, host))
 }
 
 /// Whether a value begins or ends with a space or a tab, which must not be (RFC 9113, 8.2.1).
@@ -83,12 +83,8 @@ fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
-fn path_length(uri: &http::Uri) -> usize {
-    uri.path_and_query().map_or(0, |path| path.as_str().len())
-}
-
 /// `:authority`, which wins and becomes Host; a Host beside it must say the same (RFC 9113, 8.3.1).
-fn host(headers: &mut HeaderMap, authority: Option<String>) -> Result<Host, Reason> {
+fn host(headers: &mut HeaderMap, authority: Option<&Authority>) -> Result<Host, Reason> {
     let mut lines = headers.get_all(header::HOST).iter();
     let field = lines.next().map(|value| Bytes::copy_from_slice(value.as_bytes()));
     if lines.next().is_some() {
@@ -96,12 +92,14 @@ fn host(headers: &mut HeaderMap, authority: Option<String>) -> Result<Host, Reas
     }
     match (authority, field) {
         (None, None) => Err(Reason::MissingHost),
-        (Some(authority), Some(field)) if !field.eq_ignore_ascii_case(authority.as_bytes()) => Err(Reason::BadHost),
+        (Some(authority), Some(field)) if !field.eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            Err(Reason::BadHost)
+        }
         (_, Some(field)) => Host::parse(field),
         (Some(authority), None) => {
-            let host = Host::parse(Bytes::from(authority.into_bytes()))?;
-            headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| Reason::BadHost)?);
-            Ok(host)
+            let raw = head::copy(authority.as_str().as_bytes());
+            headers.insert(header::HOST, HeaderValue::from_maybe_shared(raw.clone()).map_err(|_| Reason::BadHost)?);
+            Host::parse(raw)
         }
     }
 }
@@ -136,11 +134,16 @@ pub(super) fn response(response: Response, exchange: &Exchange) -> (http::Respon
         }
         body = Body::Empty;
     } else {
-        parts.headers.remove(header::CONTENT_LENGTH);
+        let length = body.remaining().filter(|_| parts.status != StatusCode::NO_CONTENT);
+        // Most apps say it themselves, and right.
+        if length.is_none() || head::content_length(&parts.headers) != Ok(length) {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            if let Some(length) = length {
+                parts.headers.insert(header::CONTENT_LENGTH, length.into());
+            }
+        }
         if parts.status == StatusCode::NO_CONTENT {
             body = Body::Empty;
-        } else if let Some(length) = body.remaining() {
-            parts.headers.insert(header::CONTENT_LENGTH, length.into());
         }
     }
     (http::Response::from_parts(parts, ()), body)
@@ -169,7 +172,8 @@ mod tests {
             request = request.header(HeaderName::from_lowercase(name.as_bytes()).unwrap(), *value);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let (target, host) = read_head(&mut parts, 3, 32 << 10)?;
+        let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| head::copy(raw.as_str().as_bytes()));
+        let (target, host) = read_head(&mut parts, &raw, 3, 32 << 10)?;
         assert_eq!(parts.headers.get_all(header::HOST).iter().count(), 1);
         Ok((target.as_str().to_owned(), host.as_str().to_owned()))
     }
