@@ -22,7 +22,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::admission::Place;
 use super::http2;
-use super::listener::Accepted;
 use super::tls;
 use crate::config;
 use crate::http::{ConnectionInfo, Sender};
@@ -70,12 +69,11 @@ impl Terms {
 }
 
 /// Serves one accepted connection to its end. Whom a PROXY header names is counted as the client whose place it is.
-pub async fn serve<E>(accepted: Accepted, terms: Arc<Terms>, entry: E, place: &mut Place)
+pub async fn serve<E>(mut socket: Socket, terms: Arc<Terms>, entry: E, place: &mut Place)
 where
     E: Entry + Clone + 'static,
 {
-    let Ok(mut info) = describe(&accepted, &terms) else { return };
-    let mut socket = accepted.socket;
+    let Ok(mut info) = describe(&socket, &terms) else { return };
     let mut counted = terms.listener_metrics.opened(Protocol::New);
     if terms.proxy_protocol {
         let Some(sender) = preamble::read(&mut socket, &info, &terms).await else { return };
@@ -145,15 +143,16 @@ async fn speak<E>(
     }
 }
 
-/// Who is there.
-fn describe(accepted: &Accepted, terms: &Terms) -> io::Result<ConnectionInfo> {
-    let local = match &accepted.socket {
-        Socket::Tcp(stream) => Some(stream.local_addr()?),
-        Socket::Unix(_) => None,
+/// Who is there. A TCP connection that was reset before it was accepted has no other end any more, although accepting told
+/// which it was: what it had asked for is for nobody.
+fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
+    let (peer, local) = match socket {
+        Socket::Tcp(stream) => (Some(stream.peer_addr()?), Some(stream.local_addr()?)),
+        Socket::Unix(_) => (None, None),
     };
     Ok(ConnectionInfo {
         listener: Arc::clone(&terms.name),
-        peer: accepted.peer,
+        peer,
         local,
         sender: Sender::Peer,
         tls: terms.tls.is_some(),

@@ -96,7 +96,7 @@ impl Gate {
         let open = Open::new(&self.thread);
         let door = Door(Rc::clone(&self.thread));
         tokio::task::spawn_local(async move {
-            connection::serve(accepted, terms, door, &mut place).await;
+            connection::serve(accepted.socket, terms, door, &mut place).await;
             drop((place, open));
         });
         has_made_room

@@ -165,7 +165,8 @@ pub(crate) fn request(head: &[u8], most: usize) -> Option<Request> {
         fields.push(("host".into(), host.clone().into_bytes()));
     }
     let hops = named(&fields, "connection").into_iter().flat_map(|line| line.split(|byte| *byte == b','));
-    if hops.into_iter().any(|name| is_for_every_recipient(name.trim_ascii())) {
+    let hops: Vec<&[u8]> = hops.map(|name| name.trim_ascii()).filter(|name| names_a_field(name)).collect();
+    if hops.len() > 32 || hops.into_iter().any(is_for_every_recipient) {
         return None;
     }
     let has_one = |value: &&[u8]| value.iter().any(|byte| !b", \t".contains(byte));
@@ -187,6 +188,14 @@ pub(crate) fn request(head: &[u8], most: usize) -> Option<Request> {
         expects_continue: expects,
         fields,
     })
+}
+
+/// Whether an element of `Connection` is more than a word about the connection itself. What is no text is no name.
+fn names_a_field(element: &[u8]) -> bool {
+    let words: [&[u8]; 2] = [b"close", b"keep-alive"];
+    !element.is_empty()
+        && std::str::from_utf8(element).is_ok()
+        && !words.iter().any(|word| word.eq_ignore_ascii_case(element))
 }
 
 /// What `Connection` must not name: what routes, frames and identifies a request, and what proxies alone may say.

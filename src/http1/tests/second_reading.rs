@@ -200,3 +200,18 @@ fn one_changed_byte_is_read_alike_wherever_it_is() {
         }
     }
 }
+
+/// Found by the fuzz target `request_head`: the second reading did not know this rule.
+#[test]
+fn both_readings_take_32_names_in_connection_and_no_more() {
+    for count in [1, 31, 32, 33, 100] {
+        for (extra, names) in [("close", 0), ("Keep-Alive, ,", 0), ("x", 1)] {
+            let more: Vec<String> = (0..count).map(|number| format!("x-{number}")).collect();
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {extra}, {}\r\n\r\n", more.join(", "));
+            let head = Bytes::from(head);
+            let expected = count + names <= 32;
+            assert_eq!(request_read(&head).is_some(), expected, "{count} and {extra}");
+            assert_eq!(reference::request(&head, LIMITS.count).is_some(), expected, "{count} and {extra}");
+        }
+    }
+}
