@@ -23,7 +23,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttle;
 use crate::runtime::allowance::WHEN_SHORT;
 use crate::runtime::deadline::{self, Spare};
-use crate::runtime::drain;
+use crate::runtime::{buffers, drain};
 use crate::stack::Stack;
 use crate::upstream::Client;
 use crate::upstream::spool::Budget;
@@ -212,6 +212,7 @@ async fn sweep(thread: Rc<Thread>, give_back: fn()) {
         give_way(&thread, &mut seen).await;
         give_up(&thread);
         if ebb.has_fallen_to(thread.connections.get() + crate::http::open_exchanges()) {
+            buffers::forget_pieces();
             give_back();
         }
     }

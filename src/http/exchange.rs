@@ -340,8 +340,8 @@ impl Exchange {
     /// The client's address as text, where the client is the one who speaks over the connection.
     #[must_use]
     pub fn client_text(&self) -> Option<&str> {
-        let is_named = self.claims.get().is_some_and(|claims| claims.client.is_some());
-        if is_named { None } else { self.connection.source_text() }
+        let source = self.connection.source().map(|source| source.ip().to_canonical());
+        if self.client.get() == source { self.connection.source_text() } else { None }
     }
 
     /// How the client speaks to the outermost proxy that is believed, or to us.

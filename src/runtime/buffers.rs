@@ -84,6 +84,11 @@ impl Piece {
     }
 }
 
+/// Lets go of the room for pieces that this thread keeps: memory follows the present load.
+pub fn forget_pieces() {
+    FREE_PIECES.take();
+}
+
 impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.length]

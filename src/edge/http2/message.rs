@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Authority;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::body::{BodyLink, RequestBody};
 use super::shared::Shared;
@@ -22,7 +22,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -> (Box<Request>, Option<Rc<BodyLink>>) {
     let (mut parts, body) = request.into_parts();
     let limits = &shared.limits;
-    let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| head::copy(raw.as_str().as_bytes()));
+    let raw = path_and_query(&parts.uri);
     let read = read_head(&mut parts, &raw, limits.header_count, limits.header_size as usize);
     let (target, host, refused) = match read {
         Ok((target, host)) => (target, Some(host), None),
@@ -35,6 +35,11 @@ pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -
     let request =
         Request { method: parts.method, target, headers: parts.headers, body, exchange: Rc::new(exchange), refused };
     (Box::new(request), link)
+}
+
+/// A copy of its own, which the log and the target share. Empty where there is none.
+fn path_and_query(uri: &Uri) -> Bytes {
+    uri.path_and_query().map_or_else(Bytes::new, |raw| head::copy(raw.as_str().as_bytes()))
 }
 
 /// The same rules as for HTTP/1.1 heads, where HTTP/2's own have not settled them.
@@ -172,7 +177,7 @@ mod tests {
             request = request.header(HeaderName::from_lowercase(name.as_bytes()).unwrap(), *value);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let raw = parts.uri.path_and_query().map_or_else(Bytes::new, |raw| head::copy(raw.as_str().as_bytes()));
+        let raw = path_and_query(&parts.uri);
         let (target, host) = read_head(&mut parts, &raw, 3, 32 << 10)?;
         assert_eq!(parts.headers.get_all(header::HOST).iter().count(), 1);
         Ok((target.as_str().to_owned(), host.as_str().to_owned()))

@@ -144,7 +144,8 @@ impl Connection {
 
     /// Whether all that has come belongs to requests that are over.
     pub(super) fn is_spent(&self) -> bool {
-        self.body_is_read() && self.io.borrow().unread().is_empty()
+        let io = self.io.borrow();
+        self.body_is_read() && io.unread().is_empty() && io.stream.socket().is_quiet(false)
     }
 
     /// Closes after the last response to a client that sends nothing more. TLS says so first; TCP says it by the close.

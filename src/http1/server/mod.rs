@@ -111,7 +111,7 @@ async fn exchange<E: Entry>(
         Finish::Complete if finish.keep_alive => true,
         Finish::Complete => {
             // Nobody sends any more who has said so and sent all: there is nothing that a close could take the answer with.
-            if terms.is_last && connection.is_spent() {
+            if terms.is_last && connection.is_spent() && !drain::is_draining() {
                 connection.close().await;
             } else {
                 connection.end().await;

@@ -404,3 +404,32 @@ fn a_client_that_goes_on_sending_after_its_answer_costs_nothing_meanwhile() {
     let (text, took) = told.recv_timeout(Duration::from_secs(20)).expect("the clock moves on");
     assert!(text.ends_with("bad_chunk") && took <= Duration::from_secs(3), "{took:?}: {text}");
 }
+
+/// How long a connection lives on after the answer to a request that said it was the last, when the client does not close.
+async fn lingers_for(request: &str) -> Duration {
+    let (mut ended, took) = with(async |mut stream| {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("connection: close\r\n"), "{text}");
+        // Whoever serves goes on for as long as this end is open.
+        stream
+    })
+    .await;
+    assert_eq!(ended.read(&mut [0]).await.unwrap(), 0);
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_that_it_sends_no_more_is_not_waited_for() {
+    for request in ["HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n"] {
+        let took = lingers_for(request).await;
+        assert!(took < Duration::from_secs(1), "{took:?} after {request:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_sent_more_all_the_same_has_time_to_read_its_answer() {
+    let took = lingers_for("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n\r\n").await;
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+}

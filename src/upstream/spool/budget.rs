@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config;
@@ -14,7 +14,7 @@ use crate::http::network;
 
 /// Where there is disk, this fraction of the memory is for whoever comes first. Beyond it a body has this many bytes there:
 /// what piles up for clients that do not read is as well off on disk, and costs the process nothing.
-const PLENTY: u64 = 16;
+const PLENTY: u64 = 8;
 const WHEN_CROWDED: u64 = 32 << 10;
 
 /// Sums that clients are added up in, by a hash that nobody can foresee. Two clients may meet in one.
@@ -31,6 +31,8 @@ pub struct Budget {
     disk: Account,
     files: Account,
     folder: Mutex<PathBuf>,
+    /// Whether the last thing that was to be written to it could not.
+    disk_has_failed: AtomicBool,
     hash: RandomState,
 }
 
@@ -110,6 +112,7 @@ impl Budget {
             disk: Account::new(),
             files: Account::new(),
             folder: Mutex::default(),
+            disk_has_failed: AtomicBool::new(false),
             hash: RandomState::new(),
         };
         budget.configure(config);
@@ -167,10 +170,16 @@ impl Budget {
         if self.has_disk() { self.memory.limit.load(Ordering::Relaxed) / 16 } else { u64::MAX }
     }
 
-    /// Memory for one body.
+    /// Memory for one body that may go to disk.
     fn memory_per_body(&self) -> u64 {
         let is_crowded = self.memory_used() > self.memory.limit.load(Ordering::Relaxed) / PLENTY;
-        if is_crowded && self.has_disk() { WHEN_CROWDED } else { u64::MAX }
+        let is_good = self.has_disk() && !self.disk_has_failed.load(Ordering::Relaxed);
+        if is_crowded && is_good { WHEN_CROWDED } else { u64::MAX }
+    }
+
+    /// Something was written to disk, or could not be: then nothing is sent there that has another place.
+    pub(super) fn note_disk(&self, is_written: bool) {
+        self.disk_has_failed.store(!is_written, Ordering::Relaxed);
     }
 
     /// Whether this client has had its part. Its further responses would have to wait at their workers until it reads.
@@ -214,10 +223,14 @@ impl Lease {
         self.disk
     }
 
+    /// Whether so many bytes more would be better off on disk. Where they cannot go there, they may have memory all the same.
+    pub(super) fn is_for_disk(&self, bytes: u64) -> bool {
+        self.memory.saturating_add(bytes) > self.budget.memory_per_body()
+    }
+
     /// Takes more memory, if there is any.
     pub(super) fn take_memory(&mut self, bytes: u64) -> bool {
-        let fits = self.memory.saturating_add(bytes) <= self.budget.memory_per_body();
-        let taken = fits && self.budget.memory.take_of(bytes, self.holder, self.budget.memory_per_client());
+        let taken = self.budget.memory.take_of(bytes, self.holder, self.budget.memory_per_client());
         if taken {
             self.memory += bytes;
         }
@@ -325,13 +338,15 @@ mod tests {
     }
 
     #[test]
-    fn beyond_a_sixteenth_of_the_memory_bodies_have_little_of_it_where_there_is_disk() {
+    fn beyond_an_eighth_of_the_memory_bodies_are_better_off_on_disk_where_there_is_one() {
         let spool = |disk| config::Spool { dir: "/tmp".into(), memory: 8 << 20, disk };
         let budget = Budget::new(&spool(1 << 30));
         let mut leases: Vec<_> = (0..100).map(|_| Lease::new(Arc::clone(&budget), None)).collect();
-        let fill = |lease: &mut Lease| (0..16).take_while(|_| lease.take_memory(16 << 10)).count();
+        let fill = |lease: &mut Lease| {
+            (0..16).take_while(|_| !lease.is_for_disk(16 << 10) && lease.take_memory(16 << 10)).count()
+        };
         let taken: Vec<usize> = leases.iter_mut().map(fill).collect();
-        assert_eq!((taken[..2].to_vec(), taken[2..].to_vec()), (vec![16; 2], vec![2; 98]));
+        assert_eq!((taken[..4].to_vec(), taken[5..].to_vec()), (vec![16; 4], vec![2; 95]));
         drop(leases);
         budget.configure(&spool(0));
         assert_eq!((0..3).map(|_| fill(&mut Lease::new(Arc::clone(&budget), None))).sum::<usize>(), 48);

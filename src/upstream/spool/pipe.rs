@@ -94,6 +94,11 @@ enum Room {
 }
 
 impl Shared {
+    /// Whether the file has been read to its end: only then do bytes go to memory, so that they keep their order.
+    fn is_in_order(&self) -> bool {
+        self.start == self.end
+    }
+
     fn keep(&mut self, data: Bytes) {
         self.queued += data.len() as u64;
         let is_behind = !self.queue.is_empty() || !self.tail.is_empty();
@@ -130,10 +135,7 @@ impl Writer {
     /// It is in the same thread, and cannot have read while we wrote. One that is as fast as we are makes room now; without
     /// this all of a large body would take the way through the file.
     pub async fn let_reader_run(&self, length: u64) {
-        let fits = {
-            let shared = self.shared.borrow();
-            shared.start == shared.end && shared.queued + length <= self.share.memory
-        };
+        let fits = self.shared.borrow().is_in_order() && self.has_memory_for(length);
         if !fits {
             tokio::task::yield_now().await;
         }
@@ -164,21 +166,28 @@ impl Writer {
         if shared.reader_is_gone {
             return Err(Gone);
         }
-        // Memory again only when the file has been read to its end: bytes keep their order.
-        let in_order = shared.start == shared.end;
         // An empty queue always takes one piece, so that a full budget slows the body but never stops it.
-        if in_order && (shared.queued == 0 || shared.queued + length <= self.share.memory) {
-            let leased = shared.lease.take_memory(length);
-            if leased || shared.queued == 0 {
-                return Ok(Room::Memory);
-            }
+        let is_first = shared.is_in_order() && shared.queued == 0;
+        let has_share = shared.is_in_order() && shared.queued + length <= self.share.memory;
+        let fits_on_disk = self.has_disk.get() && shared.end + length <= self.share.disk;
+        let is_for_disk = fits_on_disk && shared.lease.is_for_disk(length);
+        if (is_first || (has_share && !is_for_disk)) && (shared.lease.take_memory(length) || is_first) {
+            return Ok(Room::Memory);
         }
-        let fits = self.has_disk.get() && shared.end + length <= self.share.disk;
-        if fits && shared.lease.take_disk(length) {
+        if fits_on_disk && shared.lease.take_disk(length) {
             return Ok(Room::Disk);
         }
-        self.is_short.set(fits);
+        if has_share && is_for_disk && shared.lease.take_memory(length) {
+            return Ok(Room::Memory);
+        }
+        self.is_short.set(fits_on_disk);
         Ok(Room::None)
+    }
+
+    /// Whether so many bytes find room in memory.
+    fn has_memory_for(&self, length: u64) -> bool {
+        let shared = self.shared.borrow();
+        shared.queued + length <= self.share.memory && !shared.lease.is_for_disk(length)
     }
 
     /// Whether it is for want of room in the budget, and not by the size of the body, that a push waits.
@@ -193,8 +202,10 @@ impl Writer {
             (shared.file.place(shared.lease.budget()), shared.end)
         };
         let length = data.len() as u64;
-        let (file, _) = file::write(place, data, offset).await?;
+        let written = file::write(place, data, offset).await;
         let mut shared = self.shared.borrow_mut();
+        shared.lease.budget().note_disk(written.is_ok());
+        let (file, _) = written?;
         shared.file.keep(file);
         shared.end += length;
         wake(&mut shared.reader);
@@ -368,6 +379,72 @@ mod tests {
             let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
             assert_eq!(all, expected, "memory {memory}, disk {disk}");
             assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
+        }
+    }
+
+    /// Each in a task of its own, as in an exchange.
+    #[test]
+    fn a_reader_that_keeps_up_is_spared_the_file() {
+        crate::runtime::paused(async || {
+            let budget = budget(100_000, 100_000);
+            let (writer, mut reader) = pipe(None, Share { memory: 50, disk: 10_000, client: None }, &budget);
+            let writing = tokio::task::spawn_local(async move {
+                for number in 0..100 {
+                    writer.let_reader_run(10).await;
+                    writer.push(piece(number)).await.unwrap();
+                }
+                writer.end(Ok(()));
+            });
+            let reading = tokio::task::spawn_local(async move {
+                let mut all = 0;
+                while let Some(data) = poll_fn(|cx| reader.poll_data(cx)).await {
+                    all += data.unwrap().len();
+                    assert_eq!(budget.disk_used(), 0, "after {all} bytes");
+                }
+                all
+            });
+            writing.await.unwrap();
+            assert_eq!(reading.await.unwrap(), 1000);
+        });
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_not_in_the_page_cache_come_from_another_thread_in_the_same_order() {
+        let budget = budget(100_000, 100_000);
+        for size in [1, 7] {
+            let (writer, mut reader) = pipe(None, Share { memory: 10, disk: 10_000, client: None }, &budget);
+            reader.pieces = PieceReader::uncached();
+            let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
+            assert_eq!(all, (0..100).flat_map(|number| piece(number).to_vec()).collect::<Vec<u8>>(), "{size}");
+        }
+    }
+
+    /// A budget of which more than an eighth is in use.
+    fn crowded(disk: u64) -> (Arc<Budget>, Lease) {
+        let budget = budget(1 << 20, disk);
+        let mut other = Lease::new(Arc::clone(&budget), None);
+        assert!(other.take_memory(200 << 10));
+        (budget, other)
+    }
+
+    #[tokio::test]
+    async fn when_it_is_crowded_a_body_that_cannot_go_to_disk_stays_in_memory() {
+        let large = || Bytes::from(vec![b'x'; 30 << 10]);
+        let nowhere = Budget::new(&config::Spool { dir: "/nonexistent".into(), memory: 1 << 20, disk: 1 << 30 });
+        let mut other = Lease::new(Arc::clone(&nowhere), None);
+        assert!(other.take_memory(200 << 10));
+        nowhere.note_disk(false);
+        let (good, _held) = crowded(1 << 30);
+        let (full, _held_too) = crowded(10);
+        for (budget, disk, in_memory) in
+            [(&good, 1 << 30, 1), (&good, 0, 4), (&full, 1 << 30, 4), (&nowhere, 1 << 30, 4)]
+        {
+            let before = budget.memory_used();
+            let (writer, _reader) = pipe(None, Share { memory: 128 << 10, disk, client: None }, budget);
+            for _ in 0..4 {
+                writer.push(large()).await.unwrap();
+            }
+            assert_eq!(budget.memory_used() - before, in_memory * (30 << 10), "{disk} of disk, {budget:?}");
         }
     }
 

@@ -45,6 +45,15 @@ pub async fn receive(
     receiving.finish().await.map(|spooled| Some(Rc::new(spooled)))
 }
 
+/// Where bytes are put for which there is room in both places.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prefer {
+    /// Disk, where they are better off there.
+    Disk,
+    /// Memory: there is no room for them on disk.
+    Memory,
+}
+
 struct Receiving {
     limit: u64,
     share: Share,
@@ -80,20 +89,33 @@ impl Receiving {
 
     async fn push(&mut self, data: &[u8]) -> Result<(), Error> {
         self.check(data.len() as u64)?;
-        if !self.has_room(data.len()) {
-            self.flush().await?;
+        if !self.has_room(data.len(), Prefer::Disk) {
+            if self.has_disk() {
+                self.flush().await?;
+            } else if !self.has_room(data.len(), Prefer::Memory) {
+                return Err(super::full());
+            }
         }
         // After a flush the buffer's memory is leased or, when the budget has none left, goes with this piece.
-        self.has_room(data.len());
+        self.has_room(data.len(), Prefer::Disk);
         self.buffer.extend_from_slice(data);
-        if self.leased < self.buffer.len() as u64 {
+        if self.leased < self.buffer.len() as u64 && (self.has_disk() || !self.has_room(0, Prefer::Memory)) {
             self.flush().await?;
         }
         Ok(())
     }
 
+    /// Whether what is in memory finds room on disk.
+    fn has_disk(&mut self) -> bool {
+        let length = self.buffer.len() as u64;
+        self.in_file + length <= self.share.disk && self.lease.take_disk(length) && {
+            self.lease.give_back_disk(length);
+            true
+        }
+    }
+
     /// Whether the buffer can take `more` bytes within its share and the budget.
-    fn has_room(&mut self, more: usize) -> bool {
+    fn has_room(&mut self, more: usize, prefer: Prefer) -> bool {
         let length = self.buffer.len() + more;
         if length as u64 <= self.leased {
             return true;
@@ -103,7 +125,8 @@ impl Receiving {
         }
         // What a Vec that doubles will take, but never more than the share.
         let wanted = (length.next_power_of_two().max(1 << 10) as u64).min(self.share.memory);
-        if !self.lease.take_memory(wanted - self.leased) {
+        let is_for_disk = prefer == Prefer::Disk && self.lease.is_for_disk(wanted - self.leased);
+        if is_for_disk || !self.lease.take_memory(wanted - self.leased) {
             return false;
         }
         self.leased = wanted;
@@ -121,7 +144,9 @@ impl Receiving {
             return Err(super::full());
         }
         let place = self.file.place(self.lease.budget());
-        let (file, mut buffer) = file::write(place, std::mem::take(&mut self.buffer), self.in_file).await?;
+        let written = file::write(place, std::mem::take(&mut self.buffer), self.in_file).await;
+        self.lease.budget().note_disk(written.is_ok());
+        let (file, mut buffer) = written?;
         buffer.clear();
         self.buffer = buffer;
         self.file.keep(file);
@@ -235,6 +260,29 @@ mod tests {
         assert_eq!(spool(100, (5, 100), &budget(2000, 14)).await.unwrap_err(), Reason::SpoolFull);
         let full = budget(0, 100);
         assert_eq!(spool(100, (100, 100), &full).await.unwrap().length(), 15, "without memory the disk is used");
+    }
+
+    #[tokio::test]
+    async fn when_it_is_crowded_a_body_that_cannot_go_to_disk_stays_in_memory() {
+        let body = || Body::Full(Bytes::from(vec![b'x'; 100 << 10]));
+        for (budget_disk, disk, on_disk) in [(1 << 30, 1 << 30, true), (1 << 30, 0, false), (10, 1 << 30, false)] {
+            let budget = budget(1 << 20, budget_disk);
+            let mut other = Lease::new(Arc::clone(&budget), None);
+            assert!(other.take_memory(200 << 10));
+            let share = Share { memory: 256 << 10, disk, client: None };
+            let spooled = receive(body(), 1 << 20, share, &budget).await.unwrap().unwrap();
+            assert_eq!(spooled.length(), 100 << 10);
+            assert_eq!(budget.disk_used() > 0, on_disk, "{budget_disk} in all, {disk} for the body");
+            assert_eq!(read(&mut spooled.body()).await.len(), 100 << 10);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_in_the_page_cache_is_replayed_by_another_thread() {
+        let budget = budget(1000, 1000);
+        let spooled = spool(15, (0, 100), &budget).await.unwrap();
+        let replay = Replay { spooled: Rc::clone(&spooled), at: 0, reader: PieceReader::uncached() };
+        assert_eq!(read(&mut Body::Stream(Box::new(replay))).await, b"hello big world");
     }
 
     #[tokio::test]
