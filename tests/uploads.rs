@@ -14,7 +14,7 @@ const GIBIBYTE_OF_ZEROS: &str = "49bc20df15e412a64472421e13fe86ff1c5165e18b2afcc
 fn shop(gunicorn: &Gunicorn, spool: &str) -> Gateway {
     Gateway::start(&format!(
         "listeners:\n  - {{ bind: \"127.0.0.1:0\", tls: {{ local: true }} }}\nspool: {{ dir: \"@folder@\", {spool} }}\n\
-         limits: {{ body: 2GiB }}\nupstreams:\n  app: {{ endpoints: [\"{}\"], workers: 2, waiting_room: {{ timeout: 120s }} }}\n\
+         limits: {{ body: 2GiB }}\nupstreams:\n  app: {{ endpoints: [\"{}\"], workers: 2, waiting_room: {{ timeout: 500s }} }}\n\
          sites:\n  - routes: [{{ path: /, proxy: app, buffer: {{ disk: 2GiB }} }}]\n",
         gunicorn.endpoint()
     ))
@@ -22,7 +22,7 @@ fn shop(gunicorn: &Gunicorn, spool: &str) -> Gateway {
 
 fn upload(gateway: &Gateway, file: &Path, options: &[&str]) -> Tool {
     let (root, url) = (gateway.root(), format!("https://localhost:{}/upload", gateway.address().port()));
-    let mut arguments = vec!["--silent", "--show-error", "--max-time", "100", "--request", "POST", "--upload-file"];
+    let mut arguments = vec!["--silent", "--show-error", "--max-time", "500", "--request", "POST", "--upload-file"];
     arguments.extend([file.to_str().unwrap(), "--cacert", root.to_str().unwrap(), &url]);
     arguments.extend(options);
     Tool::start("curl", &arguments)
@@ -41,7 +41,7 @@ fn a_gibibyte_arrives_whole_in_little_memory() {
     for protocol in ["--http1.1", "--http2"] {
         for framing in ["Expect:", "Transfer-Encoding: chunked"] {
             let output =
-                upload(&gateway, &path, &[protocol, "--header", framing]).output_within(Duration::from_secs(100));
+                upload(&gateway, &path, &[protocol, "--header", framing]).output_within(Duration::from_secs(500));
             let echo = echo(&output);
             assert_eq!(
                 (&echo["size"], &echo["sha256"]),
@@ -77,7 +77,7 @@ fn fifty_uploads_at_once_stay_within_the_spool() {
             gateway.metric("hostler_spool_bytes{where=\"disk\"}"),
         );
         assert!(memory <= f64::from(8 << 20) && disk <= f64::from(1050 << 20), "{memory} in memory, {disk} on disk");
-        let output = upload.output_within(Duration::from_secs(100));
+        let output = upload.output_within(Duration::from_secs(500));
         let echo = echo(&output);
         assert_eq!(echo["size"], 20 << 20, "{output:?}");
         sums.insert(echo["sha256"].to_string());

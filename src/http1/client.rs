@@ -426,7 +426,9 @@ impl ResponseBody {
                 *is_unsent = !sending.complete;
             }
             if let Poll::Ready(data) = reader.poll_data(io, cx) {
-                let advice = dialect.unread_body.filter(|_| sending.is_in_body());
+                // Who refused the first byte of it, has not read it either; and that told us of the reset, which reading will not.
+                let is_unread = sending.is_in_body() || sending.was_refused();
+                let advice = dialect.unread_body.filter(|_| is_unread);
                 let is_unix = matches!(io.stream.socket(), Socket::Unix(_));
                 let data = match (advice, data) {
                     // A unix socket has delivered all that was written before.
