@@ -171,7 +171,9 @@ impl Writer {
         let has_share = shared.is_in_order() && shared.queued + length <= self.share.memory;
         let fits_on_disk = self.has_disk.get() && shared.end + length <= self.share.disk;
         let is_for_disk = fits_on_disk && shared.lease.is_for_disk(length);
-        if (is_first || (has_share && !is_for_disk)) && (shared.lease.take_memory(length) || is_first) {
+        let may_lease = is_first || (has_share && !is_for_disk);
+        let is_leased = may_lease && shared.lease.take_memory(length);
+        if is_leased || is_first {
             return Ok(Room::Memory);
         }
         if fits_on_disk && shared.lease.take_disk(length) {
