@@ -110,8 +110,10 @@ async fn exchange<E: Entry>(
     match finish.how {
         Finish::Complete if finish.keep_alive => true,
         Finish::Complete => {
-            // Nobody sends any more who has said so and sent all: there is nothing that a close could take the answer with.
-            if terms.is_last && connection.is_spent() && !drain::is_draining() {
+            // Nobody sends any more who has said so and sent all: there is nothing that a close could take the answer with. A
+            // refusal is not relied on to have been asked for so.
+            let is_served = exchange.reason.get().is_none();
+            if is_served && terms.is_last && connection.is_spent() && !drain::is_draining() {
                 connection.close().await;
             } else {
                 connection.end().await;
