@@ -174,7 +174,9 @@ impl Client {
             self.count(&error, &exchange);
             return Err(error);
         }
-        let permit = match self.enter(self.seek(&outgoing), &exchange).await {
+        // It has been ticked since anything else was waited for.
+        let (now, seek) = (exchange.now(), self.seek(&outgoing));
+        let permit = match self.upstream.room.enter_at(now, &self.upstream.balance, seek).await {
             Ok(permit) => permit,
             Err(error) => {
                 exchange.time(|timings| timings.wait = exchange.started.elapsed().saturating_sub(timings.receive));
@@ -190,11 +192,6 @@ impl Client {
             return Err(refusal);
         }
         Detachable::new(Rc::clone(self).dispatch(outgoing, permit), exchange, self.upstream.abandon()).await
-    }
-
-    /// Waits for a slot. `exchange` has been ticked since anything else was waited for.
-    async fn enter(&self, seek: Seek, exchange: &Exchange) -> Result<Permit, Error> {
-        self.upstream.room.enter_at(exchange.now(), &self.upstream.balance, seek).await
     }
 
     /// With a slot: one attempt, and more where that is safe.
