@@ -101,3 +101,36 @@ fn a_client_that_keeps_its_part_of_the_spool_full_holds_no_worker() {
     assert_eq!(client.response("GET").text(), "ok", "and the client itself, once it has gone on");
     gateway.wait_idle();
 }
+
+#[test]
+fn answers_that_find_no_room_wait_at_half_of_the_workers_and_the_others_serve() {
+    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 8 << 20, "x".repeat(8 << 20));
+    let worker = Worker::start(Transport::Unix, move |visit| {
+        while let Some(request) = visit.request() {
+            if !visit.send(if request.line().contains("/large") { &large } else { OK }) {
+                return;
+            }
+        }
+    });
+    let gateway = Gateway::start(&format!(
+        "spool: {{ dir: \"@folder@\", memory: 64KiB, disk: 1MiB }}\nupstreams:\n  app: {{ endpoints: [\"{}\"], workers: 4 }}\n\
+         sites:\n  - routes: [{{ path: /, proxy: app }}]\n",
+        worker.endpoint()
+    ));
+    let reader = |last: u8| {
+        let mut client = Client::connect_from([127, 0, 0, last], gateway.address());
+        client.send(get("/large"));
+        client
+    };
+    let readers: Vec<Client> = (2..12).map(reader).collect();
+    gateway.wait_metric("hostler_streams{upstream=\"app\"}", 2.0);
+    let mut honest = gateway.client();
+    for _ in 0..100 {
+        assert_eq!(honest.get("/").text(), "ok");
+    }
+    gateway.wait_metric("hostler_failures_total{reason=\"spool_full\",upstream=\"app\"}", 10.0);
+    gateway.wait_metric("hostler_in_flight{upstream=\"app\"}", 0.0);
+    assert_eq!(gateway.metric("hostler_streams{upstream=\"app\"}"), 0.0);
+    drop(readers);
+    gateway.wait_idle();
+}

@@ -66,8 +66,6 @@ struct Thread {
     budget: Arc<Budget>,
     /// How many newcomers this thread has turned away since the last sweep, for want of somebody idle.
     turned_away: Cell<usize>,
-    /// For the line that tells of a short spool.
-    short: Throttle,
     built: RefCell<Built>,
     connections: Cell<usize>,
     /// Told when the last connection has ended.
@@ -145,17 +143,8 @@ pub(super) async fn run(
 ) {
     let built = RefCell::new(Thread::build(&current));
     let (connections, empty) = (Cell::new(0), Notify::new());
-    let thread = Rc::new(Thread {
-        current,
-        admission,
-        metrics,
-        budget,
-        turned_away: Cell::new(0),
-        short: Throttle::default(),
-        built,
-        connections,
-        empty,
-    });
+    let thread =
+        Rc::new(Thread { current, admission, metrics, budget, turned_away: Cell::new(0), built, connections, empty });
     let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread), give_back));
     while let Some(command) = commands.recv().await {
@@ -220,6 +209,7 @@ async fn sweep(thread: Rc<Thread>, give_back: fn()) {
 
 /// While the spool is short of room: those who have made no progress for longest have to go.
 fn give_up(thread: &Thread) {
+    static THROTTLE: Throttle = Throttle::new();
     if !thread.budget.is_short() {
         return;
     }
@@ -227,7 +217,7 @@ fn give_up(thread: &Thread) {
     let most = thread.connections.get() / GIVE_UP + 1;
     let given_up = (0..most).take_while(|_| deadline::evict(Spare::Stalled)).count();
     if given_up > 0
-        && let Some(left_out) = thread.short.pass()
+        && let Some(left_out) = THROTTLE.pass()
     {
         tracing::warn!(
             left_out,

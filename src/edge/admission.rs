@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Reason;
 use crate::http::network;
-use crate::observe::throttle::SharedThrottle;
+use crate::observe::throttle::Throttle;
 
 /// So many locks, that threads do not meet at one.
 const SHARDS: usize = 16;
@@ -36,15 +36,15 @@ pub struct Admission {
 #[derive(Debug, Default)]
 pub struct Lines {
     /// The system gives none.
-    pub cannot_accept: SharedThrottle,
-    too_many: SharedThrottle,
-    too_many_of_client: SharedThrottle,
+    pub cannot_accept: Throttle,
+    too_many: Throttle,
+    too_many_of_client: Throttle,
 }
 
 impl Lines {
     /// Those for connections that are turned away.
     #[must_use]
-    pub fn of(&self, reason: Reason) -> &SharedThrottle {
+    pub fn of(&self, reason: Reason) -> &Throttle {
         match reason {
             Reason::TooManyConnectionsOfClient => &self.too_many_of_client,
             _ => &self.too_many,

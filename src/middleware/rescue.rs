@@ -22,14 +22,13 @@ pub struct RescueLayer;
 #[derive(Debug)]
 pub struct Rescued<S> {
     inner: S,
-    throttles: Throttles,
 }
 
 impl<S> tower::Layer<S> for RescueLayer {
     type Service = Rescued<S>;
 
     fn layer(&self, inner: S) -> Rescued<S> {
-        Rescued { inner, throttles: Throttles::default() }
+        Rescued { inner }
     }
 }
 
@@ -45,7 +44,7 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
             None => self.inner.call(request).await,
         };
         Ok(result.unwrap_or_else(|error| {
-            self.tell(&error, &exchange);
+            tell(&error, &exchange);
             answer(&error, &exchange, accept.as_ref().is_some_and(wants_html))
         }))
     }
@@ -177,20 +176,19 @@ fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
     response
 }
 
-impl<S> Rescued<S> {
-    /// The operator hears of what is the edge's. The worker's failures have been told where they happened, and the
-    /// client's stand in the access log.
-    fn tell(&self, error: &Error, exchange: &Exchange) {
-        let id = exchange.id.get();
-        let request_id = id.as_ref().map_or("", |id| id.as_str());
-        match error.reason.side() {
-            Side::Edge => {
-                if let Some(left_out) = self.throttles.pass(error.reason) {
-                    tracing::warn!(request_id, reason = error.reason.as_str(), left_out, "{error}");
-                }
+/// The operator hears of what is the edge's. The worker's failures have been told where they happened, and the
+/// client's stand in the access log.
+fn tell(error: &Error, exchange: &Exchange) {
+    static THROTTLES: Throttles = Throttles::new();
+    let id = exchange.id.get();
+    let request_id = id.as_ref().map_or("", |id| id.as_str());
+    match error.reason.side() {
+        Side::Edge => {
+            if let Some(left_out) = THROTTLES.pass(error.reason) {
+                tracing::warn!(request_id, reason = error.reason.as_str(), left_out, "{error}");
             }
-            Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
         }
+        Side::Client | Side::Upstream => tracing::debug!(request_id, reason = error.reason.as_str(), "{error}"),
     }
 }
 

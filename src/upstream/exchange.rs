@@ -24,7 +24,6 @@ use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Phase, Request, Response, fields, network};
 use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
-use crate::observe::throttle::{Throttle, Throttles};
 use crate::runtime::buffers::Buffer;
 use crate::runtime::deadline;
 
@@ -46,8 +45,6 @@ pub struct Client {
     pools: Vec<Pool>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
-    throttles: Throttles,
-    worker_timeouts: Throttle,
 }
 
 /// A request that is wholly here.
@@ -122,7 +119,7 @@ impl Client {
     #[must_use]
     pub fn new(upstream: Arc<Upstream>, budget: Arc<Budget>, metrics: Arc<Metrics>) -> Self {
         let pools = upstream.endpoints().iter().map(|_| Pool::new(&upstream.config.keepalive)).collect();
-        Self { upstream, pools, budget, metrics, throttles: Throttles::default(), worker_timeouts: Throttle::default() }
+        Self { upstream, pools, budget, metrics }
     }
 
     pub(super) fn upstream(&self) -> &Upstream {
@@ -290,7 +287,7 @@ impl Client {
         if deadline::make_room() {
             self.metrics.connections_evicted.inc();
         }
-        if let Some(left_out) = self.throttles.pass(error.reason) {
+        if let Some(left_out) = self.upstream.throttles.pass(error.reason) {
             tracing::warn!(
                 upstream = %self.upstream.name,
                 reason = error.reason.as_str(),
@@ -446,7 +443,7 @@ impl Client {
         if !is_own || took < SHORTEST_WORKER_TIMEOUT || !fields::has_token(headers, &header::CONNECTION, "close") {
             return;
         }
-        let Some(left_out) = self.worker_timeouts.pass() else { return };
+        let Some(left_out) = self.upstream.worker_timeouts.pass() else { return };
         self.upstream.sample(Duration::from_secs(1));
         let status = self.upstream.room.status();
         tracing::warn!(
@@ -471,7 +468,7 @@ impl Client {
     /// Counts and tells a failure of the exchange with a worker.
     pub(super) fn failed(&self, error: &Error, endpoint: &Endpoint, exchange: &Exchange) {
         self.count(error, exchange);
-        let Some(left_out) = self.throttles.pass(error.reason) else { return };
+        let Some(left_out) = self.upstream.throttles.pass(error.reason) else { return };
         tracing::warn!(
             upstream = %self.upstream.name,
             endpoint = endpoint.name(),

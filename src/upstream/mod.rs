@@ -41,6 +41,7 @@ use crate::config::{self, ClientAddress, Ejection, Retry};
 use crate::error::{Error, Reason};
 use crate::http1::client::Patience;
 use crate::observe::metrics::{EndpointReport, UpstreamMetrics};
+use crate::observe::throttle::{Throttle, Throttles};
 
 /// A named group of endpoints, compiled. What must be one for the process is behind an `Arc` that a reload carries over.
 pub struct Upstream {
@@ -52,6 +53,9 @@ pub struct Upstream {
     config: config::Upstream,
     patience: Patience,
     metrics: Arc<UpstreamMetrics>,
+    /// For the lines that tell of failures.
+    throttles: Throttles,
+    worker_timeouts: Throttle,
 }
 
 impl Upstream {
@@ -85,6 +89,8 @@ impl Upstream {
             patience: Patience { head: config.timeouts.head, idle: config.timeouts.idle },
             config,
             metrics,
+            throttles: Throttles::new(),
+            worker_timeouts: Throttle::new(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! worker's speed into a pipe, so that the worker is free as soon as it has written its last byte, whoever reads.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const STALLED: Duration = Duration::from_secs(1);
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 /// What a client has to take while there is no room in the spool for what it does not take.
 const WITHOUT_ROOM: MinRate = MinRate { min: 256 << 10, after: LAST_CHANCE };
+/// How long it may keep a worker waiting then, when as many wait for such clients as may. The worker has others to serve.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How a response is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +121,8 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
         None => end(body, rest, now),
         // It may be asleep in the middle of its answer: its slot is not free.
         Some(Reason::IdleTimeout) => hold(body.into_busy(), rest.patience(), rest.permit),
-        Some(Reason::StreamsFull | Reason::SpoolFull) => leave(body.into_busy(), rest),
+        // The worker does not know, and is free soonest if it may finish: gunicorn lingers for seconds after a failed write.
+        Some(Reason::StreamsFull | Reason::SpoolFull) => drain(body, rest).await,
         Some(_) => {}
     }
 }
@@ -154,8 +157,33 @@ struct Stall {
     pin: Option<StreamPermit>,
 }
 
+impl Stall {
+    /// Waits for a push that finds no room in the budget. `None`: the client has taken too little meanwhile.
+    async fn without_room<T>(
+        &mut self,
+        length: u64,
+        rest: &Rest,
+        mut push: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let Self { deadline, without_room, pin } = self;
+        if pin.is_none() {
+            *pin = rest.permit.pin_without_room();
+        }
+        if pin.is_none() {
+            return tokio::time::timeout(AT_ONCE, push).await.ok();
+        }
+        let pushed = poll_fn(|cx| match push.as_mut().poll(cx) {
+            Poll::Ready(pushed) => Poll::Ready(Some(pushed)),
+            Poll::Pending => without_room.poll_wait(deadline, cx).map(|()| None),
+        });
+        let pushed = pushed.await;
+        without_room.moved(length, deadline);
+        pushed
+    }
+}
+
 /// Into the spool. When its part of that is full and the client slow, the worker is pinned: at most as many as streams may
-/// be, and none when there is no room for anybody, or for that client.
+/// be, and half as many, for a short time, when there is no room for anybody, or for that client.
 async fn push(
     writer: &spool::Writer,
     data: Bytes,
@@ -168,16 +196,13 @@ async fn push(
     if let Poll::Ready(pushed) = poll_fn(|cx| Poll::Ready(push.as_mut().poll(cx))).await {
         return pushed.map(Ok);
     }
-    let Stall { deadline, without_room, pin } = stall;
     if writer.is_short() {
-        let pushed = poll_fn(|cx| match push.as_mut().poll(cx) {
-            Poll::Ready(pushed) => Poll::Ready(Some(pushed)),
-            Poll::Pending => without_room.poll_wait(deadline, cx).map(|()| None),
-        });
-        let pushed = pushed.await;
-        without_room.moved(length, deadline);
-        return pushed.map_or_else(|| Ok(Err(spool::full())), |pushed| pushed.map(Ok));
+        return match stall.without_room(length, rest, push).await {
+            Some(pushed) => pushed.map(Ok),
+            None => Ok(Err(spool::full())),
+        };
     }
+    let Stall { deadline, pin, .. } = stall;
     if let Ok(pushed) = deadline.bound(STALLED, push.as_mut()).await {
         return pushed.map(Ok);
     }
@@ -204,7 +229,7 @@ async fn next(body: &mut ResponseBody, writer: &spool::Writer) -> Result<Result<
     .await
 }
 
-/// The client has gone; the worker still writes. It is let finish, within bounds, so that its slot is not given to
+/// Nobody takes the rest; the worker still writes. It is let finish, within bounds, so that its slot is not given to
 /// another request while it is busy.
 async fn drain(body: ResponseBody, rest: Rest) {
     if let Some(connection) = body.finish(rest.patience()).await {

@@ -9,12 +9,10 @@ use crate::observe::metrics::ProxyHeaderResult;
 use crate::observe::throttle::Throttle;
 use crate::runtime::{Deadline, Socket, drain};
 
-thread_local! {
-    /// Of clients who have enough connections.
-    static CLIENTS: Throttle = Throttle::default();
-    /// One for each result: strangers who are turned away do not hide what is wrong with the balancer's own headers.
-    static THROTTLES: [Throttle; ProxyHeaderResult::ALL.len()] = std::array::from_fn(|_| Throttle::default());
-}
+/// Of clients who have enough connections.
+static CLIENTS: Throttle = Throttle::new();
+/// One for each result: strangers who are turned away do not hide what is wrong with the balancer's own headers.
+static THROTTLES: [Throttle; ProxyHeaderResult::ALL.len()] = [const { Throttle::new() }; ProxyHeaderResult::ALL.len()];
 
 /// Why a connection is of no use.
 enum Fault {
@@ -63,7 +61,7 @@ pub(super) fn is_let_in(socket: &Socket, info: &ConnectionInfo, terms: &Terms, p
     }
     let Err(reason) = place.belongs_to(source.ip()) else { return true };
     refuse(socket, terms, reason);
-    if let Some(left_out) = CLIENTS.with(Throttle::pass) {
+    if let Some(left_out) = CLIENTS.pass() {
         tracing::warn!(
             listener = %info.listener,
             reason = reason.as_str(),
@@ -98,7 +96,7 @@ async fn read_header(socket: &mut Socket, info: &ConnectionInfo, terms: &Terms) 
 }
 
 fn tell(info: &ConnectionInfo, fault: &Fault, result: ProxyHeaderResult) {
-    let Some(left_out) = THROTTLES.with(|throttles| throttles[result as usize].pass()) else { return };
+    let Some(left_out) = THROTTLES.get(result as usize).and_then(Throttle::pass) else { return };
     let peer = info.peer.map_or_else(|| "a unix socket".into(), |peer| peer.ip().to_canonical().to_string());
     let (why, what_to_do) = match fault {
         Fault::Untrusted => (

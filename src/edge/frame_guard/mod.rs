@@ -76,11 +76,9 @@ impl Guard {
 
     /// Counts a refusal, and writes a line unless there was one just now.
     pub(super) fn tell(&self, refusal: Http2Refusal) {
-        thread_local! {
-            static THROTTLES: Vec<Throttle> = Http2Refusal::ALL.iter().map(|_| Throttle::default()).collect();
-        }
+        static THROTTLES: [Throttle; Http2Refusal::ALL.len()] = [const { Throttle::new() }; Http2Refusal::ALL.len()];
         self.metrics.http2_refused(refusal);
-        let left_out = THROTTLES.with(|throttles| throttles.get(refusal as usize).and_then(Throttle::pass));
+        let left_out = THROTTLES.get(refusal as usize).and_then(Throttle::pass);
         let Some(left_out) = left_out else { return };
         let (scope, kind) = (refusal.scope(), refusal.kind());
         let client = self.info.peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();

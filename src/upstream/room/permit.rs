@@ -87,8 +87,18 @@ impl Permit {
 
     /// Takes one of `streaming.max`. `None`: they are all taken.
     pub(in crate::upstream) fn pin(&self) -> Option<StreamPermit> {
+        self.pin_of(self.room.streams_max.load(Ordering::Relaxed))
+    }
+
+    /// The same for a body that waits for room in the spool, when less than half of them are taken: the other half is for
+    /// those who are meant to have them. Never for the last worker.
+    pub(in crate::upstream) fn pin_without_room(&self) -> Option<StreamPermit> {
+        let half = self.room.streams_max.load(Ordering::Relaxed).div_ceil(2);
+        self.pin_of(half.min(self.room.slots.load(Ordering::Relaxed).saturating_sub(1)))
+    }
+
+    fn pin_of(&self, max: u32) -> Option<StreamPermit> {
         let room = &self.room;
-        let max = room.streams_max.load(Ordering::Relaxed);
         let take = |streams: u32| (streams < max).then_some(streams + 1);
         room.streams.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         room.metrics.streams.inc();

@@ -454,6 +454,20 @@ fn streams_have_a_number_of_their_own() {
     });
 }
 
+#[test]
+fn those_without_room_have_half_of_the_streams_and_never_the_last_worker() {
+    paused(async || {
+        for (workers, streams, expected) in [(4, 3, 2), (4, 1, 1), (2, 1, 1), (1, 1, 0), (8, 7, 4), (3, 8, 2)] {
+            let stage = Stage::new(workers);
+            stage.room.streams_max.store(streams, Ordering::Relaxed);
+            let permit = stage.enter(1).await.unwrap();
+            let pins: Vec<_> = std::iter::from_fn(|| permit.pin_without_room()).collect();
+            assert_eq!(pins.len(), expected, "{workers} workers, {streams} streams");
+            assert_eq!(permit.pin().is_some(), pins.len() < streams as usize);
+        }
+    });
+}
+
 /// Counts who is inside, also when dropped in the middle, and how many there were.
 struct Inside<'a>(&'a AtomicUsize, usize);
 

@@ -172,6 +172,7 @@ impl Writer {
         let is_for_disk = fits_on_disk && shared.lease.is_for_disk(length);
         let may_lease = is_first || (has_share && !is_for_disk);
         let is_leased = may_lease && shared.lease.take_memory(length);
+        self.is_short.set(false);
         if is_leased || is_first {
             return Ok(Room::Memory);
         }
@@ -215,12 +216,10 @@ impl Writer {
 
     /// The file cannot be written: what is in it is good, the rest goes at the reader's speed.
     fn give_up_disk(&self, length: u64, error: &Error) {
-        thread_local! {
-            static THROTTLE: Throttle = Throttle::default();
-        }
+        static THROTTLE: Throttle = Throttle::new();
         self.shared.borrow_mut().lease.give_back_disk(length);
         self.has_disk.set(false);
-        if let Some(left_out) = THROTTLE.with(Throttle::pass) {
+        if let Some(left_out) = THROTTLE.pass() {
             tracing::warn!(
                 left_out,
                 reason = error.reason.as_str(),
