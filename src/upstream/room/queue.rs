@@ -1,5 +1,7 @@
 //! Who is next: higher priorities first; within one, clients take turns, and each client's requests keep their order.
 //!
+//! At every second turn a client that has had none yet goes before those who have had theirs and wait for another: who comes
+//! with one request does not wait for a turn of all who come with many, and these wait twice as long at most.
 //! Clients with one request each are served in the order they came. Pure: knows nothing of slots, time or wakers.
 
 use std::cmp::Reverse;
@@ -10,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) struct Queue<T> {
     lines: HashMap<(i32, u64), Line<T>>,
     /// The turn of every line, and whose it is.
-    order: BTreeMap<(Reverse<i32>, u64), u64>,
+    order: BTreeMap<Turn, u64>,
     levels: BTreeMap<i32, Level>,
     /// Every line by priority and length, to find the longest of the lowest.
     lengths: BTreeSet<(i32, usize, u64)>,
@@ -19,10 +21,25 @@ pub(super) struct Queue<T> {
     next: u64,
 }
 
+/// When a line is next, among those of its priority and standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    priority: Reverse<i32>,
+    standing: Standing,
+    number: u64,
+}
+
+/// Whether a line has had a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    New,
+    Served,
+}
+
 /// What one client has waiting at one priority.
 #[derive(Debug)]
 struct Line<T> {
-    turn: u64,
+    turn: Turn,
     entries: BTreeMap<u64, T>,
 }
 
@@ -31,6 +48,8 @@ struct Line<T> {
 struct Level {
     lines: usize,
     entries: usize,
+    /// Whether the last turn went to a new line before one that had waited for longer.
+    has_overtaken: bool,
 }
 
 /// Where an entry stands.
@@ -60,8 +79,8 @@ impl<T> Queue<T> {
         self.len
     }
 
-    /// How many are served before a request that this client adds now, at least: all of higher priority, its own, and
-    /// one of every other client.
+    /// About how many are served before a request that this client adds now: all of higher priority, its own, and one of
+    /// every other client.
     pub(super) fn ahead(&self, priority: i32, client: u64) -> usize {
         let above: usize = self.levels.range(priority.saturating_add(1)..).map(|(_, level)| level.entries).sum();
         let beside = self.levels.get(&priority).map_or(0, |level| level.lines);
@@ -74,9 +93,9 @@ impl<T> Queue<T> {
     /// Adds an entry behind the others of its client.
     pub(super) fn push(&mut self, priority: i32, client: u64, value: T) -> Ticket {
         let entry = self.number();
-        let turn = self.next;
+        let turn = Turn { priority: Reverse(priority), standing: Standing::New, number: self.next };
         let line = self.lines.entry((priority, client)).or_insert_with(|| {
-            self.order.insert((Reverse(priority), turn), client);
+            self.order.insert(turn, client);
             self.levels.entry(priority).or_default().lines += 1;
             Line { turn, entries: BTreeMap::new() }
         });
@@ -91,8 +110,10 @@ impl<T> Queue<T> {
 
     /// Takes the entry that is next. Its client goes to the end of the turns.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let ((Reverse(priority), _), client) = self.order.pop_first()?;
-        let next = self.number();
+        let (turn, client, overtakes) = self.turn()?;
+        let Reverse(priority) = turn.priority;
+        self.order.remove(&turn);
+        let next = Turn { standing: Standing::Served, number: self.number(), ..turn };
         let line = self.lines.get_mut(&(priority, client))?;
         let (_, value) = line.entries.pop_first()?;
         let left = line.entries.len();
@@ -100,7 +121,10 @@ impl<T> Queue<T> {
             self.lines.remove(&(priority, client));
         } else {
             line.turn = next;
-            self.order.insert((Reverse(priority), next), client);
+            self.order.insert(next, client);
+        }
+        if let Some(level) = self.levels.get_mut(&priority) {
+            level.has_overtaken = overtakes;
         }
         self.left(priority, client, left);
         Some(value)
@@ -108,8 +132,23 @@ impl<T> Queue<T> {
 
     /// The entry that is next.
     pub(super) fn peek(&self) -> Option<&T> {
-        let ((Reverse(priority), _), client) = self.order.first_key_value()?;
-        self.lines.get(&(*priority, *client))?.entries.first_key_value().map(|(_, value)| value)
+        let (turn, client, _) = self.turn()?;
+        self.lines.get(&(turn.priority.0, client))?.entries.first_key_value().map(|(_, value)| value)
+    }
+
+    /// Whose turn it is, and whether that is before somebody who has waited for longer.
+    fn turn(&self) -> Option<(Turn, u64, bool)> {
+        let (new, client) = self.order.first_key_value().map(|(turn, client)| (*turn, *client))?;
+        if new.standing == Standing::Served {
+            return Some((new, client, false));
+        }
+        let from = Turn { standing: Standing::Served, number: 0, ..new };
+        let served = self.order.range(from..).next().filter(|(turn, _)| turn.priority == new.priority);
+        let Some((served, other)) = served.filter(|(turn, _)| turn.number < new.number) else {
+            return Some((new, client, false));
+        };
+        let has_overtaken = self.levels.get(&new.priority.0).is_some_and(|level| level.has_overtaken);
+        Some(if has_overtaken { (*served, *other, false) } else { (new, client, true) })
     }
 
     /// Takes an entry out, wherever it stands. `None`: it has been taken already.
@@ -119,7 +158,7 @@ impl<T> Queue<T> {
         let value = line.entries.remove(&ticket.entry)?;
         let left = line.entries.len();
         if left == 0 {
-            self.order.remove(&(Reverse(ticket.priority), line.turn));
+            self.order.remove(&line.turn);
             self.lines.remove(&key);
         }
         self.left(ticket.priority, ticket.client, left);
@@ -203,6 +242,35 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_with_one_request_does_not_wait_for_a_turn_of_all_who_come_with_many() {
+        let mut queue = Queue::default();
+        for client in 1..=8 {
+            for _ in 0..3 {
+                queue.push(0, client, "many");
+            }
+        }
+        assert_eq!(std::iter::from_fn(|| queue.pop()).take(8).count(), 8, "a turn for each");
+        queue.push(0, 9, "one");
+        assert_eq!((queue.pop(), queue.pop()), (Some("one"), Some("many")));
+    }
+
+    #[test]
+    fn who_has_had_a_turn_waits_twice_as_long_for_the_next_at_most_whoever_comes() {
+        let mut queue = Queue::default();
+        for client in 1..=5 {
+            queue.push(0, client, "many");
+            queue.push(0, client, "many");
+        }
+        assert_eq!(std::iter::from_fn(|| queue.pop()).take(5).count(), 5);
+        let mut served = Vec::new();
+        for client in 6..16 {
+            queue.push(0, client, "one");
+            served.extend(queue.pop());
+        }
+        assert_eq!(served, ["one", "many"].repeat(5));
+    }
+
+    #[test]
     fn a_higher_priority_goes_first_whoever_asks() {
         let mut queue = Queue::default();
         queue.push(0, 1, "page");
@@ -241,41 +309,52 @@ mod tests {
         assert_eq!(drain(&mut queue), ["a1", "b1"]);
     }
 
-    /// The same rule told in the plainest way: a list per priority of lists per client.
-    #[derive(Default)]
-    struct Model(Vec<(i32, Lines)>);
+    /// The same rule told in the plainest way: a list per priority of lists per client, and whether these are new.
+    #[derive(Default, Clone)]
+    struct Model(Vec<(i32, Lines, bool)>);
 
-    type Lines = Vec<(u64, Vec<u32>)>;
+    type Lines = Vec<(u64, Vec<u32>, bool)>;
 
     impl Model {
         fn push(&mut self, priority: i32, client: u64, value: u32) {
-            if !self.0.iter().any(|(level, _)| *level == priority) {
-                self.0.push((priority, Vec::new()));
-                self.0.sort_by_key(|(level, _)| Reverse(*level));
+            if !self.0.iter().any(|(level, ..)| *level == priority) {
+                self.0.push((priority, Vec::new(), false));
+                self.0.sort_by_key(|(level, ..)| Reverse(*level));
             }
-            let (_, lines) = self.0.iter_mut().find(|(level, _)| *level == priority).unwrap();
-            match lines.iter_mut().find(|(owner, _)| *owner == client) {
-                Some((_, line)) => line.push(value),
-                None => lines.push((client, vec![value])),
+            let (_, lines, _) = self.0.iter_mut().find(|(level, ..)| *level == priority).unwrap();
+            match lines.iter_mut().find(|(owner, ..)| *owner == client) {
+                Some((_, line, _)) => line.push(value),
+                None => lines.push((client, vec![value], true)),
             }
         }
 
         fn pop(&mut self) -> Option<u32> {
-            let (_, lines) = self.0.iter_mut().find(|(_, lines)| !lines.is_empty())?;
-            let (client, mut line) = lines.remove(0);
+            let (_, lines, has_overtaken) = self.0.iter_mut().find(|(_, lines, _)| !lines.is_empty())?;
+            let first_new = lines.iter().position(|(.., is_new)| *is_new).unwrap_or(0);
+            let at = if *has_overtaken { 0 } else { first_new };
+            *has_overtaken = at > 0;
+            let (client, mut line, _) = lines.remove(at);
             let value = line.remove(0);
-            if !line.is_empty() {
-                lines.push((client, line));
+            if line.is_empty() {
+                self.forget_empty();
+            } else {
+                lines.push((client, line, false));
             }
             Some(value)
         }
 
+        /// Who comes after that begins anew.
+        fn forget_empty(&mut self) {
+            self.0.retain(|(_, lines, _)| !lines.is_empty());
+        }
+
         fn remove(&mut self, value: u32) -> bool {
-            for (_, lines) in &mut self.0 {
-                for (_, line) in lines.iter_mut() {
+            for (_, lines, _) in &mut self.0 {
+                for (_, line, _) in lines.iter_mut() {
                     if let Some(at) = line.iter().position(|entry| *entry == value) {
                         line.remove(at);
-                        lines.retain(|(_, line)| !line.is_empty());
+                        lines.retain(|(_, line, _)| !line.is_empty());
+                        self.forget_empty();
                         return true;
                     }
                 }
@@ -293,7 +372,7 @@ mod tests {
                 let value = u32::try_from(number).unwrap();
                 match step {
                     0 => {
-                        prop_assert_eq!(queue.peek().copied(), { let mut next = Model(model.0.clone()); next.pop() });
+                        prop_assert_eq!(queue.peek().copied(), model.clone().pop());
                         prop_assert_eq!(queue.pop(), model.pop());
                     }
                     1 if !tickets.is_empty() => {
@@ -305,7 +384,7 @@ mod tests {
                         model.push(priority, client, value);
                     }
                 }
-                let left: usize = model.0.iter().flat_map(|(_, lines)| lines).map(|(_, line)| line.len()).sum();
+                let left: usize = model.0.iter().flat_map(|(_, lines, _)| lines).map(|(_, line, _)| line.len()).sum();
                 prop_assert_eq!(queue.len(), left);
                 prop_assert_eq!(queue.order.len(), queue.lines.len());
                 let lengths: BTreeSet<_> = queue.lines.iter().map(|((level, client), line)| (*level, line.entries.len(), *client)).collect();
