@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::runtime::Span;
 
 /// A message body without framing. Trailers are dropped wherever a body is read.
 #[derive(Default)]
@@ -27,6 +28,15 @@ pub trait Source {
 
     /// The bytes still to come, where that is known from the framing.
     fn remaining(&self) -> Option<u64>;
+
+    /// The stretch of a file that comes next, for whoever can send it without reading it. It is in memory, so that nobody
+    /// has to wait for a disk. `None`: whatever comes next is to be had by [`Self::poll_data`], as it always is.
+    fn span(&self) -> Option<Span> {
+        None
+    }
+
+    /// So many bytes from the beginning of the last [`Self::span`] have been sent.
+    fn sent(&mut self, _bytes: u64) {}
 }
 
 impl Body {
@@ -49,6 +59,22 @@ impl Body {
                 Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
             }
             Self::Stream(source) => source.poll_data(cx),
+        }
+    }
+
+    /// As [`Source::span`].
+    #[must_use]
+    pub fn span(&self) -> Option<Span> {
+        match self {
+            Self::Stream(source) => source.span(),
+            Self::Empty | Self::Full(_) => None,
+        }
+    }
+
+    /// As [`Source::sent`].
+    pub fn sent(&mut self, bytes: u64) {
+        if let Self::Stream(source) = self {
+            source.sent(bytes);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The vocabulary of HTTP that every layer shares: request, response, body, exchange. No sockets, no files.
+//! The vocabulary of HTTP that every layer shares: request, response, body, exchange. No sockets, and no files but as the place where a body lies.
 
 mod body;
 mod exchange;

@@ -31,7 +31,7 @@ pub use writing::{Request, write_head};
 use crate::error::{Error, Reason};
 use crate::http::Body;
 use crate::runtime::buffers::Buffer;
-use crate::runtime::{Deadline, Socket, Stream};
+use crate::runtime::{Deadline, HangUp, Socket, Stream};
 
 /// Bytes of a worker's response head, whatever it speaks.
 pub const MAX_HEAD: u32 = 64 << 10;
@@ -285,12 +285,14 @@ impl Connection {
                 drop(self);
                 tokio::time::sleep(limit).await;
             }
-            socket if socket.refuse_more() => {
-                // Either way the connection is dropped now.
-                let _ = deadline.bound(limit, hung_up(socket)).await;
+            socket @ Socket::Unix(_) => {
+                if let Some(hang_up) = HangUp::begin(socket) {
+                    // Either way the connection is dropped now.
+                    let _ = deadline.bound(limit, hang_up.seen()).await;
+                }
             }
-            socket if self.is_unsent => socket.reset_on_close(),
-            _ => {
+            socket @ Socket::Tcp(_) if self.is_unsent => socket.reset_on_close(),
+            Socket::Tcp(_) => {
                 let begun = Instant::now();
                 let next_write = async {
                     // An error is a connection that has ended, which reading tells as well.
@@ -306,13 +308,6 @@ impl Connection {
                 }
             }
         }
-    }
-}
-
-/// Resolves when the other end of a unix socket has closed. No event tells, once nothing is to be read any more.
-async fn hung_up(socket: &Socket) {
-    while !socket.is_hung_up() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -4,12 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::fs::sendfile;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
+use super::span::Span;
 use super::unread::unread;
 
 /// Less than what one unread byte takes (768 bytes on x86-64), more than the single byte that the kernel still counts of
@@ -33,21 +35,6 @@ impl Socket {
             // Fails only on a socket that is dead already.
             let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
-    }
-
-    /// Makes every further write of the other end fail, where the system can do that: on unix sockets. Whether it could.
-    #[must_use]
-    pub fn refuse_more(&self) -> bool {
-        match self {
-            Self::Unix(stream) => rustix::net::shutdown(stream, rustix::net::Shutdown::Read).is_ok(),
-            Self::Tcp(_) => false,
-        }
-    }
-
-    /// Whether the other end has closed, although this one takes no more bytes.
-    #[must_use]
-    pub fn is_hung_up(&self) -> bool {
-        self.has(rustix::event::PollFlags::empty())
     }
 
     /// Whether one of these events is there now, or the end of the connection in both directions.
@@ -187,6 +174,42 @@ impl Socket {
         }
     }
 
+    /// Sends from a file without reading it. `None`: the system cannot do that here, or the file has no such bytes: to be
+    /// read instead, which tells why.
+    ///
+    /// # Errors
+    /// What became of the socket.
+    pub fn poll_send_file(&self, cx: &mut Context<'_>, span: &Span) -> Poll<io::Result<Option<usize>>> {
+        loop {
+            let mut offset = span.start;
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || {
+                        Ok(sendfile(stream, &span.file, Some(&mut offset), span.length)?)
+                    })
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || {
+                        Ok(sendfile(stream, &span.file, Some(&mut offset), span.length)?)
+                    })
+                }
+            };
+            return Poll::Ready(match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if is_of_file(&error) => Ok(None),
+                // The kernel tells a reset once, and sendfile(2) keeps that to itself when it has sent something before.
+                // Nothing else closes our side of a TCP connection.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe && matches!(self, Self::Tcp(_)) => {
+                    Err(io::ErrorKind::ConnectionReset.into())
+                }
+                Err(error) => Err(error),
+                Ok(count) => Ok((count > 0).then_some(count)),
+            });
+        }
+    }
+
     /// Writes what the kernel takes now, whatever the event queue said last. Zero when it takes nothing.
     pub fn send_now(&self, bytes: &[u8]) -> usize {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -196,6 +219,24 @@ impl Socket {
         };
         sent.unwrap_or(0)
     }
+}
+
+/// Whether sendfile(2) failed for the file's sake.
+fn is_of_file(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        errno,
+        Some(
+            Errno::IO
+                | Errno::INVAL
+                | Errno::ISDIR
+                | Errno::NOSYS
+                | Errno::OPNOTSUPP
+                | Errno::NOMEM
+                | Errno::OVERFLOW
+                | Errno::SPIPE
+        )
+    )
 }
 
 /// A connection with or without TLS, either end of it.
@@ -327,6 +368,32 @@ mod tests {
         }
         drop(ours);
         reader.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_sent_from_where_it_lies_and_what_is_no_file_is_to_be_read() {
+        use std::io::Write as _;
+        let (ours, mut theirs) = pair();
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..100_000_u32).map(|number| (number % 251) as u8).collect();
+        file.write_all(&bytes).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            theirs.read_to_end(&mut all).map(|_| all)
+        });
+        let mut span = Span { file: std::sync::Arc::new(file), start: 1, length: bytes.len() - 1 };
+        loop {
+            let count = poll_fn(|cx| ours.poll_send_file(cx, &span)).await.unwrap();
+            if span.advance(count.expect("bytes of the file")) {
+                break;
+            }
+        }
+        let past = Span { length: 10, ..span };
+        assert_eq!(poll_fn(|cx| ours.poll_send_file(cx, &past)).await.unwrap(), None, "there is nothing");
+        let folder = Span { file: std::sync::Arc::new(std::fs::File::open("/").unwrap()), start: 0, length: 10 };
+        assert_eq!(poll_fn(|cx| ours.poll_send_file(cx, &folder)).await.unwrap(), None);
+        drop(ours);
+        assert!(reader.join().unwrap().unwrap() == bytes[1..], "in order and whole");
     }
 
     #[tokio::test]

@@ -6,7 +6,9 @@ pub mod allowance;
 pub mod buffers;
 pub mod deadline;
 pub mod drain;
+mod hang_up;
 pub mod io;
+mod span;
 mod unread;
 
 use std::future::Future;
@@ -16,7 +18,9 @@ use tokio::runtime::{Builder, LocalOptions};
 
 pub use allowance::Allowance;
 pub use deadline::Deadline;
+pub use hang_up::HangUp;
 pub use io::{Socket, Stream};
+pub use span::Span;
 
 /// The most threads one runtime uses for disk.
 const MAX_BLOCKING_THREADS: usize = 32;

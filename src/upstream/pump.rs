@@ -24,14 +24,14 @@ use crate::runtime::{Allowance, Deadline};
 /// Memory of a response that is passed on as it comes, without read-ahead.
 const STREAM: Share = Share { memory: 64 << 10, disk: 0, client: None };
 
-/// A spool that has taken nothing for so long is full, and its client slow.
-const STALLED: Duration = Duration::from_secs(1);
-/// How much longer such a client has when no further worker may be pinned.
+/// How long a slow client has, at most, while no worker may be pinned for it.
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 /// What a client has to take while there is no room in the spool for what it does not take.
 const WITHOUT_ROOM: MinRate = MinRate { min: 256 << 10, after: LAST_CHANCE };
-/// How long it may keep a worker waiting then, when as many wait for such clients as may. The worker has others to serve.
+/// A client that takes nothing for so long is slow: its worker is pinned, or has others to serve.
 const AT_ONCE: Duration = Duration::from_millis(100);
+/// How often it is looked whether somebody waits for the worker of such a client.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How a response is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Op
         }
     }
     let reason = result.as_ref().err().map(|error| error.reason);
-    writer.end(result);
+    writer.end(result).await;
     match reason {
         None => end(body, rest, now),
         // It may be asleep in the middle of its answer: its slot is not free.
@@ -170,7 +170,7 @@ impl Stall {
             *pin = rest.permit.pin_without_room();
         }
         if pin.is_none() {
-            return tokio::time::timeout(AT_ONCE, push).await.ok();
+            return unpinned(rest, push).await;
         }
         let pushed = poll_fn(|cx| match push.as_mut().poll(cx) {
             Poll::Ready(pushed) => Poll::Ready(Some(pushed)),
@@ -179,6 +179,21 @@ impl Stall {
         let pushed = pushed.await;
         without_room.moved(length, deadline);
         pushed
+    }
+}
+
+/// Waits for a push while no worker may be pinned: not for long, and not when somebody else waits for the worker.
+async fn unpinned<T>(rest: &Rest, mut push: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let begun = Instant::now();
+    let mut patience = AT_ONCE;
+    loop {
+        if let Ok(pushed) = tokio::time::timeout(patience, push.as_mut()).await {
+            return Some(pushed);
+        }
+        if rest.permit.is_wanted() || begun.elapsed() >= LAST_CHANCE {
+            return None;
+        }
+        patience = LOOK;
     }
 }
 
@@ -202,20 +217,19 @@ async fn push(
             None => Ok(Err(spool::full())),
         };
     }
-    let Stall { deadline, pin, .. } = stall;
-    if let Ok(pushed) = deadline.bound(STALLED, push.as_mut()).await {
-        return pushed.map(Ok);
+    if stall.pin.is_none() {
+        if let Ok(pushed) = tokio::time::timeout(AT_ONCE, push.as_mut()).await {
+            return pushed.map(Ok);
+        }
+        // A body larger than its share is the route's wish.
+        stall.pin = rest.permit.pin();
     }
-    // A body larger than its share is the route's wish.
-    if pin.is_none() {
-        *pin = rest.permit.pin();
-    }
-    if pin.is_some() {
+    if stall.pin.is_some() {
         return push.await.map(Ok);
     }
-    match deadline.bound(LAST_CHANCE, push).await {
-        Ok(pushed) => pushed.map(Ok),
-        Err(_) => Ok(Err(rest.client.upstream().streams_full())),
+    match unpinned(rest, push).await {
+        Some(pushed) => pushed.map(Ok),
+        None => Ok(Err(rest.client.upstream().streams_full())),
     }
 }
 

@@ -18,6 +18,8 @@ use crate::runtime::{Socket, Stream};
 pub(super) struct Sending {
     pub(super) piece: Bytes,
     body: Body,
+    /// The system does not send from a file.
+    reads_files: bool,
     /// Bytes of head and body that the kernel has taken.
     pub(super) sent: u64,
     /// Bytes of the head among them.
@@ -41,6 +43,7 @@ impl Sending {
         Self {
             piece: Bytes::new(),
             body,
+            reads_files: false,
             sent: 0,
             head: head as u64,
             withhold,
@@ -66,6 +69,9 @@ impl Sending {
                 if self.withhold != Withhold::Nothing && self.poll_withheld(io.stream.socket(), cx).is_pending() {
                     // TLS may have taken more than the socket has. What goes wrong is told again by the next write.
                     let _ = Pin::new(&mut io.stream).poll_flush(cx);
+                    return Ok(());
+                }
+                if self.sends_file(&io.stream, cx) {
                     return Ok(());
                 }
                 match self.body.poll_data(cx) {
@@ -97,6 +103,33 @@ impl Sending {
                 Poll::Pending => return Ok(()),
             }
         }
+    }
+
+    /// Sends what lies in a file from there. Whether that was all for this turn.
+    fn sends_file(&mut self, stream: &Stream, cx: &mut Context<'_>) -> bool {
+        let Stream::Plain(socket) = stream else { return false };
+        while !self.reads_files {
+            let Some(span) = self.body.span() else { return false };
+            match socket.poll_send_file(cx, &span) {
+                Poll::Ready(Ok(Some(count))) => {
+                    self.sent += count as u64;
+                    self.body.sent(count as u64);
+                    if count == span.length {
+                        // The thread's other tasks have their turn.
+                        cx.waker().wake_by_ref();
+                        return true;
+                    }
+                }
+                Poll::Ready(Ok(None)) => self.reads_files = true,
+                Poll::Ready(Err(error)) => {
+                    self.failure = Some(error);
+                    self.done = true;
+                    return true;
+                }
+                Poll::Pending => return true,
+            }
+        }
+        false
     }
 
     /// Ready when the body may go.

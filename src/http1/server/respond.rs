@@ -16,6 +16,7 @@ use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Finish, Protocol, Response, fields};
 use crate::http1::write::{self, Delimiter};
 use crate::runtime::buffers::{self, Buffer};
+use crate::runtime::{Deadline, Socket, Span, Stream};
 
 /// How writing ended.
 pub(super) struct Written {
@@ -78,6 +79,8 @@ fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms)
         sent: 0,
         large: Bytes::new(),
         after: b"",
+        span: None,
+        reads_files: false,
         body,
         body_is_done: false,
         delimiter,
@@ -98,6 +101,14 @@ fn delimiter(status: StatusCode, body: &Body, terms: Terms) -> Delimiter {
     }
 }
 
+/// How much has been sent.
+enum Went {
+    /// All that is here.
+    All,
+    /// As much as may be in one turn.
+    Turn,
+}
+
 /// What is on its way: the small bytes in `out`, then `large`, then `after`, then the rest of the body.
 struct Writer {
     /// Held only while there is something in it.
@@ -105,6 +116,10 @@ struct Writer {
     sent: usize,
     large: Bytes,
     after: &'static [u8],
+    /// What comes after those, and is sent from its file.
+    span: Option<Span>,
+    /// The system does not send from a file.
+    reads_files: bool,
     body: Body,
     body_is_done: bool,
     delimiter: Delimiter,
@@ -118,6 +133,9 @@ impl Writer {
         loop {
             let mut waits_for_body = false;
             while !self.body_is_done && self.has_room() {
+                if self.is_in_file(connection) {
+                    break;
+                }
                 match self.body.poll_data(cx) {
                     Poll::Ready(Some(data)) => self.push(data?),
                     Poll::Ready(None) => self.end(),
@@ -128,8 +146,14 @@ impl Writer {
                 }
             }
             match self.poll_send(cx, connection) {
-                Poll::Ready(Ok(())) if self.body_is_done => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => {
+                Poll::Ready(Ok(Went::All)) if self.body_is_done => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(Went::Turn)) => {
+                    self.taken.all(&connection.deadline);
+                    // The thread's other tasks have theirs.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(Went::All)) => {
                     self.taken.all(&connection.deadline);
                     if waits_for_body {
                         // Nothing to write: a client that leaves now is seen by reading.
@@ -140,7 +164,8 @@ impl Writer {
                 Poll::Ready(Err(())) => return Poll::Ready(Err(Reason::ClientGone.into())),
                 Poll::Pending => {
                     // With all of it in TLS's hands, being polled again means that the socket has taken some.
-                    let is_flushing = self.out.is_none() && self.large.is_empty() && self.after.is_empty();
+                    let is_flushing =
+                        self.out.is_none() && self.large.is_empty() && self.after.is_empty() && self.span.is_none();
                     let stalled = self.taken.poll_stalled(cx, connection, is_flushing);
                     return stalled.map(|()| Err(Reason::ClientStalled.into()));
                 }
@@ -183,8 +208,17 @@ impl Writer {
         }
     }
 
+    /// Whether what comes next is to be sent from a file.
+    fn is_in_file(&mut self, connection: &Connection) -> bool {
+        let may_be = !self.reads_files && self.delimiter != Delimiter::Chunked;
+        if self.span.is_none() && may_be && matches!(connection.io.borrow().stream, Stream::Plain(_)) {
+            self.span = self.body.span();
+        }
+        self.span.is_some()
+    }
+
     /// Sends all that is here. An error is the client's end of the connection gone.
-    fn poll_send(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Result<(), ()>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Poll<Result<Went, ()>> {
         let mut io = connection.io.borrow_mut();
         loop {
             let small = self.out.as_ref().map_or(&[][..], |out| &out[self.sent..]);
@@ -203,7 +237,30 @@ impl Writer {
                 _ => return Poll::Ready(Err(())),
             }
         }
-        Pin::new(&mut io.stream).poll_flush(cx).map_err(|_| ())
+        if self.span.is_some() {
+            return self.poll_send_span(cx, io.stream.socket(), &connection.deadline);
+        }
+        Pin::new(&mut io.stream).poll_flush(cx).map_ok(|()| Went::All).map_err(|_| ())
+    }
+
+    /// Sends what lies in a file, from there.
+    fn poll_send_span(&mut self, cx: &mut Context<'_>, socket: &Socket, deadline: &Deadline) -> Poll<Result<Went, ()>> {
+        while let Some(span) = &mut self.span {
+            let Some(count) = ready!(socket.poll_send_file(cx, span)).map_err(|_| ())? else {
+                self.reads_files = true;
+                self.span = None;
+                break;
+            };
+            let went = span.advance(count);
+            self.bytes += count as u64;
+            self.body.sent(count as u64);
+            self.taken.some(count, deadline);
+            if went {
+                self.span = None;
+                return Poll::Ready(Ok(Went::Turn));
+            }
+        }
+        Poll::Ready(Ok(Went::All))
     }
 
     fn advance(&mut self, mut count: usize) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Arrived, Room, Seek, wait};
+use super::{Arrived, GUARDED, Room, Seek, wait};
 use crate::error::Error;
 use crate::upstream::balance::{Balance, Wish};
 use crate::upstream::endpoint::Endpoint;
@@ -95,6 +95,12 @@ impl Permit {
     pub(in crate::upstream) fn pin_without_room(&self) -> Option<StreamPermit> {
         let half = self.room.streams_max.load(Ordering::Relaxed).div_ceil(2);
         self.pin_of(half.min(self.room.slots.load(Ordering::Relaxed).saturating_sub(1)))
+    }
+
+    /// Whether somebody waits for a worker.
+    #[must_use]
+    pub(in crate::upstream) fn is_wanted(&self) -> bool {
+        self.room.state.load(Ordering::Relaxed) & GUARDED != 0
     }
 
     fn pin_of(&self, max: u32) -> Option<StreamPermit> {

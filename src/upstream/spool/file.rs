@@ -11,10 +11,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::budget::Budget;
 use crate::error::{Error, Reason};
+use crate::runtime::Span;
 use crate::runtime::buffers::{self, Piece};
 
 /// The most that is read at once.
@@ -24,11 +25,6 @@ const PIECE: u64 = buffers::PIECE as u64;
 const SMALL: usize = buffers::PIECE / 4;
 /// How much is read from the page cache before the thread's other tasks have their turn.
 const TURN: usize = 4 * buffers::PIECE;
-
-/// Makes a file without a name in `folder`.
-async fn create(folder: PathBuf) -> io::Result<Arc<File>> {
-    join(spawn_blocking(move || unnamed(&folder))).await.map(Arc::new)
-}
 
 fn unnamed(folder: &std::path::Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
@@ -81,19 +77,44 @@ pub(super) enum Place {
     In(PathBuf),
 }
 
+impl Place {
+    /// Blocks.
+    fn open(self) -> io::Result<Arc<File>> {
+        match self {
+            Self::File(file) => Ok(file),
+            Self::In(folder) => unnamed(&folder).map(Arc::new),
+        }
+    }
+}
+
 /// Writes all of `bytes` at `offset`. Gives file and bytes back.
 pub(super) async fn write<B>(place: Place, bytes: B, offset: u64) -> Result<(Arc<File>, B), Error>
 where
     B: AsRef<[u8]> + Send + 'static,
 {
-    let written = async {
-        let file = match place {
-            Place::File(file) => file,
-            Place::In(folder) => create(folder).await?,
-        };
-        join(spawn_blocking(move || file.write_all_at(bytes.as_ref(), offset).map(|()| (file, bytes)))).await
-    };
-    written.await.map_err(failed)
+    let written = spawn_blocking(move || {
+        let file = place.open()?;
+        file.write_all_at(bytes.as_ref(), offset).map(|()| (file, bytes))
+    });
+    outcome(written.await)
+}
+
+/// Begins to write all of the pieces, one behind the other, at `offset`. The caller keeps them until that is done: the room
+/// that a piece lies in goes back to the thread that lets go of it.
+pub(super) fn write_pieces(place: Place, pieces: Vec<Bytes>, offset: u64) -> JoinHandle<io::Result<Arc<File>>> {
+    spawn_blocking(move || {
+        let (file, mut at) = (place.open()?, offset);
+        for piece in &pieces {
+            file.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+        }
+        Ok(file)
+    })
+}
+
+/// How it went.
+pub(super) fn outcome<T>(joined: Result<io::Result<T>, JoinError>) -> Result<T, Error> {
+    joined.unwrap_or_else(|join| Err(io::Error::other(join))).map_err(failed)
 }
 
 /// Reads a file in pieces, without blocking the thread.
@@ -114,6 +135,11 @@ impl PieceReader {
     #[cfg(test)]
     pub(super) fn uncached() -> Self {
         Self { is_always_slow: true, ..Self::default() }
+    }
+
+    /// What lies at `start`, to be sent from there. `None`: it has to be read, or is being read.
+    pub(super) fn span(&self, file: Arc<File>, start: u64, end: u64) -> Option<Span> {
+        if self.reading.is_some() || self.is_always_slow { None } else { Span::at_hand(file, start, end) }
     }
 
     /// The bytes at `start`, some of them, before `end`. A read under way is finished first, so that between two polls
@@ -153,7 +179,7 @@ impl PieceReader {
         self.turn = 0;
         let read = ready!(std::pin::Pin::new(reading).poll(cx));
         self.reading = None;
-        Poll::Ready(read.unwrap_or_else(|join| Err(io::Error::other(join))).map_err(failed))
+        Poll::Ready(outcome(read))
     }
 }
 
@@ -173,10 +199,6 @@ fn read_cached(file: &File, start: u64, length: usize) -> Result<Option<Bytes>, 
         1..SMALL => Some(Bytes::copy_from_slice(&piece.bytes_mut()[..read])),
         _ => Some(piece.into_bytes(read)),
     })
-}
-
-async fn join<T>(handle: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    handle.await.unwrap_or_else(|join| Err(io::Error::other(join)))
 }
 
 fn failed(source: io::Error) -> Error {

@@ -3,15 +3,22 @@
 //! The writer is the task that reads from the worker, the reader is the body that the client's connection polls; both
 //! run in one thread. Bytes are there for the reader the moment they are written. What it does not take goes first to
 //! memory, then to a file; when both are full the writer waits.
+//!
+//! The file is written behind the writer's back, many pieces at a time: the worker is read on meanwhile. What is on its way
+//! there lies in memory that no budget counts; it is two batches at most of each body that a worker is busy with.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::fs::File;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use tokio::task::JoinHandle;
 
 use super::Share;
 use super::budget::{Budget, Lease};
@@ -19,10 +26,13 @@ use super::file::{self, PieceReader, SpoolFile};
 use crate::error::{Error, Reason};
 use crate::http::Source;
 use crate::observe::throttle::Throttle;
+use crate::runtime::Span;
 
 /// A piece that is copied beside its neighbours when the reader is behind, and how many bytes lie side by side at most.
 const SMALL: usize = 4 << 10;
 const TAIL: usize = 16 << 10;
+/// What is written to the file at once.
+const BATCH: u64 = 256 << 10;
 
 /// A pipe for a body of `length` bytes, where that is known.
 #[must_use]
@@ -34,6 +44,10 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         file: SpoolFile::default(),
         start: 0,
         end: 0,
+        writing: None,
+        behind: VecDeque::new(),
+        behind_length: 0,
+        disk_has_failed: false,
         result: None,
         ended: false,
         reader_is_gone: false,
@@ -42,12 +56,12 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         lease: Lease::new(Arc::clone(budget), share.client),
     }));
     (
-        Writer { shared: Rc::clone(&shared), share, has_disk: Cell::new(true), is_short: Cell::new(false) },
+        Writer { shared: Rc::clone(&shared), share, is_short: Cell::new(false) },
         Reader { shared, pieces: PieceReader::default(), length },
     )
 }
 
-/// Bytes in the order of their age: `queue`, `tail`, then the file from `start` to `end`.
+/// Bytes in the order of their age: `queue`, `tail`, the file from `start` to `end`, what is being written to it, `behind`.
 struct Shared {
     queue: VecDeque<Bytes>,
     /// Small pieces that the reader has not kept up with, side by side: each on its own would cost more than it holds.
@@ -56,6 +70,12 @@ struct Shared {
     file: SpoolFile,
     start: u64,
     end: u64,
+    writing: Option<Batch>,
+    /// What is to be written to the file next.
+    behind: VecDeque<Bytes>,
+    behind_length: u64,
+    /// The file cannot be written: what is in it is good, the rest goes at the reader's speed.
+    disk_has_failed: bool,
     /// Set when the writer is done, until the reader has taken it.
     result: Option<Result<(), Error>>,
     ended: bool,
@@ -73,8 +93,6 @@ pub struct Gone;
 pub struct Writer {
     shared: Rc<RefCell<Shared>>,
     share: Share,
-    /// Whether the file can be written, as far as we know.
-    has_disk: Cell<bool>,
     /// Whether the last piece would have found room in its own share, and found none in the budget.
     is_short: Cell<bool>,
 }
@@ -84,6 +102,14 @@ pub struct Reader {
     shared: Rc<RefCell<Shared>>,
     pieces: PieceReader,
     length: Option<u64>,
+}
+
+/// Pieces on their way to the file.
+struct Batch {
+    handle: JoinHandle<io::Result<Arc<File>>>,
+    /// Kept until they have arrived.
+    pieces: Vec<Bytes>,
+    length: u64,
 }
 
 /// Where the next bytes go.
@@ -96,7 +122,12 @@ enum Room {
 impl Shared {
     /// Whether the file has been read to its end: only then do bytes go to memory, so that they keep their order.
     fn is_in_order(&self) -> bool {
-        self.start == self.end
+        self.is_read_up() && self.behind.is_empty()
+    }
+
+    /// Whether all that is in the file, or soon will be, has been read.
+    fn is_read_up(&self) -> bool {
+        self.start == self.end && self.writing.is_none()
     }
 
     fn keep(&mut self, data: Bytes) {
@@ -112,6 +143,85 @@ impl Shared {
             self.close_tail();
         }
         wake(&mut self.reader);
+    }
+
+    fn read_from_file(&mut self, bytes: u64) {
+        self.start += bytes;
+        self.settle();
+        wake(&mut self.writer);
+    }
+
+    /// When the file has been read to its end and nothing more goes there, the next bytes go to memory again.
+    fn settle(&mut self) {
+        if self.is_in_order() {
+            self.file.forget();
+            (self.start, self.end) = (0, 0);
+            self.lease.give_disk();
+        }
+    }
+
+    /// The oldest of what has not been written to the file, for a reader that has read all that has.
+    fn take_behind(&mut self) -> Option<Bytes> {
+        let data = self.behind.pop_front()?;
+        self.behind_length -= data.len() as u64;
+        if self.disk_has_failed {
+            self.lease.give_memory(data.len() as u64);
+        } else {
+            self.lease.give_back_disk(data.len() as u64);
+        }
+        self.settle();
+        wake(&mut self.writer);
+        Some(data)
+    }
+
+    fn has_batch(&self) -> bool {
+        self.behind_length >= BATCH && !self.disk_has_failed
+    }
+
+    /// Begins to write what is behind.
+    fn write_behind(&mut self) {
+        let pieces: Vec<Bytes> = self.behind.drain(..).collect();
+        let length = std::mem::take(&mut self.behind_length);
+        let handle = file::write_pieces(self.file.place(self.lease.budget()), pieces.clone(), self.end);
+        self.writing = Some(Batch { handle, pieces, length });
+    }
+
+    /// Ready when nothing is being written. For the writer alone, who sees to it whatever else it waits for: a reader may
+    /// leave its body unpolled for long.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(batch) = &mut self.writing else { return Poll::Ready(()) };
+        let written = ready!(Pin::new(&mut batch.handle).poll(cx));
+        let Some(batch) = self.writing.take() else { return Poll::Ready(()) };
+        match file::outcome(written) {
+            Ok(file) => {
+                self.file.keep(file);
+                self.end += batch.length;
+                self.lease.budget().note_disk(true);
+            }
+            Err(error) => self.give_up_disk(batch, &error),
+        }
+        wake(&mut self.reader);
+        wake(&mut self.writer);
+        Poll::Ready(())
+    }
+
+    /// What was to be written is still here, and is the reader's next.
+    fn give_up_disk(&mut self, batch: Batch, error: &Error) {
+        static THROTTLE: Throttle = Throttle::new();
+        self.lease.budget().note_disk(false);
+        self.disk_has_failed = true;
+        self.behind_length += batch.length;
+        batch.pieces.into_iter().rev().for_each(|piece| self.behind.push_front(piece));
+        self.lease.give_back_disk(self.behind_length);
+        // Whether the budget has as much or not, it lies there.
+        self.lease.take_memory(self.behind_length);
+        if let Some(left_out) = THROTTLE.pass() {
+            tracing::warn!(
+                left_out,
+                reason = error.reason.as_str(),
+                "a response is not read ahead any further: {error}"
+            );
+        }
     }
 
     fn close_tail(&mut self) {
@@ -151,10 +261,10 @@ impl Writer {
                     self.shared.borrow_mut().keep(data);
                     return Ok(());
                 }
-                Room::Disk => match self.spill(data.clone()).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => self.give_up_disk(data.len() as u64, &error),
-                },
+                Room::Disk => {
+                    self.keep_behind(data);
+                    return self.write_behind().await;
+                }
                 Room::None => self.changed().await,
             }
         }
@@ -168,7 +278,7 @@ impl Writer {
         // An empty queue always takes one piece, so that a full budget slows the body but never stops it.
         let is_first = shared.is_in_order() && shared.queued == 0;
         let has_share = shared.is_in_order() && shared.queued + length <= self.share.memory;
-        let fits_on_disk = self.has_disk.get() && shared.end + length <= self.share.disk;
+        let fits_on_disk = !shared.disk_has_failed && shared.lease.disk() + length <= self.share.disk;
         let is_for_disk = fits_on_disk && shared.lease.is_for_disk(length);
         let may_lease = is_first || (has_share && !is_for_disk);
         let is_leased = may_lease && shared.lease.take_memory(length);
@@ -198,34 +308,52 @@ impl Writer {
         self.is_short.get()
     }
 
-    async fn spill(&self, data: Bytes) -> Result<(), Error> {
-        let (place, offset) = {
-            let shared = self.shared.borrow();
-            (shared.file.place(shared.lease.budget()), shared.end)
-        };
-        let length = data.len() as u64;
-        let written = file::write(place, data, offset).await;
-        let mut shared = self.shared.borrow_mut();
-        shared.lease.budget().note_disk(written.is_ok());
-        let (file, _) = written?;
-        shared.file.keep(file);
-        shared.end += length;
-        wake(&mut shared.reader);
+    fn keep_behind(&self, data: Bytes) {
+        let shared = &mut *self.shared.borrow_mut();
+        shared.behind_length += data.len() as u64;
+        shared.behind.push_back(data);
+        if shared.is_read_up() {
+            wake(&mut shared.reader);
+        }
+    }
+
+    /// Writes what is behind, once it is a batch. Waits while the one before is being written.
+    async fn write_behind(&self) -> Result<(), Gone> {
+        while self.shared.borrow().has_batch() {
+            self.written().await?;
+            let shared = &mut *self.shared.borrow_mut();
+            // The reader may have taken some meanwhile.
+            if shared.has_batch() {
+                shared.write_behind();
+            }
+        }
         Ok(())
     }
 
-    /// The file cannot be written: what is in it is good, the rest goes at the reader's speed.
-    fn give_up_disk(&self, length: u64, error: &Error) {
-        static THROTTLE: Throttle = Throttle::new();
-        self.shared.borrow_mut().lease.give_back_disk(length);
-        self.has_disk.set(false);
-        if let Some(left_out) = THROTTLE.pass() {
-            tracing::warn!(
-                left_out,
-                reason = error.reason.as_str(),
-                "a response is not read ahead any further: {error}"
-            );
+    /// Writes all that is behind.
+    async fn write_all_behind(&self) -> Result<(), Gone> {
+        loop {
+            self.written().await?;
+            let shared = &mut *self.shared.borrow_mut();
+            if shared.behind.is_empty() || shared.disk_has_failed {
+                return Ok(());
+            }
+            shared.write_behind();
         }
+    }
+
+    /// Waits until nothing is being written.
+    async fn written(&self) -> Result<(), Gone> {
+        poll_fn(|cx| {
+            let shared = &mut *self.shared.borrow_mut();
+            if shared.reader_is_gone {
+                return Poll::Ready(Err(Gone));
+            }
+            let written = shared.poll_written(cx);
+            shared.writer = Some(cx.waker().clone());
+            written.map(Ok)
+        })
+        .await
     }
 
     /// Waits for the reader's next step, or for any other reason to look again.
@@ -235,8 +363,10 @@ impl Writer {
             if std::mem::replace(&mut asked, true) {
                 return Poll::Ready(());
             }
-            self.shared.borrow_mut().writer = Some(cx.waker().clone());
-            Poll::Pending
+            let shared = &mut *self.shared.borrow_mut();
+            let is_written = shared.writing.is_some() && shared.poll_written(cx).is_ready();
+            shared.writer = Some(cx.waker().clone());
+            if is_written { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
@@ -247,12 +377,15 @@ impl Writer {
         if shared.reader_is_gone {
             return Poll::Ready(());
         }
+        let _ = shared.poll_written(cx);
         shared.writer = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    /// Says how the body ended.
-    pub fn end(self, result: Result<(), Error>) {
+    /// Says how the body ended, once what is on its way to the file is there.
+    pub async fn end(self, result: Result<(), Error>) {
+        // Who has gone needs neither.
+        let _ = self.write_all_behind().await;
         let mut shared = self.shared.borrow_mut();
         shared.result.get_or_insert(result);
         shared.ended = true;
@@ -267,6 +400,8 @@ impl Drop for Writer {
             shared.result.get_or_insert(Err(Error::new(Reason::Internal)));
             shared.ended = true;
         }
+        // Nobody sees to it any more.
+        shared.writing = None;
         wake(&mut shared.reader);
     }
 }
@@ -286,20 +421,20 @@ impl Reader {
             wake(&mut shared.writer);
             return Poll::Ready(Some(Ok(data)));
         }
+        if shared.start == shared.end && shared.writing.is_some() {
+            shared.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         if let Some(file) = shared.file.handle().filter(|_| shared.start < shared.end) {
             let piece = match ready!(self.pieces.poll(&file, shared.start, shared.end, cx)) {
                 Ok(piece) => piece,
                 Err(error) => return Poll::Ready(Some(Err(error))),
             };
-            shared.start += piece.len() as u64;
-            if shared.start == shared.end && shared.lease.disk() == shared.end {
-                // Read to its end, and nothing more is being written: the next bytes go to memory again.
-                shared.file.forget();
-                (shared.start, shared.end) = (0, 0);
-                shared.lease.give_disk();
-            }
-            wake(&mut shared.writer);
+            shared.read_from_file(piece.len() as u64);
             return Poll::Ready(Some(Ok(piece)));
+        }
+        if let Some(data) = shared.take_behind() {
+            return Poll::Ready(Some(Ok(data)));
         }
         match shared.result.take() {
             Some(Ok(())) => Poll::Ready(None),
@@ -324,6 +459,20 @@ impl Source for Reader {
     fn remaining(&self) -> Option<u64> {
         self.length
     }
+
+    fn span(&self) -> Option<Span> {
+        let shared = self.shared.borrow();
+        let is_next = shared.queue.is_empty() && shared.tail.is_empty();
+        let file = shared.file.handle().filter(|_| is_next)?;
+        self.pieces.span(file, shared.start, shared.end)
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.shared.borrow_mut().read_from_file(bytes);
+        if let Some(length) = &mut self.length {
+            *length = length.saturating_sub(bytes);
+        }
+    }
 }
 
 impl Drop for Reader {
@@ -332,6 +481,8 @@ impl Drop for Reader {
         shared.reader_is_gone = true;
         shared.queue.clear();
         shared.tail = BytesMut::new();
+        shared.behind.clear();
+        shared.behind_length = 0;
         let queued = std::mem::take(&mut shared.queued);
         shared.lease.give_memory(queued);
         wake(&mut shared.writer);
@@ -356,7 +507,7 @@ mod tests {
         for number in 0..count {
             writer.push(piece(number)).await.unwrap();
         }
-        writer.end(Ok(()));
+        writer.end(Ok(())).await;
     }
 
     async fn read_all(reader: Reader) -> Vec<u8> {
@@ -393,7 +544,7 @@ mod tests {
                     writer.let_reader_run(10).await;
                     writer.push(piece(number)).await.unwrap();
                 }
-                writer.end(Ok(()));
+                writer.end(Ok(())).await;
             });
             let reading = tokio::task::spawn_local(async move {
                 let mut all = 0;
@@ -415,6 +566,37 @@ mod tests {
         reader.pieces = PieceReader::uncached();
         let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
         assert_eq!(all, (0..100).flat_map(|number| piece(number).to_vec()).collect::<Vec<u8>>());
+    }
+
+    /// As whoever sends from the file does, and now and then reads all the same.
+    #[tokio::test]
+    async fn bytes_sent_from_the_file_and_bytes_read_are_one_sequence() {
+        let budget = budget(10 << 20, 10 << 20);
+        let (writer, mut reader) = pipe(None, Share { memory: 100, disk: 10 << 20, client: None }, &budget);
+        let expected: Vec<u8> = (0..40_u8).flat_map(|number| vec![number; 30_000]).collect();
+        for piece in expected.chunks(30_000) {
+            writer.push(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        writer.end(Ok(())).await;
+        let (mut all, mut spans) = (Vec::new(), 0);
+        loop {
+            let part = reader.span().filter(|_| !all.len().is_multiple_of(3)).map(|span| {
+                let mut bytes = vec![0; span.length.min(50_000)];
+                std::os::unix::fs::FileExt::read_exact_at(&*span.file, &mut bytes, span.start).unwrap();
+                bytes
+            });
+            if let Some(bytes) = part {
+                spans += 1;
+                reader.sent(bytes.len() as u64);
+                all.extend(bytes);
+                continue;
+            }
+            let Some(piece) = poll_fn(|cx| reader.poll_data(cx)).await else { break };
+            all.extend_from_slice(&piece.unwrap());
+        }
+        assert!(all == expected, "{} of {}", all.len(), expected.len());
+        assert!(spans > 3, "{spans}");
+        assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
     }
 
     /// A budget of which more than an eighth is in use.
@@ -465,13 +647,47 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_cannot_be_written_slows_the_body_and_does_not_cut_it() {
-        let nowhere = config::Spool { dir: "/nonexistent".into(), memory: 100_000, disk: 100_000 };
-        let budget = Budget::new(&nowhere);
-        let (writer, reader) = pipe(None, Share { memory: 20, disk: 10_000, client: None }, &budget);
-        let ((), all) = tokio::join!(write_all(writer, 50), read_all(reader));
-        let expected: Vec<u8> = (0..50).flat_map(|number| piece(number).to_vec()).collect();
-        assert_eq!(all, expected);
-        assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
+        let nowhere = config::Spool { dir: "/nonexistent".into(), memory: 100_000, disk: 100 << 20 };
+        for length in [10, 30_000, 300_000] {
+            let budget = Budget::new(&nowhere);
+            let (writer, reader) = pipe(None, Share { memory: 20, disk: 100 << 20, client: None }, &budget);
+            let writing = async {
+                for number in 0..50 {
+                    writer.push(Bytes::from(vec![number; length])).await.unwrap();
+                }
+                writer.end(Ok(())).await;
+            };
+            let ((), all) = tokio::join!(writing, read_all(reader));
+            let expected: Vec<u8> = (0..50).flat_map(|number| vec![number; length]).collect();
+            assert!(all == expected, "pieces of {length}");
+            assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (0, 0, 0));
+        }
+    }
+
+    /// The reader takes nothing before all has been written, or leaves in the middle.
+    #[tokio::test]
+    async fn what_is_on_its_way_to_the_file_is_accounted_for_until_it_is_read_or_unwanted() {
+        for reads in [true, false] {
+            let budget = budget(1 << 20, 10 << 20);
+            let (writer, reader) = pipe(None, Share { memory: 1000, disk: 10 << 20, client: None }, &budget);
+            for number in 0..30 {
+                writer.push(Bytes::from(vec![number; 100_000])).await.unwrap();
+                assert_eq!(budget.disk_used() + budget.memory_used(), (u64::from(number) + 1) * 100_000);
+                let shared = writer.shared.borrow();
+                let writing = shared.writing.as_ref().map_or(0, |batch| batch.length);
+                assert!(shared.behind_length < BATCH && writing < 2 * BATCH, "{} + {writing}", shared.behind_length);
+            }
+            if reads {
+                let ((), all) = tokio::join!(writer.end(Ok(())), read_all(reader));
+                assert!(all.chunks(100_000).zip(0..).all(|(piece, number)| piece.iter().all(|byte| *byte == number)));
+                assert_eq!(all.len(), 3_000_000);
+            } else {
+                drop(reader);
+                assert_eq!(writer.push(piece(1)).await, Err(Gone));
+                drop(writer);
+            }
+            assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (0, 0, 0), "{reads}");
+        }
     }
 
     #[tokio::test]
@@ -505,7 +721,7 @@ mod tests {
     async fn a_cut_body_is_not_taken_for_a_whole_one() {
         let (writer, reader) = pipe(None, Share { memory: 100, disk: 0, client: None }, &budget(100, 100));
         writer.push(piece(1)).await.unwrap();
-        writer.end(Err(Reason::EofInBody.into()));
+        writer.end(Err(Reason::EofInBody.into())).await;
         let mut body = Body::Stream(Box::new(reader));
         assert!(body.data().await.unwrap().is_ok());
         assert_eq!(body.data().await.unwrap().unwrap_err().reason, Reason::EofInBody);

@@ -11,6 +11,7 @@ use super::budget::{Budget, Lease};
 use super::file::{self, PieceReader, SpoolFile};
 use crate::error::{Error, Reason};
 use crate::http::{Body, Source};
+use crate::runtime::Span;
 
 /// A whole request body. Can be sent any number of times.
 #[derive(Debug)]
@@ -201,6 +202,14 @@ impl Source for Replay {
 
     fn remaining(&self) -> Option<u64> {
         Some(self.spooled.in_file - self.at)
+    }
+
+    fn span(&self) -> Option<Span> {
+        self.reader.span(self.spooled.file.handle()?, self.at, self.spooled.in_file)
+    }
+
+    fn sent(&mut self, bytes: u64) {
+        self.at += bytes;
     }
 }
 
