@@ -13,10 +13,13 @@ mod certificate;
 mod check;
 mod decode;
 mod descriptors;
+mod listener;
 mod load;
+mod logging;
 mod network;
 mod node;
 mod report;
+mod route;
 mod schema;
 mod semantics;
 mod syntax;
@@ -30,9 +33,12 @@ mod tests;
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
 pub use descriptors::{Descriptors, open_files};
+pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
+pub use logging::{AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
 pub use report::{Report, Warning};
+pub use route::{Action, Buffer, HostPattern, PathPattern, Route, Site};
 pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, HashBy, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
     Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
@@ -61,52 +67,6 @@ pub struct Config {
     pub logging: Logging,
     /// Threads.
     pub runtime: Runtime,
-}
-
-/// One `listeners` entry.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Listener {
-    /// The address as the operator wrote it: the listener's name in logs and metrics.
-    pub name: String,
-    /// Where to listen.
-    pub bind: Bind,
-    /// Absent: plain HTTP/1.1 and prior-knowledge HTTP/2.
-    pub tls: Option<Tls>,
-    /// Whether HTTP/2 is offered (by ALPN with TLS, by prior knowledge without). Default true.
-    pub http2: bool,
-    /// Whether every connection begins with a PROXY header, which trusted peers alone may send. Default false.
-    pub proxy_protocol: bool,
-    /// When set, every request of a known host is answered with a redirect to https on this port.
-    pub redirect_https: Option<u16>,
-}
-
-/// `listeners[].tls`. At least one of `certificates` and `local` is set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tls {
-    /// Chosen by SNI; the first one also serves clients without a matching name.
-    pub certificates: Vec<Certificate>,
-    /// Certificates for localhost from Hostler's own local CA, for development.
-    pub local: bool,
-    /// The oldest version accepted. Default TLS 1.2.
-    pub min_version: TlsVersion,
-}
-
-/// A certificate chain and its key, both PEM files that were readable and matched when the file was checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Certificate {
-    /// The chain, leaf first.
-    pub cert: PathBuf,
-    /// The private key of the leaf (PKCS#8, PKCS#1 or SEC1).
-    pub private_key: PathBuf,
-}
-
-/// `listeners[].tls.min_version`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    V1_2,
-    /// RFC 8446.
-    V1_3,
 }
 
 /// `limits`: the edge's protection.
@@ -192,93 +152,6 @@ impl Default for Spool {
     }
 }
 
-/// One `sites` entry.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Site {
-    /// The first host as written, or `any`: the site's name in logs and metrics.
-    pub name: String,
-    /// Empty: any host.
-    pub hosts: Vec<HostPattern>,
-    /// First match wins, in the order written.
-    pub routes: Vec<Route>,
-}
-
-/// One entry of `sites[].hosts`, in lower case, without port or trailing dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// `shop.example`, or an address literal (IPv6 with its brackets).
-    Exact(String),
-    /// `*.shop.example`, kept as `.shop.example`: any name with at least one more label.
-    Wildcard(String),
-}
-
-/// One `routes` entry.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// The pattern as written: the route's name in logs and metrics.
-    pub name: String,
-    /// What the decoded request path must look like.
-    pub path: PathPattern,
-    /// What answers.
-    pub action: Action,
-    /// Bytes of a request body; `limits.body` when not written.
-    pub body_limit: u64,
-    /// Its place in the waiting room: higher goes first. -100 to 100, default 0.
-    pub priority: i32,
-    /// The prefix under which the app lives (SCRIPT_NAME), without a slash at the end. `path` is within it. It has only
-    /// what a URL and a header can carry as it is.
-    pub mount: Option<String>,
-    /// How bodies are buffered.
-    pub buffer: Buffer,
-}
-
-/// `path` or `path_exact`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathPattern {
-    /// A prefix on segment boundaries: `/static/` matches `/static/a`, and `/static` is redirected to it with 308.
-    Prefix(String),
-    /// The whole path.
-    Exact(String),
-}
-
-/// What a route does: exactly one.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// To the upstream at this index of [`Config::upstreams`].
-    Proxy(usize),
-    /// A redirect.
-    Redirect {
-        /// The `Location`, absolute or a path.
-        to: String,
-        /// 301, 302, 303, 307 or 308. Default 308.
-        status: u16,
-    },
-    /// A fixed answer.
-    Respond {
-        /// 200 to 599. Default 200.
-        status: u16,
-        /// Sent as `text/plain; charset=utf-8`.
-        body: String,
-    },
-}
-
-/// `routes[].buffer`: per exchange, within the global spool.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Buffer {
-    /// Whether responses are read ahead into the spool. Default true.
-    pub response: bool,
-    /// Bytes of one body in memory before it goes to a file. Default 256 KiB.
-    pub memory: u64,
-    /// Bytes of one body in a file. Default 1 GiB.
-    pub disk: u64,
-}
-
-impl Default for Buffer {
-    fn default() -> Self {
-        Self { response: true, memory: 256 << 10, disk: 1 << 30 }
-    }
-}
-
 /// `admin`: metrics, probes and control.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
@@ -286,52 +159,6 @@ pub struct Admin {
     pub bind: Bind,
     /// What `Authorization: Bearer` must hold; `None`: everybody who can connect may ask and control.
     pub token: Option<String>,
-}
-
-/// `logging`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Logging {
-    /// The least severe message that is written. Default info.
-    pub level: Level,
-    /// The form of the operator's log, which goes to stderr. Default text.
-    pub format: LogFormat,
-    /// Where the access log (JSON lines) goes; `None`: off. Default stdout.
-    pub access: Option<AccessTarget>,
-}
-
-impl Default for Logging {
-    fn default() -> Self {
-        Self { level: Level::Info, format: LogFormat::Text, access: Some(AccessTarget::Stdout) }
-    }
-}
-
-/// `logging.level`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Level {
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
-
-/// `logging.format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogFormat {
-    Text,
-    Json,
-}
-
-/// `logging.access.to`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessTarget {
-    /// `stdout`
-    Stdout,
-    /// `stderr`
-    Stderr,
-    /// A file that is appended to.
-    File(PathBuf),
 }
 
 /// `runtime`.

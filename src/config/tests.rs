@@ -131,7 +131,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.upstreams[2].tls, default.tls);
     let endpoint = &shown.endpoints[1];
     assert_eq!((endpoint.weight, endpoint.backup), (1, false));
-    assert_eq!(reference.sites[0].routes[5].buffer, default_buffer(&minimal));
+    let last = reference.sites[0].routes.iter().find(|route| route.name == "/").unwrap();
+    assert_eq!(last.buffer, default_buffer(&minimal));
 }
 
 fn plain(protocol: EndpointProtocol, place: Place) -> Endpoint {
