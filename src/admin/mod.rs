@@ -26,7 +26,7 @@ pub use self::parameters::Parameters;
 use self::door::Caller;
 use crate::config::{self, MinRate};
 use crate::edge::listener::Listening;
-use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Service};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry, Limits};
 use crate::observe::metrics::Metrics;
@@ -140,15 +140,7 @@ pub async fn listen(socket: Listening, admin: Admin) {
 
 async fn serve(socket: Socket, admin: Rc<Admin>) {
     let caller = Caller::of(&socket);
-    let info = Rc::new(ConnectionInfo {
-        listener: Arc::from("admin"),
-        peer: None,
-        local: None,
-        sender: Sender::Peer,
-        tls: false,
-        redirect_https: None,
-        source_text: Default::default(),
-    });
+    let info = Rc::new(ConnectionInfo::new("admin"));
     let desk = Rc::new(Desk { admin, caller });
     server::serve(Stream::Plain(socket), Buffer::take(), info, LIMITS, &Door(desk)).await;
 }

@@ -6,7 +6,6 @@ mod refusal;
 
 pub use refusal::{refuse, words};
 
-use std::cell::OnceCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +23,7 @@ use super::admission::Place;
 use super::http2;
 use super::tls;
 use crate::config;
-use crate::http::{ConnectionInfo, Sender};
+use crate::http::ConnectionInfo;
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry};
 use crate::observe::metrics::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Metrics, Protocol};
@@ -150,15 +149,9 @@ fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
         Socket::Tcp(stream) => (Some(stream.peer_addr()?), Some(stream.local_addr()?)),
         Socket::Unix(_) => (None, None),
     };
-    Ok(ConnectionInfo {
-        listener: Arc::clone(&terms.name),
-        peer,
-        local,
-        sender: Sender::Peer,
-        tls: terms.tls.is_some(),
-        redirect_https: terms.redirect_https,
-        source_text: OnceCell::new(),
-    })
+    let mut info = ConnectionInfo::new(Arc::clone(&terms.name)).between(peer, local).over_tls(terms.tls.is_some());
+    info.redirect_https = terms.redirect_https;
+    Ok(info)
 }
 
 /// The handshake, within the time that a head has: in the connection's own task, never in the accept loop.

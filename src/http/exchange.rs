@@ -35,11 +35,46 @@ pub struct ConnectionInfo {
     pub tls: bool,
     /// Set on a listener that only redirects: the port where https is served.
     pub redirect_https: Option<u16>,
-    /// What [`Self::source_text`] has written. Empty when made.
-    pub source_text: OnceCell<Box<str>>,
+    /// What [`Self::source_text`] has written.
+    source_text: OnceCell<Box<str>>,
 }
 
 impl ConnectionInfo {
+    /// A connection of plain HTTP on this listener, whose ends have no address: as over a unix socket.
+    #[must_use]
+    pub fn new(listener: impl Into<Arc<str>>) -> Self {
+        Self {
+            listener: listener.into(),
+            peer: None,
+            local: None,
+            sender: Sender::Peer,
+            tls: false,
+            redirect_https: None,
+            source_text: OnceCell::new(),
+        }
+    }
+
+    /// The same between these ends of a socket.
+    #[must_use]
+    pub fn between(mut self, peer: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
+        (self.peer, self.local) = (peer, local);
+        self
+    }
+
+    /// The same with TLS, or without it.
+    #[must_use]
+    pub fn over_tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The same with somebody else's bytes.
+    #[must_use]
+    pub fn sent_by(mut self, sender: Sender) -> Self {
+        self.sender = sender;
+        self
+    }
+
     /// Who speaks over it: the peer, or whom the peer has named for himself. `None` on unix sockets.
     #[must_use]
     pub fn source(&self) -> Option<SocketAddr> {

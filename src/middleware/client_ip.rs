@@ -161,16 +161,7 @@ mod tests {
     }
 
     fn connection(peer: Option<&str>, sender: Sender) -> ConnectionInfo {
-        let peer = peer.map(|peer| peer.parse().unwrap());
-        ConnectionInfo {
-            listener: "80".into(),
-            peer,
-            local: None,
-            sender,
-            tls: false,
-            redirect_https: None,
-            source_text: Default::default(),
-        }
+        ConnectionInfo::new("80").between(peer.map(|peer| peer.parse().unwrap()), None).sent_by(sender)
     }
 
     fn behind(source: &str) -> Sender {
@@ -235,7 +226,7 @@ mod tests {
     async fn the_port_is_the_clients() {
         let to = |port: &str| -> ConnectionInfo {
             let local = format!("10.0.0.80:{port}").parse().ok();
-            ConnectionInfo { local, ..connection(Some("10.0.0.1:5"), Sender::Peer) }
+            ConnectionInfo::new("80").between("10.0.0.1:5".parse().ok(), local)
         };
         for (fields, port) in [
             (&[][..], 8080),

@@ -193,18 +193,10 @@ mod tests {
     use super::super::{Connector, RouteTerms};
     use super::*;
     use crate::config;
-    use crate::http::{Body, ConnectionInfo, Exchange, Host, Protocol, Sender};
+    use crate::http::{Body, ConnectionInfo, Exchange, Host, Protocol};
 
     fn outgoing(target: &str, mount: Option<&str>) -> Outgoing {
-        let connection = ConnectionInfo {
-            listener: "443".into(),
-            peer: None,
-            local: None,
-            sender: Sender::Peer,
-            tls: true,
-            redirect_https: None,
-            source_text: Default::default(),
-        };
+        let connection = ConnectionInfo::new("443").over_tls(true);
         let host = Host::parse(Bytes::from_static(b"shop.example")).unwrap();
         let exchange =
             Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), Some(host), None);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::vars::{self, MAX_VARS, Request};
 use crate::config;
 use crate::error::{Error, Reason};
-use crate::http::{ConnectionInfo, Exchange, Host, Protocol, Sender, Target, fields};
+use crate::http::{ConnectionInfo, Exchange, Host, Protocol, Target, fields};
 use crate::http1::head::{Framing, HeadLimits, find_end};
 use crate::http1::request::{self, RequestHead};
 use crate::http1::tests::generate;
@@ -55,15 +55,9 @@ struct Sent {
 const CLIENT: &str = "192.0.2.7:50123";
 
 fn exchange(peer: Option<&str>, tls: bool, protocol: Protocol, host: Option<&str>) -> Exchange {
-    let connection = ConnectionInfo {
-        listener: "443".into(),
-        peer: peer.map(|peer| peer.parse::<SocketAddr>().unwrap()),
-        local: peer.map(|_| "127.0.0.1:8443".parse().unwrap()),
-        sender: Sender::Peer,
-        tls,
-        redirect_https: None,
-        source_text: Default::default(),
-    };
+    let local = peer.map(|_| "127.0.0.1:8443".parse().unwrap());
+    let peer = peer.map(|peer| peer.parse::<SocketAddr>().unwrap());
+    let connection = ConnectionInfo::new("443").between(peer, local).over_tls(tls);
     let host = host.map(|host| Host::parse(Bytes::copy_from_slice(host.as_bytes())).unwrap());
     Exchange::new(Rc::new(connection), protocol, Method::GET, Bytes::new(), host, None)
 }

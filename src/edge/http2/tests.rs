@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{Limits, serve};
 use crate::config::MinRate;
-use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Service};
 use crate::http1::server::Entry;
 use crate::observe::metrics::Metrics;
 use crate::runtime::buffers::Buffer;
@@ -52,15 +51,7 @@ impl Entry for Door {
 }
 
 fn info() -> Rc<ConnectionInfo> {
-    Rc::new(ConnectionInfo {
-        listener: Arc::from("test"),
-        peer: None,
-        local: None,
-        sender: Sender::Peer,
-        tls: false,
-        redirect_https: None,
-        source_text: Default::default(),
-    })
+    Rc::new(ConnectionInfo::new("test"))
 }
 
 #[test]

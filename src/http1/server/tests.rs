@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Entry, Limits, serve};
 use crate::config::MinRate;
-use crate::http::{Body, ConnectionInfo, Request, Response, Sender, Service};
+use crate::http::{Body, ConnectionInfo, Request, Response, Service};
 use crate::http1::head::HeadLimits;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::deadline::Spare;
@@ -75,15 +74,7 @@ async fn with_tcp<T>(client: impl AsyncFnOnce(TcpStream) -> T) -> (T, Duration) 
 }
 
 async fn serving<T>(ours: Socket, client: impl Future<Output = T>) -> (T, Duration) {
-    let info = ConnectionInfo {
-        listener: Arc::from("test"),
-        peer: None,
-        local: None,
-        sender: Sender::Peer,
-        tls: false,
-        redirect_https: None,
-        source_text: Default::default(),
-    };
+    let info = ConnectionInfo::new("test");
     let serving = async {
         let begun = Instant::now();
         serve(Stream::Plain(ours), Buffer::take(), Rc::new(info), LIMITS, &Door).await;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Aim;
 use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
 use crate::error::Error;
-use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Request, Sender, Target};
+use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Request, Target};
 use crate::http1::client::Patience;
 use crate::upstream::head::{self, Terms};
 use crate::upstream::wire::{self, Connection, Failed, Once};
@@ -70,15 +70,7 @@ async fn exchange(aim: &Aim) -> Result<wire::Response, Failed> {
 fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
     let path = Bytes::copy_from_slice(aim.health.path.as_bytes());
     let host = Host::parse(Bytes::copy_from_slice(aim.host.as_bytes()))?;
-    let connection = ConnectionInfo {
-        listener: "health".into(),
-        peer: None,
-        local: None,
-        sender: Sender::Peer,
-        tls: aim.scheme == Scheme::Https,
-        redirect_https: None,
-        source_text: Default::default(),
-    };
+    let connection = ConnectionInfo::new("health").over_tls(aim.scheme == Scheme::Https);
     let exchange = Rc::new(Exchange::new(
         Rc::new(connection),
         Protocol::Http11,
