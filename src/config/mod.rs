@@ -13,11 +13,13 @@ mod certificate;
 mod check;
 mod decode;
 mod descriptors;
+mod key;
 mod listener;
 mod load;
 mod logging;
 mod network;
 mod node;
+mod rate;
 mod report;
 mod route;
 mod schema;
@@ -33,14 +35,16 @@ mod tests;
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
 pub use descriptors::{Descriptors, open_files};
+pub use key::KeyBy;
 pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use logging::{AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
+pub use rate::{NotARate, Rate};
 pub use report::{Report, Warning};
 pub use route::{Action, Buffer, HostPattern, PathPattern, Route, Site};
 pub use upstream::{
-    Authority, Balance, ClientAddress, Ejection, Endpoint, HashBy, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
+    Authority, Balance, ClientAddress, Ejection, Endpoint, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
     Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
 };
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::EndpointAddress;
+use super::{EndpointAddress, KeyBy};
 
 /// One `upstreams` entry: a named group of endpoints that run the same app.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,18 +72,7 @@ pub enum Balance {
     /// In turns, as often as their weights say.
     RoundRobin,
     /// The same key goes to the same endpoint as long as that has room.
-    Hash(HashBy),
-}
-
-/// What `balance: { hash: … }` takes for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashBy {
-    /// The client's address.
-    Client,
-    /// The value of a request field, by its name in lower case.
-    Header(String),
-    /// The value of a cookie.
-    Cookie(String),
+    Hash(KeyBy),
 }
 
 /// `upstreams.*.retry`.

@@ -5,6 +5,7 @@ mod exchange;
 pub mod fields;
 pub mod forwarded;
 mod host;
+mod key;
 mod network;
 mod path;
 pub mod range;
@@ -22,6 +23,7 @@ pub use exchange::{
     cut_open_exchanges, open_exchanges,
 };
 pub use host::Host;
+pub use key::{Key, key};
 pub use network::network;
 pub use path::Target;
 pub use request_id::RequestId;

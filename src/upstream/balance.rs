@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use crate::config::{self, HashBy};
+use crate::config::{self, KeyBy};
+use crate::http::Key;
 
 /// The endpoints of an upstream, and the rule by which they are chosen.
 pub(super) struct Balance {
@@ -24,7 +25,7 @@ enum Rule {
     LeastBusy,
     /// Indexes in the order of turns, each as often as its weight says.
     RoundRobin(Box<[usize]>),
-    Hash(HashBy),
+    Hash(KeyBy),
 }
 
 /// What is known of a request when an endpoint is chosen for it.
@@ -47,7 +48,7 @@ impl Balance {
     }
 
     /// What the key of a request is made of; `None`: there is no need of one.
-    pub(super) fn hash_by(&self) -> Option<&HashBy> {
+    pub(super) fn hash_by(&self) -> Option<&KeyBy> {
         match &self.rule {
             Rule::Hash(by) if self.endpoints.len() > 1 => Some(by),
             _ => None,
@@ -164,8 +165,15 @@ fn part_of(round: usize) -> f64 {
     f64::from(spread) / f64::from(u32::MAX)
 }
 
-/// The key of a value that requests are told apart by.
-pub(super) fn digest(value: &impl Hash) -> u64 {
+/// What [`Wish::key`] is made of.
+pub(super) fn digest_of(key: Key<'_>) -> u64 {
+    match key {
+        Key::Client(address) => digest(&address),
+        Key::Value(value) => digest(&value),
+    }
+}
+
+fn digest(value: &impl Hash) -> u64 {
     // The same in all threads and after a restart: no random seed.
     let mut hasher = std::hash::DefaultHasher::new();
     value.hash(&mut hasher);
@@ -240,7 +248,7 @@ mod tests {
             b.state.eject(Duration::from_secs(10));
             clock::advance(Duration::from_secs(10));
         };
-        let rules = || [config::Balance::LeastBusy, config::Balance::RoundRobin, config::Balance::Hash(HashBy::Client)];
+        let rules = || [config::Balance::LeastBusy, config::Balance::RoundRobin, config::Balance::Hash(KeyBy::Client)];
         for (rule, out) in
             rules().into_iter().flat_map(|rule| [silence, health, ejection].map(|out| (rule.clone(), out)))
         {
@@ -299,7 +307,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_takes_no_more_than_its_own_workers() {
-        for rule in [config::Balance::LeastBusy, config::Balance::RoundRobin, config::Balance::Hash(HashBy::Client)] {
+        for rule in [config::Balance::LeastBusy, config::Balance::RoundRobin, config::Balance::Hash(KeyBy::Client)] {
             let balance = balance(rule, &[("unix:/a", 5, Some(2), false), ("unix:/b", 1, Some(3), false)]);
             let taken = taken(&balance, 10);
             assert_eq!((taken["unix:/a"], taken["unix:/b"]), (2, 3));
@@ -340,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_key_keeps_its_endpoint_while_others_come_and_go() {
-        let rule = || config::Balance::Hash(HashBy::Client);
+        let rule = || config::Balance::Hash(KeyBy::Client);
         let three = [A, B, ("unix:/c", 1, None, false)];
         let (before, balance) = (homes(&balance(rule(), &three)), balance(rule(), &three));
         assert_eq!(homes(&balance), before, "the same after a restart");
@@ -353,7 +361,7 @@ mod tests {
 
     #[test]
     fn weights_share_out_the_keys() {
-        let balance = balance(config::Balance::Hash(HashBy::Client), &[A, ("unix:/b", 3, None, false)]);
+        let balance = balance(config::Balance::Hash(KeyBy::Client), &[A, ("unix:/b", 3, None, false)]);
         let of_b = homes(&balance).iter().filter(|name| *name == "unix:/b").count();
         assert!((700..800).contains(&of_b), "{of_b}");
     }

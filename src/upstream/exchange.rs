@@ -19,9 +19,8 @@ use super::room::Seek;
 use super::spool::{self, Budget, Share, Spooled};
 use super::wire::{self, Connection, Failed, Once};
 use super::{Permit, Upstream, head};
-use crate::config::HashBy;
 use crate::error::{Error, Reason, Side};
-use crate::http::{Body, Exchange, Phase, Request, Response, fields, network};
+use crate::http::{Body, Exchange, Phase, Request, Response, fields, key, network};
 use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::runtime::buffers::Buffer;
@@ -380,7 +379,7 @@ impl Client {
     }
 
     fn seek(&self, outgoing: &Outgoing) -> Seek {
-        let key = self.upstream.balance.hash_by().and_then(|by| key(by, outgoing));
+        let key = self.upstream.balance.hash_by().and_then(|by| key(by, &outgoing.request)).map(balance::digest_of);
         let client = self.turn(&outgoing.request.exchange);
         Seek { priority: outgoing.terms.priority, client, wish: Wish { key, avoid: None } }
     }
@@ -493,24 +492,6 @@ fn speaks_against_endpoint(reason: Reason) -> bool {
     use Reason as R;
     reason.side() == Side::Upstream
         && !matches!(reason, R::BacklogFull | R::ConnectRefused | R::SocketMissing | R::NoEndpoint)
-}
-
-/// What `balance: { hash: … }` tells requests apart by.
-fn key(by: &HashBy, outgoing: &Outgoing) -> Option<u64> {
-    match by {
-        HashBy::Client => outgoing.request.exchange.client.get().map(|address| balance::digest(&address)),
-        HashBy::Header(name) => outgoing.request.headers.get(name).map(|value| balance::digest(&value.as_bytes())),
-        HashBy::Cookie(name) => {
-            let pairs = outgoing
-                .request
-                .headers
-                .get_all(header::COOKIE)
-                .into_iter()
-                .flat_map(|value| value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii));
-            let value = pairs.into_iter().find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
-            Some(balance::digest(&value))
-        }
-    }
 }
 
 /// Whether the client wants an event stream, as every `EventSource` says.

@@ -2,6 +2,7 @@
 //!
 //! Decoders return drafts: the value with the places that the checks across sections still need.
 
+mod key;
 mod listeners;
 mod process;
 mod routes;

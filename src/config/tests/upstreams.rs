@@ -61,7 +61,7 @@ admin: { bind: 9180, token: "${TOKEN}" }
     assert_eq!(app.endpoints[1].address.place, Place::Unix(folder.path().join("app.sock")));
     assert_eq!((app.workers, app.streaming_max), (Workers::Count(6), 5), "the sum of the endpoints");
     assert_eq!((app.waiting_room.limit, app.waiting_room.is_fair), (100, false));
-    assert_eq!(app.balance, Balance::Hash(HashBy::Header("x-user".into())));
+    assert_eq!(app.balance, Balance::Hash(KeyBy::Header("x-user".into())));
     assert_eq!((app.slow_start, app.hold), (Duration::from_secs(20), Duration::ZERO));
     assert_eq!((app.keepalive.max, &app.retry), (7, &Retry { attempts: 3, expect: true }));
     let health = Health {
@@ -82,7 +82,7 @@ admin: { bind: 9180, token: "${TOKEN}" }
     assert_eq!(app.tls, UpstreamTls { server_name: Some("10.0.0.5".into()), ca, verify: true });
     assert_eq!((app.host.as_deref(), app.prefix.as_deref()), (Some("Api.internal:8443"), Some("/stage")));
     assert_eq!(app.resolve, Resolve::After(Duration::from_secs(90)));
-    assert_eq!((&sticky.balance, sticky.streaming_max), (&Balance::Hash(HashBy::Cookie("SessionID".into())), 1));
+    assert_eq!((&sticky.balance, sticky.streaming_max), (&Balance::Hash(KeyBy::Cookie("SessionID".into())), 1));
     assert_eq!((&turns.balance, turns.client_address), (&Balance::RoundRobin, ClientAddress::ProxyV1));
     let health = turns.health.as_ref().unwrap();
     assert_eq!((health.timeout, &health.expect[..]), (Duration::from_secs(4), &[(200, 200)][..]));

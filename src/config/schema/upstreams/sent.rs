@@ -61,11 +61,6 @@ pub(in crate::config) fn is_server_name(text: &str) -> bool {
     ServerName::try_from(text).is_ok()
 }
 
-/// RFC 9110, 5.6.2.
-pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
 /// `name`, `name:port`, `1.2.3.4:port` or `[v6]:port`.
 fn check_host(text: &str) -> Result<(), Fault> {
     let fault = |help: String| Err(Fault::new(format!("{} is not a Host", quoted(text)), help));
