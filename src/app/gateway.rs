@@ -15,7 +15,7 @@ use crate::config::{self, Bind, Config, Descriptors};
 use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
 use crate::edge::listener::{self, BindError, Listening};
-use crate::edge::tls::{self, TlsError, TlsShared};
+use crate::edge::tls::{ServerTls, TlsError, TlsShared};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::runtime;
@@ -309,15 +309,11 @@ fn open(listener: &config::Listener, threads: usize) -> Result<(Bound, Vec<Liste
 /// How each listener's connections are to be served. Reads certificates.
 fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Terms>>, StartError> {
     let compile = |listener: &config::Listener| {
-        let server_config = listener
-            .tls
-            .as_ref()
-            .map(|config| tls::server_config(config, listener.http2, tls))
-            .transpose()
-            .map_err(|error| StartError::Tls(listener.name.clone(), error))?;
+        let read = |config| ServerTls::read(config, listener.http2, tls);
+        let failed = |error| StartError::Tls(listener.name.clone(), error);
         Ok(Arc::new(Terms {
             name: listener.name.as_str().into(),
-            tls: server_config,
+            tls: listener.tls.as_ref().map(read).transpose().map_err(failed)?,
             http2: listener.http2,
             proxy_protocol: listener.proxy_protocol,
             trusted_proxies: config.trusted_proxies.clone(),

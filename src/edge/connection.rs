@@ -15,13 +15,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
 use super::admission::Place;
 use super::http2;
-use super::tls;
+use super::tls::{ServerTls, handshake_outcome};
 use crate::config;
 use crate::http::ConnectionInfo;
 use crate::http1::head::HeadLimits;
@@ -42,7 +41,7 @@ pub struct Terms {
     /// The listener's name.
     pub name: Arc<str>,
     /// With TLS: certificates and protocols.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
     /// Whether every connection begins with a PROXY header.
@@ -83,9 +82,9 @@ where
     }
     let info = Rc::new(info);
     let (stream, first, is_http2) = match &terms.tls {
-        Some(config) => {
+        Some(tls) => {
             counted.becomes(Protocol::Tls);
-            let Some(stream) = handshake(socket, config, &terms).await else { return };
+            let Some(stream) = handshake(socket, tls, &terms).await else { return };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             (Stream::Tls(Box::new(stream.into())), Buffer::take(), is_http2)
         }
@@ -155,16 +154,12 @@ fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
 }
 
 /// The handshake, within the time that a head has: in the connection's own task, never in the accept loop.
-async fn handshake(
-    socket: Socket,
-    config: &Arc<ServerConfig>,
-    terms: &Terms,
-) -> Option<tokio_rustls::server::TlsStream<Socket>> {
-    let accepting = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket));
+async fn handshake(socket: Socket, tls: &ServerTls, terms: &Terms) -> Option<tokio_rustls::server::TlsStream<Socket>> {
+    let accepting = Box::pin(TlsAcceptor::from(tls.current()).accept(socket));
     let (stream, (version, result)) =
         match Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, accepting).await {
             Ok(Ok(stream)) => {
-                let outcome = tls::handshake_outcome(stream.get_ref().1);
+                let outcome = handshake_outcome(stream.get_ref().1);
                 (Some(stream), outcome)
             }
             Ok(Err(error)) => {

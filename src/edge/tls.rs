@@ -25,11 +25,13 @@ use crate::observe::metrics::{HandshakeResult, HandshakeVersion};
 
 mod by_name;
 pub mod facts;
+mod in_force;
 #[cfg(test)]
 mod tests;
 
 use by_name::ByName;
 use facts::{CertificateFacts, Malformed};
+pub use in_force::ServerTls;
 
 /// What all TLS listeners share for the life of the process, over reloads.
 #[derive(Clone)]
@@ -69,11 +71,11 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Reads the certificates and builds what a `TlsAcceptor` takes. Reads files, so it is not for the threads that serve.
+/// Reads the certificates and builds what a `TlsAcceptor` takes.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn server_config(tls: &Tls, http2: bool, shared: &TlsShared) -> Result<Arc<ServerConfig>, TlsError> {
+fn server_config(tls: &Tls, http2: bool, shared: &TlsShared) -> Result<Arc<ServerConfig>, TlsError> {
     let mut certificates = ByName::default();
     for certificate in &tls.certificates {
         let (key, facts) = load(certificate, &shared.provider)?;

@@ -190,6 +190,23 @@ fn a_session_is_resumed_after_a_reload_with_either_version() {
 }
 
 #[test]
+fn new_files_are_shown_from_the_next_handshake_on_and_bad_ones_never() {
+    let files = Files::new();
+    let old = files.certificate(&["shop.example"]);
+    let shared = TlsShared::new().unwrap();
+    let server = ServerTls::read(&tls(vec![old.clone()]), true, &shared).unwrap();
+    let shown = || names_shown(&handshake(&server.current(), &files.client(BOTH, &["h2"]), "shop.example").unwrap().0);
+    let new = files.certificate(&["shop.example", "new.example"]);
+    assert_eq!(new, old, "the same files");
+    assert_eq!(shown(), ["shop.example"], "nobody has looked at them");
+    server.read_again(&shared).unwrap();
+    assert_eq!(shown(), ["shop.example", "new.example"]);
+    fs::write(&new.cert, "").unwrap();
+    assert!(matches!(server.read_again(&shared), Err(TlsError::NoCertificate(_))));
+    assert_eq!(shown(), ["shop.example", "new.example"]);
+}
+
+#[test]
 fn early_data_is_not_taken() {
     let files = Files::new();
     let server = config(&tls(vec![files.certificate(&["shop.example"])]));
