@@ -3,29 +3,31 @@
 //! A [`Blueprint`] is a configuration compiled into what all threads share. Each thread builds its own [`Stack`] from
 //! it, once per configuration; every connection of the thread uses that one.
 
+mod action;
+mod route;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use action::Action;
+use route::Plan;
+pub use route::RouteStack;
 use tower::ServiceBuilder;
 
 use crate::config::{self, Config};
-use crate::error::Error;
-use crate::http::{Request, Response, RouteLabel, Service};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
-use crate::middleware::answer::Answer;
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
-use crate::middleware::proxy::Proxy;
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
 use crate::middleware::rescue::{RescueLayer, Rescued};
 use crate::observe::access_log::AccessLog;
-use crate::observe::metrics::{Metrics, RouteMetrics};
+use crate::observe::metrics::Metrics;
 use crate::router::{Route, Router, Site};
 use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
-pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Router<Action>>>>>>;
+pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Router<RouteStack>>>>>>;
 
 /// What is one for the process, whatever the configuration.
 #[derive(Clone)]
@@ -42,9 +44,8 @@ pub struct Shared {
 pub struct Blueprint {
     config: Config,
     upstreams: Vec<Arc<Upstream>>,
-    /// One label per route, in the order of sites and routes; the first stands for requests without a route.
-    labels: Vec<Arc<RouteLabel>>,
-    routes: Vec<Arc<RouteMetrics>>,
+    /// In the order of sites and routes; the first stands for requests without a route.
+    routes: Vec<Plan>,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
     shared: Shared,
@@ -64,10 +65,10 @@ impl Blueprint {
             Arc::new(Upstream::compile(upstream, connectors, before.map(|known| &**known), metrics))
         });
         let upstreams: Vec<_> = upstreams.collect();
-        let labels = labels(&config.sites);
-        let routes = labels.iter().map(|label| shared.metrics.route(&label.site, &label.route)).collect();
+        let before = previous.map_or(&[][..], |previous| &previous.routes);
+        let routes = Plan::compile_all(&config.sites, before, &shared);
         let trusted = Arc::new(config.trusted_proxies.clone());
-        Self { config, upstreams, labels, routes, trusted, hints: Arc::default(), shared }
+        Self { config, upstreams, routes, trusted, hints: Arc::default(), shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -106,6 +107,7 @@ impl Blueprint {
             ))
         };
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
+        let metrics = self.routes.iter().map(|plan| Arc::clone(&plan.metrics)).collect();
         let stack = ServiceBuilder::new()
             // First: everything below goes by the client that is found here.
             .layer(ClientIpLayer::new(Arc::clone(&self.trusted), Arc::clone(&self.hints)))
@@ -113,76 +115,29 @@ impl Blueprint {
             .layer(RequestIdLayer)
             // Above rescue: error answers are logged and counted as the client saw them.
             .layer(AccessLogLayer::new(self.shared.access_log.sink()))
-            .layer(MetricsLayer::new(Arc::clone(&self.shared.metrics), self.routes.clone()))
+            .layer(MetricsLayer::new(Arc::clone(&self.shared.metrics), metrics))
             // Everything below fails with a reason; here it becomes an answer. Refused bytes turn back here, too.
             .layer(RescueLayer)
-            // Names site and route; what needs a route's policy comes below.
+            // Names site and route; what needs a route's policy comes below: see `route`.
             .service(Router::new(self.sites(&clients)));
         (stack, clients)
     }
 
-    fn sites(&self, clients: &[Rc<Client>]) -> Vec<Site<Action>> {
-        let mut labels = self.labels.iter().skip(1);
+    fn sites(&self, clients: &[Rc<Client>]) -> Vec<Site<RouteStack>> {
+        let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
             routes: site
                 .routes
                 .iter()
-                .zip(labels.by_ref())
-                .map(|(route, label)| Route {
+                .zip(plans.by_ref())
+                .map(|(route, plan)| Route {
                     path: route.path.clone(),
-                    label: Arc::clone(label),
-                    service: self.action(route, clients),
+                    label: Arc::clone(&plan.label),
+                    service: plan.build(route, Action::compile(route, clients, &self.shared)),
                 })
                 .collect(),
         };
         self.config.sites.iter().map(&mut site).collect()
     }
-
-    /// The bottom of a route.
-    fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
-        let answer = match &route.action {
-            config::Action::Proxy(upstream) => {
-                return Action::Proxy(Proxy::compile(
-                    route,
-                    Rc::clone(&clients[*upstream]),
-                    Arc::clone(&self.shared.budget),
-                ));
-            }
-            config::Action::Redirect { to, status } => Answer::redirect(to, *status),
-            config::Action::Respond { status, body } => Answer::text(*status, body),
-        };
-        answer.map_or(Action::Broken, Action::Answer)
-    }
-}
-
-/// What answers at the bottom of a route.
-pub enum Action {
-    /// A worker.
-    Proxy(Proxy),
-    /// The edge.
-    Answer(Answer),
-    /// A fixed answer that cannot be written, which the configuration's checks do not let pass.
-    Broken,
-}
-
-impl Service for Action {
-    type Error = Error;
-
-    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
-        match self {
-            Self::Proxy(proxy) => proxy.call(request).await,
-            Self::Answer(answer) => answer.call(request).await,
-            Self::Broken => Err(Error::new(crate::error::Reason::Internal)),
-        }
-    }
-}
-
-fn labels(sites: &[config::Site]) -> Vec<Arc<RouteLabel>> {
-    let none = ("", "");
-    let named = sites.iter().flat_map(|site| site.routes.iter().map(|route| (site.name.as_str(), route.name.as_str())));
-    let label = |(index, (site, route)): (usize, (&str, &str))| {
-        Arc::new(RouteLabel { index, site: site.into(), route: route.into() })
-    };
-    std::iter::once(none).chain(named).enumerate().map(label).collect()
 }

@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod proxy;
 pub mod request_id;
 pub mod rescue;
+pub mod upgrade;

@@ -6,10 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header;
-
-use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Phase, Request, Response, Service, fields};
+use crate::error::Error;
+use crate::http::{Body, Exchange, Phase, Request, Response, Service};
 use crate::upstream::spool::{self, Budget, Share, Spooled};
 use crate::upstream::{Client, Outgoing, RouteTerms};
 
@@ -42,10 +40,6 @@ impl Service for Proxy {
     type Error = Error;
 
     async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
-        // The app behind a WSGI server cannot take one; said plainly instead of as a 404 of its own.
-        if fields::has_token(&request.headers, &header::UPGRADE, "websocket") {
-            return Err(Error::new(Reason::UpgradeRefused));
-        }
         if let Some(refusal) = self.client.spool_refusal(&request.exchange) {
             return Err(refusal);
         }

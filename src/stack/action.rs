@@ -1,0 +1,50 @@
+//! The bottom of a route: what answers there.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Shared;
+use crate::config;
+use crate::error::{Error, Reason};
+use crate::http::{Request, Response, Service};
+use crate::middleware::answer::Answer;
+use crate::middleware::proxy::Proxy;
+use crate::upstream::Client;
+
+/// What answers at the bottom of a route.
+pub enum Action {
+    /// A worker.
+    Proxy(Proxy),
+    /// The edge.
+    Answer(Answer),
+    /// A fixed answer that cannot be written, which the configuration's checks do not let pass.
+    Broken,
+}
+
+impl Action {
+    /// The action of one route. `clients` are the calling thread's, one for each upstream.
+    #[must_use]
+    pub(super) fn compile(route: &config::Route, clients: &[Rc<Client>], shared: &Shared) -> Self {
+        let answer = match &route.action {
+            config::Action::Proxy(upstream) => {
+                let client = Rc::clone(&clients[*upstream]);
+                return Self::Proxy(Proxy::compile(route, client, Arc::clone(&shared.budget)));
+            }
+            config::Action::Redirect { to, status } => Answer::redirect(to, *status),
+            config::Action::Respond { status, body } => Answer::text(*status, body),
+        };
+        answer.map_or(Self::Broken, Self::Answer)
+    }
+}
+
+impl Service for Action {
+    type Error = Error;
+
+    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
+        match self {
+            Self::Proxy(proxy) => proxy.call(request).await,
+            Self::Answer(answer) => answer.call(request).await,
+            Self::Broken => Err(Error::new(Reason::Internal)),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The stack of one route: the layers that go by its policy, in request order, with the reason for each position.
+//!
+//! A [`Plan`] is what all threads share of a route, compiled once for a configuration; each thread builds the layers from
+//! it. Every layer is always there, so that all routes have one type: off costs one branch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tower::ServiceBuilder;
+
+use super::{Action, Shared};
+use crate::config;
+use crate::http::RouteLabel;
+use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
+use crate::observe::metrics::RouteMetrics;
+
+/// The layers that the requests of a route pass, and its action.
+pub type RouteStack = Upgrades<Action>;
+
+/// What all threads share of a route.
+pub(super) struct Plan {
+    pub(super) label: Arc<RouteLabel>,
+    pub(super) metrics: Arc<RouteMetrics>,
+}
+
+impl Plan {
+    /// Of all sites and routes, in their order; the first stands for requests without a route. What outlives a reload is
+    /// taken over from the route of `previous` by the same names; where there are several, from the first, then the second.
+    pub(super) fn compile_all(sites: &[config::Site], previous: &[Self], shared: &Shared) -> Vec<Self> {
+        let mut before: HashMap<(&str, &str), VecDeque<&Self>> = HashMap::new();
+        for plan in previous {
+            before.entry((&plan.label.site, &plan.label.route)).or_default().push_back(plan);
+        }
+        let written = sites.iter().flat_map(|site| site.routes.iter().map(|route| (&*site.name, Some(route))));
+        let mut plans = Vec::new();
+        for (index, (site, route)) in std::iter::once(("", None)).chain(written).enumerate() {
+            let name = route.map_or("", |route| &*route.name);
+            let previous = before.get_mut(&(site, name)).and_then(VecDeque::pop_front);
+            let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
+            plans.push(Self::compile(label, previous, shared));
+        }
+        plans
+    }
+
+    fn compile(label: Arc<RouteLabel>, previous: Option<&Self>, shared: &Shared) -> Self {
+        let metrics = previous.map(|previous| Arc::clone(&previous.metrics));
+        let metrics = metrics.unwrap_or_else(|| shared.metrics.route(&label.site, &label.route));
+        Self { label, metrics }
+    }
+
+    /// The layers of the route, for the calling thread.
+    pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
+        // What is to come has its place here, from the outermost:
+        //   cors        a script sees no answer without its fields, not even a refusal; a preflight brings no credentials
+        //   rate_limit  before auth, so that whoever asks too often costs nothing further down
+        //   auth        before anything is received for a stranger
+        //   timeout     from the complete request on: a body is received further down, by the action
+        //   headers     below what goes by the client's own fields. What it wants on refusals, too, has to be asked for
+        //               above whatever refuses
+        ServiceBuilder::new()
+            // Just above the action: whatever else is wrong with a request is told first.
+            .layer(UpgradeLayer::compile(route))
+            .service(action)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::observe::access_log::AccessLog;
+    use crate::observe::metrics::Metrics;
+    use crate::upstream::spool::Budget;
+
+    fn shared() -> Shared {
+        let metrics = Metrics::new();
+        let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
+        Shared { metrics, access_log, budget: Budget::new(&config::Spool::default()) }
+    }
+
+    fn plans(routes: &str, previous: &[Plan]) -> Vec<Plan> {
+        let text = format!("sites: [{{ hosts: [shop.example], routes: [{routes}] }}, {{ routes: [{routes}] }}]");
+        let loaded = config::load_str(&text, "f", std::path::Path::new("/"), &|_| None).unwrap();
+        Plan::compile_all(&loaded.config.sites, previous, &shared())
+    }
+
+    #[test]
+    fn a_route_takes_over_from_the_one_by_its_names() {
+        let (one, other) = ("{ path_exact: /a, respond: {} }", "{ path_exact: /b, respond: {} }");
+        let first = plans(one, &[]);
+        // A second route by the same names, with something of its own to hand on.
+        let before: Vec<Plan> = first.into_iter().chain(plans(one, &[]).into_iter().skip(1)).collect();
+        let after = plans(&format!("{other}, {one}, {one}"), &before);
+        let names: Vec<_> =
+            after.iter().map(|plan| (plan.label.index, &*plan.label.site, &*plan.label.route)).collect();
+        assert_eq!(names[..3], [(0, "", ""), (1, "shop.example", "/b"), (2, "shop.example", "/a")]);
+        assert_eq!(names[4..], [(4, "any", "/b"), (5, "any", "/a"), (6, "any", "/a")]);
+        let from = |plan: &Plan| before.iter().position(|known| Arc::ptr_eq(&known.metrics, &plan.metrics));
+        let found: Vec<_> = after.iter().map(from).collect();
+        assert_eq!(found, [Some(0), None, Some(1), Some(3), None, Some(2), Some(4)]);
+    }
+}
