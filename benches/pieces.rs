@@ -79,6 +79,7 @@ fn write_request_head(bencher: Bencher<'_, '_>) {
             method: &head.method,
             target: &head.target,
             headers: &head.headers,
+            identity: &[],
             host: None,
             length: None,
         };

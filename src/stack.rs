@@ -6,10 +6,12 @@
 mod action;
 mod route;
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 pub use action::Action;
+use http::HeaderName;
 use route::Plan;
 pub use route::RouteStack;
 use tower::ServiceBuilder;
@@ -46,6 +48,8 @@ pub struct Blueprint {
     upstreams: Vec<Arc<Upstream>>,
     /// In the order of sites and routes; the first stands for requests without a route.
     routes: Vec<Plan>,
+    /// By which any route tells its app who asks.
+    identity_names: Arc<[HeaderName]>,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
     shared: Shared,
@@ -67,8 +71,9 @@ impl Blueprint {
         let upstreams: Vec<_> = upstreams.collect();
         let before = previous.map_or(&[][..], |previous| &previous.routes);
         let routes = Plan::compile_all(&config.sites, before, &shared);
+        let identity_names = identity_names(&config.sites);
         let trusted = Arc::new(config.trusted_proxies.clone());
-        Self { config, upstreams, routes, trusted, hints: Arc::default(), shared }
+        Self { config, upstreams, routes, identity_names, trusted, hints: Arc::default(), shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -134,10 +139,23 @@ impl Blueprint {
                 .map(|(route, plan)| Route {
                     path: route.path.clone(),
                     label: Arc::clone(&plan.label),
-                    service: plan.build(route, Action::compile(route, clients, &self.shared)),
+                    service: plan.build(route, self.action(route, clients)),
                 })
                 .collect(),
         };
         self.config.sites.iter().map(&mut site).collect()
     }
+
+    /// The bottom of a route. `clients` are the calling thread's, one for each upstream.
+    fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
+        Action::compile(route, clients, &self.shared.budget, &self.identity_names)
+    }
+}
+
+/// Names that the configuration has checked.
+fn identity_names(sites: &[config::Site]) -> Arc<[HeaderName]> {
+    let routes = sites.iter().flat_map(|site| &site.routes);
+    let names: HashSet<HeaderName> =
+        routes.flat_map(config::Route::identity_names).filter_map(|name| name.parse().ok()).collect();
+    names.into_iter().collect()
 }

@@ -48,6 +48,8 @@ const FORGED: &[(&str, &str)] = &[
     ("x-sendfile-type", "forged"),
     ("grip-sig", "forged"),
     ("remote-user", "forged"),
+    ("x-client-cert-subject", "CN=forged"),
+    ("client-cert", ":forged:"),
     ("script_name", "/forged"),
     ("script-name", "/forged"),
     ("path-info", "/forged"),

@@ -40,6 +40,14 @@ pub struct Route {
     pub buffer: Buffer,
 }
 
+impl Route {
+    /// Fields by which the app is told who asks, in lower case: on every route, what clients send under these names is
+    /// removed. No key of this version chooses one.
+    pub fn identity_names(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+}
+
 /// `path` or `path_exact`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPattern {

@@ -16,7 +16,7 @@ use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::forwarded::{Claims, Scheme};
-use super::{Host, RequestId};
+use super::{AnswerFields, Host, Identity, RequestId};
 use crate::config::TrustedProxies;
 use crate::error::Reason;
 
@@ -280,6 +280,10 @@ pub struct Exchange {
     pub id: Cell<Option<RequestId>>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
+    /// What the app is told of who asks.
+    pub identity: Identity,
+    /// What layers below `rescue` want on the answer, whichever that is.
+    pub answer_fields: AnswerFields,
     /// The endpoint that was tried last.
     pub endpoint: RefCell<Option<Arc<str>>>,
     /// Why it did not end with the app's answer.
@@ -335,6 +339,8 @@ impl Exchange {
             user_agent,
             id: Cell::new(None),
             route: OnceCell::new(),
+            identity: Identity::default(),
+            answer_fields: AnswerFields::default(),
             endpoint: RefCell::new(None),
             reason: Cell::new(None),
             is_counted: Cell::new(false),

@@ -49,7 +49,7 @@ pub enum Dropped {
     Traced,
     /// What only the app says to the edge: `X-Accel-*`, `X-Sendfile*`, `Grip-*`.
     Internal,
-    /// What a server may take for its own knowledge: `Remote-User`, `Script-Name`, `Path-Info`, `Proxy`.
+    /// What an app may take for its server's knowledge: `Remote-User`, `Client-Cert`, `Script-Name`, `Path-Info`, `Proxy`.
     Identity,
     /// A name with an underscore: a WSGI server makes the same variable of it as of the name with a hyphen.
     Underscore,
@@ -69,6 +69,8 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
     }
     match text.as_bytes()[0] {
         b'x' => forged(&text[1..]),
+        // RFC 9440.
+        b'c' => matches!(text, "client-cert" | "client-cert-chain").then_some(Dropped::Identity),
         b'f' => matches!(text, "forwarded" | "front-end-https").then_some(Dropped::Forwarded),
         b'g' => text.starts_with("grip-").then_some(Dropped::Internal),
         b'r' => matches!(text, "remote-user" | "remote-addr").then_some(Dropped::Identity),
@@ -78,12 +80,18 @@ pub fn request_field(name: &HeaderName) -> Option<Dropped> {
     }
 }
 
+/// The same where the edge has further names, in `identity`, to tell the app who asks.
+#[must_use]
+pub fn request_field_beside(name: &HeaderName, identity: &[HeaderName]) -> Option<Dropped> {
+    request_field(name).or_else(|| identity.contains(name).then_some(Dropped::Identity))
+}
+
 /// The same for what follows the `x` of a name.
 fn forged(rest: &str) -> Option<Dropped> {
     match rest {
         "-real-ip" => Some(Dropped::Forwarded),
         "-request-id" | "-request-start" | "-queue-start" => Some(Dropped::Traced),
-        "-remote-user" | "-script-name" => Some(Dropped::Identity),
+        "-remote-user" | "-script-name" | "-client-cert-subject" => Some(Dropped::Identity),
         "-lighttpd-send-file" => Some(Dropped::Internal),
         _ if rest.starts_with("-forwarded") => Some(Dropped::Forwarded),
         _ if rest.starts_with("-accel-") || rest.starts_with("-sendfile") => Some(Dropped::Internal),
@@ -221,6 +229,7 @@ mod tests {
             (&["x-request-id", "x-request-start", "x-queue-start"], Traced),
             (&["x-accel-redirect", "x-sendfile", "x-sendfile-type", "x-lighttpd-send-file", "grip-sig"], Internal),
             (&["remote-user", "x-remote-user", "script-name", "path-info", "proxy"], Identity),
+            (&["x-client-cert-subject", "client-cert", "client-cert-chain"], Identity),
         ] {
             for name in names {
                 assert_eq!(request_field(&HeaderName::from_static(name)), Some(why), "{name}");
@@ -232,9 +241,29 @@ mod tests {
         for name in ["connection", "te", "transfer-encoding", "content-length", "expect", "keep-alive", "upgrade"] {
             assert_eq!(request_field(&HeaderName::from_static(name)), Some(Dropped::Hop), "{name}");
         }
-        for name in ["host", "cookie", "x-requested-with", "origin", "referer", "x-csrftoken", "priority", "range"] {
+        for name in [
+            "host",
+            "cookie",
+            "client",
+            "content-type",
+            "x-requested-with",
+            "origin",
+            "referer",
+            "x-csrftoken",
+            "priority",
+            "range",
+        ] {
             assert_eq!(request_field(&HeaderName::from_static(name)), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_of_the_configuration_is_dropped_beside_those() {
+        let own = [HeaderName::from_static("x-role")];
+        for (name, why) in [("x-role", Some(Dropped::Identity)), ("x-roles", None), ("te", Some(Dropped::Hop))] {
+            assert_eq!(request_field_beside(&HeaderName::from_static(name), &own), why, "{name}");
+        }
+        assert_eq!(request_field_beside(&own[0], &[]), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The vocabulary of HTTP that every layer shares: request, response, body, exchange. No sockets, and no files but as the place where a body lies.
 
+mod answer_fields;
 mod body;
 mod exchange;
 pub mod fields;
 pub mod forwarded;
 mod host;
+pub mod identity;
 mod key;
 mod network;
 mod path;
@@ -17,12 +19,14 @@ pub mod text;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+pub use answer_fields::AnswerFields;
 pub use body::{Body, Source};
 pub use exchange::{
     ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
     cut_open_exchanges, open_exchanges,
 };
 pub use host::Host;
+pub use identity::Identity;
 pub use key::{Key, key};
 pub use network::network;
 pub use path::Target;

@@ -73,6 +73,8 @@ const FORGED: &[&str] = &[
     "X_SENDFILE",
     "GRIP_SIG",
     "REMOTE_USER",
+    "CLIENT_CERT",
+    "X_CLIENT_CERT_SUBJECT",
     "SCRIPT_NAME",
     "PATH_INFO",
     "PROXY",

@@ -6,6 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::error::Error;
 use crate::http::{Body, Exchange, Phase, Request, Response, Service};
 use crate::upstream::spool::{self, Budget, Share, Spooled};
@@ -22,15 +24,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The action of one route.
+    /// The action of one route. `identity_names` are those of all routes.
     #[must_use]
-    pub fn compile(route: &crate::config::Route, client: Rc<Client>, budget: Arc<Budget>) -> Self {
+    pub fn compile(
+        route: &crate::config::Route,
+        client: Rc<Client>,
+        budget: Arc<Budget>,
+        identity_names: Arc<[HeaderName]>,
+    ) -> Self {
         let buffer = &route.buffer;
         let share = Share { memory: buffer.memory, disk: buffer.disk, client: None };
         let terms = RouteTerms {
             mount: route.mount.as_deref().map(Box::from),
             share: buffer.response.then_some(share),
             priority: route.priority,
+            identity_names,
         };
         Self { client, budget, body_limit: route.body_limit, share, terms: Rc::new(terms) }
     }

@@ -3,6 +3,8 @@
 //! Below it layers fail with an [`Error`]; above it everything is infallible. Bytes that the edge refused come here as
 //! well ([`Request::refused`]), so that each failure has the same reason in log, metric, page and `Proxy-Status`
 //! (RFC 9209). The page is HTML for browsers, plain text for everybody else, and says nothing of the inside.
+//!
+//! What layers below want on any answer ([`crate::http::AnswerFields`]) is put there here: on pages as on what the app says.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -43,10 +45,12 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
             Some(error) => Err(error),
             None => self.inner.call(request).await,
         };
-        Ok(result.unwrap_or_else(|error| {
+        let mut response = result.unwrap_or_else(|error| {
             tell(&error, &exchange);
             answer(&error, &exchange, accept.as_ref().is_some_and(wants_html))
-        }))
+        });
+        exchange.answer_fields.apply(response.headers_mut());
+        Ok(response)
     }
 }
 
@@ -218,8 +222,58 @@ fn html(status: StatusCode, sentence: &str, reason: Reason, id: &str) -> String 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::rc::Rc;
+
+    use http::{HeaderMap, Method};
+    use tower::Layer as _;
+
     use super::*;
+    use crate::http::{ConnectionInfo, Protocol, Target};
+
+    /// Wants two fields on the answer, which is its own or an error.
+    struct Bottom(Option<Reason>);
+
+    impl Service for Bottom {
+        type Error = Error;
+
+        async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
+            let fields = &request.exchange.answer_fields;
+            fields.add(header::VARY, HeaderValue::from_static("origin"));
+            fields.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+            if let Some(reason) = self.0 {
+                return Err(reason.into());
+            }
+            let mut response = Response::new(Body::Empty);
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("cookie"));
+            Ok(response)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_layer_wants_stands_on_every_answer() {
+        for (reason, status, vary) in
+            [(None, 200, &["cookie", "origin"][..]), (Some(Reason::NoRoute), 404, &["origin"])]
+        {
+            let connection = Rc::new(ConnectionInfo::new("80"));
+            let exchange = Exchange::new(connection, Protocol::Http11, Method::GET, Bytes::new(), None, None);
+            let request = Request {
+                method: Method::GET,
+                target: Target::from_static("/"),
+                headers: HeaderMap::new(),
+                body: Body::Empty,
+                exchange: Rc::new(exchange),
+                refused: None,
+            };
+            let Ok(response) = RescueLayer.layer(Bottom(reason)).call(Box::new(request)).await;
+            let told = |name| response.headers().get_all(name).iter().collect::<Vec<_>>();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(told(header::VARY), vary);
+            assert_eq!(told(header::CACHE_CONTROL), ["private"]);
+            assert_eq!(response.headers().contains_key("proxy-status"), reason.is_some());
+        }
+    }
 
     #[test]
     fn every_reason_has_an_error_status() {

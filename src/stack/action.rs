@@ -3,13 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Shared;
+use http::HeaderName;
+
 use crate::config;
 use crate::error::{Error, Reason};
 use crate::http::{Request, Response, Service};
 use crate::middleware::answer::Answer;
 use crate::middleware::proxy::Proxy;
 use crate::upstream::Client;
+use crate::upstream::spool::Budget;
 
 /// What answers at the bottom of a route.
 pub enum Action {
@@ -24,11 +26,17 @@ pub enum Action {
 impl Action {
     /// The action of one route. `clients` are the calling thread's, one for each upstream.
     #[must_use]
-    pub(super) fn compile(route: &config::Route, clients: &[Rc<Client>], shared: &Shared) -> Self {
+    pub(super) fn compile(
+        route: &config::Route,
+        clients: &[Rc<Client>],
+        budget: &Arc<Budget>,
+        identity_names: &Arc<[HeaderName]>,
+    ) -> Self {
         let answer = match &route.action {
             config::Action::Proxy(upstream) => {
                 let client = Rc::clone(&clients[*upstream]);
-                return Self::Proxy(Proxy::compile(route, client, Arc::clone(&shared.budget)));
+                let (budget, identity_names) = (Arc::clone(budget), Arc::clone(identity_names));
+                return Self::Proxy(Proxy::compile(route, client, budget, identity_names));
             }
             config::Action::Redirect { to, status } => Answer::redirect(to, *status),
             config::Action::Respond { status, body } => Answer::text(*status, body),

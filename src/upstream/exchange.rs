@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use tokio::time::Instant;
 
 use super::balance::{self, Wish};
@@ -65,6 +65,9 @@ pub struct RouteTerms {
     pub share: Option<Share>,
     /// The place in the waiting room: higher goes first.
     pub priority: i32,
+    /// Names by which the edge tells apps who asks, whatever the route: no client may send them. Beside those that
+    /// [`fields::request_field`] knows.
+    pub identity_names: Arc<[HeaderName]>,
 }
 
 /// An attempt that brought no answer.

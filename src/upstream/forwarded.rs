@@ -10,6 +10,7 @@
 //! | X-Forwarded-Prefix | the prefix under which the app is mounted; absent when it is not |
 //! | X-Request-ID | the exchange's name in our logs |
 //! | X-Request-Start | `t=` seconds with micros: when the head was complete, before any waiting; or when a trusted proxy had it |
+//! | whatever `Exchange::identity` has | who asks, as far as the edge has found out; uwsgi: Remote-User as REMOTE_USER, too |
 
 use crate::http::Exchange;
 use crate::http::text::{append_address, append_decimal, append_padded};
@@ -62,6 +63,9 @@ pub(super) fn append(out: &mut impl Lines, exchange: &Exchange, mount: Option<&s
         out.push(b'.');
         append_padded(out, start.subsec_micros().into(), 6);
     });
+    for (name, value) in exchange.identity.fields().iter() {
+        out.line(name.as_str(), |out| out.extend_from_slice(value.as_bytes()));
+    }
 }
 
 fn client(out: &mut impl Lines, address: impl Fn(&mut Vec<u8>)) {

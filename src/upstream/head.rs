@@ -78,9 +78,10 @@ pub(super) fn write_as(
     // HTTP/1.0 without Host: HTTP/1.1, which we speak to the worker, needs one, and so do apps.
     let host = terms.host.or_else(|| exchange.host.is_none().then_some(&b"localhost"[..]));
     let length = length(outgoing);
+    let identity = &*outgoing.terms.identity_names;
     if protocol == EndpointProtocol::Uwsgi {
         let Place { target, script, mount } = &place;
-        let request = vars::Request { method, target, script: *script, headers, host, length, exchange };
+        let request = vars::Request { method, target, script: *script, headers, identity, host, length, exchange };
         let own = |vars: &mut vars::Vars<'_>| forwarded::append(vars, exchange, *mount);
         return vars::write(out, &upstream.config.uwsgi, &request, own, dropped);
     }
@@ -94,7 +95,7 @@ pub(super) fn write_as(
             out.extend_from_slice(b"connection: close\r\n");
         }
     };
-    let request = client::Request { method, target: &place.target, headers, host, length };
+    let request = client::Request { method, target: &place.target, headers, identity, host, length };
     client::write_head(out, &request, own, dropped);
     Ok(())
 }
@@ -187,12 +188,14 @@ fn raw_length(raw: &str, decoded: usize) -> usize {
 mod tests {
     use std::path::Path;
     use std::rc::Rc;
+    use std::sync::Arc;
 
-    use http::header::{HeaderMap, HeaderValue};
+    use http::header::{HeaderMap, HeaderName, HeaderValue};
 
     use super::super::{Connector, RouteTerms};
     use super::*;
     use crate::config;
+    use crate::http::identity::REMOTE_USER;
     use crate::http::{Body, ConnectionInfo, Exchange, Host, Protocol};
 
     fn outgoing(target: &str, mount: Option<&str>) -> Outgoing {
@@ -300,6 +303,36 @@ mod tests {
         for (name, value) in [("HTTP_HOST", "api.internal"), ("HTTP_X_FORWARDED_HOST", "shop.example")] {
             assert!(packet.contains(&var(name, value)), "{packet:?}");
         }
+    }
+
+    #[test]
+    fn who_asks_is_told_by_the_edge_alone() {
+        let role = HeaderName::from_static("x-role");
+        let mut outgoing = outgoing("/", None);
+        let names = Arc::from([role.clone()]);
+        outgoing.terms = Rc::new(RouteTerms { identity_names: names, ..RouteTerms::default() });
+        for name in ["x-role", "remote-user", "x-client-cert-subject", "client-cert", "client-cert-chain"] {
+            outgoing.request.headers.append(name, HeaderValue::from_static("forged"));
+            outgoing.request.headers.append(name, HeaderValue::from_static("forged"));
+        }
+        let written = |outgoing: &Outgoing, protocol| {
+            let (mut out, metrics) = (Vec::new(), Metrics::new());
+            write(&mut out, protocol, outgoing, &upstream(""), &metrics).unwrap();
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        for protocol in [EndpointProtocol::Http, EndpointProtocol::Uwsgi] {
+            let text = written(&outgoing, protocol);
+            assert!(!text.contains("forged") && !text.contains("REMOTE_USER"), "{text:?}");
+        }
+        let identity = &outgoing.request.exchange.identity;
+        identity.tell(REMOTE_USER, HeaderValue::from_static("ann"));
+        identity.tell(role, HeaderValue::from_static("staff"));
+        let (head, packet) = (written(&outgoing, EndpointProtocol::Http), written(&outgoing, EndpointProtocol::Uwsgi));
+        assert!(head.contains("\r\nremote-user: ann\r\nx-role: staff\r\n") && !head.contains("forged"), "{head}");
+        for (name, value) in [("REMOTE_USER", "ann"), ("HTTP_REMOTE_USER", "ann"), ("HTTP_X_ROLE", "staff")] {
+            assert!(packet.contains(&var(name, value)), "{name} in {packet:?}");
+        }
+        assert!(!packet.contains("forged"), "{packet:?}");
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn sent(method: Method, target: &str, fields: &[(&'static str, &str)]) -> Sent {
 
 fn encoded(sent: &Sent, buffer_size: u16) -> Result<Vec<u8>, Error> {
     let Sent { method, target, script, headers, host, length, exchange } = sent;
-    let request = Request { method, target, script: *script, headers, host: *host, length: *length, exchange };
+    let request =
+        Request { method, target, script: *script, headers, identity: &[], host: *host, length: *length, exchange };
     let settings = config::Uwsgi { buffer_size, modifier1: 0 };
     let mut out = b"before".to_vec();
     let own = |vars: &mut vars::Vars<'_>| vars.field("x-forwarded-proto", |out| out.extend_from_slice(b"https"));

@@ -35,6 +35,8 @@ pub struct Request<'a> {
     pub script: usize,
     /// The client's fields; what may not pass is dropped while they are written.
     pub headers: &'a HeaderMap,
+    /// Further names under which the client's may not pass, because the edge tells the app who asks by them.
+    pub identity: &'a [HeaderName],
     /// HTTP_HOST, instead of the client's Host.
     pub host: Option<&'a [u8]>,
     /// The exact length of the body that follows, where the method has one.
@@ -115,6 +117,9 @@ fn of_connection(vars: &mut Vars<'_>, exchange: &Exchange) {
     if let Some(source) = connection.source().filter(|source| client == Some(source.ip().to_canonical())) {
         vars.put_with("REMOTE_PORT", |out| append_decimal(out, source.port().into()));
     }
+    if let Some(user) = exchange.identity.user() {
+        vars.put("REMOTE_USER", user.as_bytes());
+    }
     vars.put("SERVER_NAME", exchange.host.as_ref().map_or("localhost", |host| host.name()).as_bytes());
     vars.put_with("SERVER_PORT", |out| append_decimal(out, exchange.port().into()));
 }
@@ -138,7 +143,7 @@ fn of_fields(vars: &mut Vars<'_>, request: &Request<'_>, mut dropped: impl FnMut
     // Several lines of one name come one after the other.
     let mut last: Option<&HeaderName> = None;
     for (name, value) in headers {
-        match fields::request_field(name) {
+        match fields::request_field_beside(name, request.identity) {
             Some(fields::Dropped::Hop) => {}
             Some(why) => dropped(why),
             None if named.contains(name) || *name == header::CONTENT_TYPE => {}

@@ -14,13 +14,15 @@ pub struct Request<'a> {
     pub target: &'a Target,
     /// The client's fields; what may not pass is dropped while they are written.
     pub headers: &'a HeaderMap,
+    /// Further names under which the client's may not pass, because the edge tells the app who asks by them.
+    pub identity: &'a [HeaderName],
     /// Sent instead of the client's Host.
     pub host: Option<&'a [u8]>,
     /// Content-Length, where the method has one.
     pub length: Option<u64>,
 }
 
-/// Writes a request head: the client's fields but those that `fields::request_field` drops, then `own`, then the length.
+/// Writes a request head: the client's fields but those that `fields::request_field_beside` drops, then `own`, then the length.
 ///
 /// `dropped` is told of every field that was forged or has an underscore.
 pub fn write_head(
@@ -41,7 +43,7 @@ pub fn write_head(
         if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
     let mut cookies = 0;
     for (name, value) in headers {
-        match fields::request_field(name) {
+        match fields::request_field_beside(name, request.identity) {
             Some(fields::Dropped::Hop) => {}
             Some(why) => dropped(why),
             None if named.contains(name) || (*name == header::HOST && request.host.is_some()) => {}

@@ -28,6 +28,8 @@ const NAMES: &[&str] = &[
     "X-Sendfile",
     "Grip-Sig",
     "Remote-User",
+    "Client-Cert",
+    "X-Client-Cert-Subject",
     "Script-Name",
     "Script_Name",
     "Path-Info",

@@ -45,7 +45,7 @@ fn sent(head: &RequestHead) -> Vec<u8> {
     };
     let RequestHead { method, target, headers, .. } = head;
     let host = head.host.is_none().then_some(&b"localhost"[..]);
-    write_head(&mut out, &Request { method, target, headers, host, length }, own, |_| {});
+    write_head(&mut out, &Request { method, target, headers, identity: &[], host, length }, own, |_| {});
     out
 }
 
