@@ -85,6 +85,12 @@ reasons! {
     UnknownHost = "unknown_host", Client;
     /// The host is known; no route of it matches.
     NoRoute = "no_route", Client;
+    /// The route asks who it is, and the request has no credentials, or wrong ones.
+    Unauthorized = "unauthorized", Client;
+    /// Whoever asks is not let in on this route.
+    Forbidden = "forbidden", Client;
+    /// The client has asked more often than the route's `rate_limit` allows.
+    RateLimited = "rate_limited", Client;
     /// The client closed its connection or reset its stream before it had the answer.
     ClientGone = "client_gone", Client;
     /// The client has broken the rules of HTTP/2, or flooded its connection, which was ended with all its streams.
@@ -108,6 +114,12 @@ reasons! {
     SpoolFull = "spool_full", Edge;
     /// The spool's file could not be made, written or read.
     SpoolFailed = "spool_failed", Edge;
+    /// No answer within the route's `timeout`.
+    RouteTimeout = "route_timeout", Edge;
+    /// More passwords are to be checked at once than the edge has time for.
+    AuthOverloaded = "auth_overloaded", Edge;
+    /// Who could tell whether the client may pass cannot be asked, and nobody passes unasked.
+    AuthUnavailable = "auth_unavailable", Edge;
     /// The edge is stopping and its drain time is over.
     ShuttingDown = "shutting_down", Edge;
     /// A fault of Hostler itself.

@@ -63,6 +63,7 @@ fn row(reason: Reason) -> Row {
     use Reason as R;
     use StatusCode as S;
     const MALFORMED: &str = "http_request_error";
+    const DENIED: &str = "http_request_denied";
     const OURS: &str = "proxy_internal_response";
     match reason {
         R::BadRequestLine
@@ -95,8 +96,11 @@ fn row(reason: Reason) -> Row {
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
         R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
         R::TooManyConnectionsOfClient => {
-            (S::TOO_MANY_REQUESTS, "http_request_denied", "Too many connections are open from this address.")
+            (S::TOO_MANY_REQUESTS, DENIED, "Too many connections are open from this address.")
         }
+        R::Unauthorized => (S::UNAUTHORIZED, DENIED, "This address is for those who have logged in."),
+        R::Forbidden => (S::FORBIDDEN, DENIED, "This address is not open to you."),
+        R::RateLimited => (S::TOO_MANY_REQUESTS, DENIED, "Too many requests. Please try again in a moment."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
         // Never sent, but logged and counted: as nginx calls it.
@@ -108,8 +112,11 @@ fn row(reason: Reason) -> Row {
         R::QueueFull | R::QueueTimeout | R::StreamsFull => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
         }
-        R::SpoolFull | R::TooManyConnections | R::NoDescriptors => {
+        R::SpoolFull | R::TooManyConnections | R::NoDescriptors | R::AuthOverloaded => {
             (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment.")
+        }
+        R::AuthUnavailable => {
+            (S::SERVICE_UNAVAILABLE, OURS, "Logging in does not work at the moment. Please try again later.")
         }
         R::SpoolFailed | R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong."),
         R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),
@@ -127,7 +134,9 @@ fn row(reason: Reason) -> Row {
             (S::BAD_GATEWAY, "connection_terminated", "The site ended before it had answered.")
         }
         R::EofInHead | R::EofInBody => (S::BAD_GATEWAY, "http_response_incomplete", "The site's answer was cut off."),
-        R::HeadTimeout => (S::GATEWAY_TIMEOUT, "http_response_timeout", "The site did not answer in time."),
+        R::HeadTimeout | R::RouteTimeout => {
+            (S::GATEWAY_TIMEOUT, "http_response_timeout", "The site did not answer in time.")
+        }
         R::IdleTimeout => {
             (S::GATEWAY_TIMEOUT, "connection_read_timeout", "The site stopped in the middle of the exchange.")
         }
@@ -146,6 +155,9 @@ fn retry_after(error: &Error) -> Option<u32> {
             | Reason::SpoolFull
             | Reason::TooManyConnections
             | Reason::NoDescriptors
+            | Reason::RateLimited
+            | Reason::AuthOverloaded
+            | Reason::AuthUnavailable
             | Reason::ShuttingDown
             | Reason::BacklogFull
             | Reason::ConnectRefused
@@ -310,6 +322,12 @@ mod tests {
             (Reason::HeadersTooLarge, 431),
             (Reason::UnknownHost, 421),
             (Reason::SpoolFull, 503),
+            (Reason::Unauthorized, 401),
+            (Reason::Forbidden, 403),
+            (Reason::RateLimited, 429),
+            (Reason::AuthOverloaded, 503),
+            (Reason::AuthUnavailable, 503),
+            (Reason::RouteTimeout, 504),
         ] {
             assert_eq!(row(reason).0.as_u16(), status, "{reason}");
         }
