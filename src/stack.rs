@@ -42,6 +42,17 @@ pub struct Shared {
     pub budget: Arc<Budget>,
 }
 
+#[cfg(test)]
+impl Shared {
+    /// Of a process that serves nobody.
+    #[allow(clippy::unwrap_used)]
+    pub(crate) fn idle() -> Self {
+        let metrics = Metrics::new();
+        let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
+        Self { metrics, access_log, budget: Budget::new(&config::Spool::default()) }
+    }
+}
+
 /// A configuration compiled into what all threads share.
 pub struct Blueprint {
     config: Config,

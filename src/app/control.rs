@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Current;
+use super::background::Background;
 use super::gateway::{Gateway, StartError};
 use crate::admin::{self, Admin, NotReloaded, Reloaded, Reloads, Running as _};
 use crate::config::{self, Config, Loaded, Report};
@@ -147,7 +147,8 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
     let mut gateway = Gateway::start(config, give_back)?;
     let ready = Arc::new(AtomicBool::new(true));
     open_door(operator, token, &gateway, &ready, reloads);
-    tokio::task::spawn_local(sample(gateway.current()));
+    let mut background = Background::default();
+    background.follow(&gateway.current());
     tracing::info!("ready");
     loop {
         let wish = tokio::select! {
@@ -158,7 +159,7 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
             Wish::Stop => break,
             Wish::Reopen => reopen(&gateway),
             Wish::Reload(answer_to) => {
-                let result = reload(path, &mut gateway);
+                let result = reload(path, &mut gateway, &mut background);
                 if let Ok((config, _)) = &result {
                     log.apply(&config.logging);
                     shutdown = config.shutdown.clone();
@@ -179,16 +180,6 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
         _ = signals.interrupt.recv() => tracing::warn!("stopped at once, as asked: what was in flight is cut"),
     }
     Ok(())
-}
-
-/// Takes note of what is asked of the workers, for ever.
-async fn sample(current: Arc<Current>) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        every.tick().await;
-        current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.sample(Duration::ZERO));
-    }
 }
 
 async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
@@ -237,12 +228,13 @@ fn open_door(
 
 /// Loads the file again and puts it in force. On any error everything stays as it is. With the new configuration comes
 /// what an operator should hear of it.
-fn reload(path: &Path, gateway: &mut Gateway) -> Result<(Config, Reloaded), Failure> {
+fn reload(path: &Path, gateway: &mut Gateway, background: &mut Background) -> Result<(Config, Reloaded), Failure> {
     let begun = Instant::now();
     let result = config::load(path).map_err(Failure::Config).and_then(|loaded| {
         tell_warnings(&loaded);
         let config = loaded.config.clone();
         gateway.reload(loaded.config)?;
+        background.follow(&gateway.current());
         Ok((config, loaded.warnings))
     });
     gateway.shared().metrics.config_reloaded(result.is_ok());

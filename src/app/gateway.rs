@@ -20,7 +20,6 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::runtime;
 use crate::stack::{Blueprint, Shared};
-use crate::upstream::health::Probers;
 use crate::upstream::spool::Budget;
 use crate::upstream::{self, Connector};
 
@@ -35,7 +34,6 @@ pub struct Gateway {
     current: Arc<Current>,
     threads: Vec<Thread>,
     listeners: Vec<Bound>,
-    probers: Probers,
 }
 
 struct Thread {
@@ -90,7 +88,7 @@ impl From<BindError> for StartError {
 
 impl Gateway {
     /// Opens the listeners and starts the threads. Each of them calls `give_back`, which gives freed memory back to the
-    /// system, when it begins and when it has much less to do than it had. Endpoints are probed by tasks of the calling thread.
+    /// system, when it begins and when it has much less to do than it had.
     ///
     /// # Errors
     /// What could not be had; nothing runs then.
@@ -121,10 +119,8 @@ impl Gateway {
             give_back,
         };
         let threads = (0..count).map(|index| start_thread(index, &current, &handles)).collect::<Result<_, _>>()?;
-        let probers = Probers::default();
-        let mut gateway = Self { shared, admission, tls, current, threads, listeners: Vec::new(), probers };
+        let mut gateway = Self { shared, admission, tls, current, threads, listeners: Vec::new() };
         opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
-        gateway.probe();
         Ok(gateway)
     }
 
@@ -169,14 +165,7 @@ impl Gateway {
         self.shared.metrics.config_in_force(generation);
         opened.into_iter().for_each(|(bound, sockets)| self.add(bound, sockets));
         self.close_all_but(&kept);
-        self.probe();
         Ok(())
-    }
-
-    /// Probes what the configuration in force says.
-    fn probe(&mut self) {
-        let blueprint = &self.current.in_force.load().blueprint;
-        self.probers.follow(blueprint.config(), blueprint.upstreams());
     }
 
     fn has(&self, wanted: &config::Listener) -> bool {

@@ -3,6 +3,7 @@
 //! One thread controls (signals, reloads, the admin listener); the others serve, each with a runtime, listening
 //! sockets, connections and a stack of its own. What they share is [`InForce`], which a reload replaces as a whole.
 
+mod background;
 mod control;
 mod gateway;
 mod thread;

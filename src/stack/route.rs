@@ -68,20 +68,11 @@ impl Plan {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::observe::access_log::AccessLog;
-    use crate::observe::metrics::Metrics;
-    use crate::upstream::spool::Budget;
-
-    fn shared() -> Shared {
-        let metrics = Metrics::new();
-        let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
-        Shared { metrics, access_log, budget: Budget::new(&config::Spool::default()) }
-    }
 
     fn plans(routes: &str, previous: &[Plan]) -> Vec<Plan> {
         let text = format!("sites: [{{ hosts: [shop.example], routes: [{routes}] }}, {{ routes: [{routes}] }}]");
         let loaded = config::load_str(&text, "f", std::path::Path::new("/"), &|_| None).unwrap();
-        Plan::compile_all(&loaded.config.sites, previous, &shared())
+        Plan::compile_all(&loaded.config.sites, previous, &Shared::idle())
     }
 
     #[test]
