@@ -2,7 +2,10 @@
 # Sees to the programs that the tests drive: installs what is missing as root on Debian, else names it and fails.
 set -euo pipefail
 
-declare -A package=([curl]=curl [h2load]=nghttp2-client [openssl]=openssl [ss]=iproute2 [apache2]=apache2-bin)
+declare -A package=(
+    [curl]=curl [h2load]=nghttp2-client [openssl]=openssl [ss]=iproute2 [apache2]=apache2-bin
+    [htpasswd]=apache2-utils [logrotate]=logrotate [promtool]=prometheus [systemd-analyze]=systemd
+)
 mod_wsgi=/usr/lib/apache2/modules/mod_wsgi.so
 
 # Debian keeps servers where users do not look.
