@@ -24,7 +24,7 @@ pub use self::control::reminders;
 pub use self::parameters::Parameters;
 
 use self::door::Caller;
-use crate::config::{self, MinRate};
+use crate::config::{self, MinRate, Secret};
 use crate::edge::listener::Listening;
 use crate::http::{Body, ConnectionInfo, Request, Response, Service};
 use crate::http1::head::HeadLimits;
@@ -88,7 +88,7 @@ pub struct Admin {
     /// Whether new requests are welcome; no longer from the first SIGTERM on.
     pub ready: Arc<AtomicBool>,
     /// What every request must bring as `Authorization: Bearer` (RFC 6750, 2.1); `None`: nothing.
-    pub token: Option<Arc<str>>,
+    pub token: Option<Secret>,
     /// When the gateway started.
     pub started: Instant,
     /// The upstreams.
@@ -169,7 +169,7 @@ impl Service for Desk {
         if let Some(error) = &request.refused {
             return Ok(text(StatusCode::BAD_REQUEST, format!("{}\n", error.reason)));
         }
-        if let Some(refusal) = door::refusal(&request, admin.token.as_deref()) {
+        if let Some(refusal) = door::refusal(&request, admin.token.as_ref()) {
             return Ok(refusal);
         }
         if let Some(order) = control::Order::at(request.target.path()) {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::background::Background;
 use super::gateway::{Gateway, StartError};
 use crate::admin::{self, Admin, NotReloaded, Reloaded, Reloads, Running as _};
-use crate::config::{self, Config, Loaded, Report};
+use crate::config::{self, Config, Loaded, Report, Secret};
 use crate::edge::listener::Listening;
 use crate::edge::local_ca::LocalCa;
 use crate::observe::log::Log;
@@ -140,7 +140,7 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
     // Before anything else: a signal that comes while we start is not lost, and does not kill.
     let mut signals = Signals::listen()?;
     let operator = config.admin.as_ref().map(admin::bind).transpose().map_err(StartError::Bind)?;
-    let token = config.admin.as_ref().and_then(|admin| admin.token.as_deref().map(Arc::from));
+    let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let (reloads, mut asked) = mpsc::channel(WAITING_RELOADS);
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
@@ -206,7 +206,7 @@ async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {
 
 fn open_door(
     operator: Option<(Listening, String)>,
-    token: Option<Arc<str>>,
+    token: Option<Secret>,
     gateway: &Gateway,
     ready: &Arc<AtomicBool>,
     reloads: Reloads,

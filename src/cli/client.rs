@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Admin, Bind};
+use crate::config::{Admin, Bind, Secret};
 use crate::runtime::block_on;
 
 /// For a connection to this machine.
@@ -74,10 +74,11 @@ enum Place<'a> {
 /// Sends `method target` to the listener and reads the whole answer, as text for a terminal or as JSON.
 pub(super) fn ask(admin: &Admin, method: &Method, target: &str, is_json: bool) -> Result<Answer, NoAnswer> {
     let (place, host) = place(&admin.bind).map_err(NoAnswer::Unreachable)?;
-    let request = request(method, target, &host, admin.token.as_deref(), is_json).map_err(|error| {
-        let cause = format!("the request cannot be written: {error}");
-        NoAnswer::Unreachable(io::Error::new(io::ErrorKind::InvalidInput, cause))
-    })?;
+    let request =
+        request(method, target, &host, admin.token.as_ref().map(Secret::expose), is_json).map_err(|error| {
+            let cause = format!("the request cannot be written: {error}");
+            NoAnswer::Unreachable(io::Error::new(io::ErrorKind::InvalidInput, cause))
+        })?;
     block_on(async {
         match place {
             Place::Tcp(address) => exchange(connect(TcpStream::connect(address)).await?, request).await,

@@ -171,7 +171,7 @@ fn finish(draft: Draft) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Bind;
+    use crate::config::{Bind, Secret};
 
     #[test]
     fn admin_is_found_in_a_file_that_is_wrong_elsewhere() {
@@ -180,7 +180,7 @@ mod tests {
         let text = "upstreams: { app: { wrokers: 1 } }\nbogus: \"${UNSET}\"\nadmin: { bind: \"unix:./a.sock\", token: \"${TOKEN}\" }\n";
         let found = admin(text).unwrap().unwrap();
         assert_eq!(found.bind, Bind::Unix("/etc/a.sock".into()));
-        assert_eq!(found.token.as_deref(), Some("0123456789abcdef"));
+        assert_eq!(found.token, Some(Secret::new("0123456789abcdef")));
         assert_eq!(admin("sites: []\n").unwrap(), None);
         assert_eq!(admin("- admin\n").unwrap(), None);
         for wrong in ["admin:\n", "admin: { bind: x }\n", "admin: { bind: 1, token: \"${UNSET}\" }\n", "admin: [\n", ""]

@@ -17,12 +17,14 @@ mod key;
 mod listener;
 mod load;
 mod logging;
+mod mask;
 mod network;
 mod node;
 mod rate;
 mod report;
 mod route;
 mod schema;
+mod secret;
 mod semantics;
 mod syntax;
 mod upstream;
@@ -43,6 +45,7 @@ pub use network::{Network, TrustedProxies};
 pub use rate::{NotARate, Rate};
 pub use report::{Report, Warning};
 pub use route::{Action, Buffer, HostPattern, PathPattern, Route, Site};
+pub use secret::Secret;
 pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
     Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
@@ -162,7 +165,7 @@ pub struct Admin {
     /// A loopback address or a unix socket; any address with a token.
     pub bind: Bind,
     /// What `Authorization: Bearer` must hold; `None`: everybody who can connect may ask and control.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 /// `runtime`.

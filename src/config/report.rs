@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 
+use super::mask::mask;
 use super::node::Span;
 
 /// So many findings are written out; the rest are counted. Nobody mends more than this in one go.
@@ -68,6 +69,8 @@ impl Finding {
 pub(super) struct Source {
     pub(super) name: String,
     pub(super) text: String,
+    /// The same as it may be shown.
+    shown: String,
     /// Byte offset of the start of each line.
     lines: Vec<usize>,
 }
@@ -75,8 +78,9 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         let text = text.into();
+        let shown = mask(&text);
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Arc::new(Self { name: name.into(), text, lines })
+        Arc::new(Self { name: name.into(), text, shown, lines })
     }
 
     /// The line that holds a byte, counted from 0.
@@ -84,10 +88,10 @@ impl Source {
         self.lines.partition_point(|start| *start <= byte).saturating_sub(1)
     }
 
-    /// The text of some lines, without the last line break.
+    /// The text of some lines as it may be shown, without the last line break.
     fn slice(&self, first: usize, last: usize) -> &str {
-        let end = self.lines.get(last + 1).map_or(self.text.len(), |next| next - 1);
-        &self.text[self.lines[first]..end.max(self.lines[first])]
+        let end = self.lines.get(last + 1).map_or(self.shown.len(), |next| next - 1);
+        &self.shown[self.lines[first]..end.max(self.lines[first])]
     }
 
     /// Line and column, both from 1; columns are characters.

@@ -9,7 +9,8 @@ use crate::config::decode::{Decoder, Section, seconds};
 use crate::config::node::{Node, Span, Value};
 use crate::config::report::quoted;
 use crate::config::{
-    AccessTarget, Admin, Level, Limits, LogFormat, Logging, MinRate, Runtime, Shutdown, Spool, TrustedProxies,
+    AccessTarget, Admin, Level, Limits, LogFormat, Logging, MinRate, Runtime, Secret, Shutdown, Spool,
+    TrustedProxies,
 };
 
 /// More than any body, and far from overflow.
@@ -190,7 +191,7 @@ pub(super) fn admin(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Admin, Sp
 
 /// What `Authorization: Bearer` can carry (RFC 6750, 2.1). Empty, as an unset variable leaves it: none. No message
 /// repeats it.
-fn token(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
+fn token(decoder: &mut Decoder<'_>, node: &Node) -> Option<Secret> {
     const LEAST: usize = 16;
     const HELP: &str = "make one with: openssl rand -hex 32";
     let text = decoder.scalar("token", node, "a text")?;
@@ -208,7 +209,7 @@ fn token(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
         decoder.error(&node.span, format!("`token` is shorter than {LEAST} characters")).help(HELP);
         return None;
     }
-    Some(text)
+    Some(Secret::new(text))
 }
 
 pub(super) fn logging(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Logging {

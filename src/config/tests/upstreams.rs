@@ -91,7 +91,7 @@ admin: { bind: 9180, token: "${TOKEN}" }
     assert_eq!((within.mount.as_deref(), within.priority), (Some("/api"), -100));
     assert_eq!((exact.mount.as_deref(), exact.priority), (Some("/api"), 100));
     assert_eq!((plain.mount.as_deref(), plain.priority), (None, 0));
-    assert_eq!(config.admin, Some(Admin { bind: Bind::Any(9180), token: Some("0123456789abcde=".into()) }));
+    assert_eq!(config.admin, Some(Admin { bind: Bind::Any(9180), token: Some(Secret::new("0123456789abcde=")) }));
 }
 
 #[test]
