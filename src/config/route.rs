@@ -1,5 +1,9 @@
 //! `sites` and their routes: types and defaults.
 
+use std::time::Duration;
+
+use super::RateLimit;
+
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
@@ -38,6 +42,10 @@ pub struct Route {
     pub mount: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
+    /// How often the same client may ask; `None`: as often as it likes.
+    pub rate_limit: Option<RateLimit>,
+    /// From the whole request to the head of the answer, waiting included; `None`: as long as the upstream's own take.
+    pub timeout: Option<Duration>,
 }
 
 impl Route {

@@ -217,6 +217,8 @@ fn the_smallest_file_has_every_default() {
                     priority: 0,
                     mount: None,
                     buffer: Buffer::default(),
+                    rate_limit: None,
+                    timeout: None,
                 }],
             }],
             admin: None,
@@ -224,6 +226,24 @@ fn the_smallest_file_has_every_default() {
             runtime: Runtime::default(),
         }
     );
+}
+
+/// The one route of a file, with these keys.
+fn route_with(keys: &str) -> Route {
+    let text = format!("sites: [{{ routes: [{{ path: /, respond: {{}}, {keys} }}] }}]");
+    let loaded = load_str(&text, "hostler.yaml", Path::new("/"), &no_env).unwrap_or_else(|report| panic!("{report}"));
+    loaded.config.sites[0].routes[0].clone()
+}
+
+#[test]
+fn a_rate_limit_is_of_the_client_and_as_much_at_once_as_its_rate_counts() {
+    let rate = Rate { count: 300, per: Duration::from_secs(60) };
+    let limit = route_with("rate_limit: { rate: 300/m }").rate_limit;
+    assert_eq!(limit, Some(RateLimit { rate, burst: 300, by: KeyBy::Client, dry_run: false }));
+    let limit = route_with("rate_limit: { rate: 300/m, burst: 20, by: 'cookie:id', dry_run: true }").rate_limit;
+    assert_eq!(limit, Some(RateLimit { rate, burst: 20, by: KeyBy::Cookie("id".into()), dry_run: true }));
+    assert_eq!(route_with("rate_limit: { rate: 4294967295/s }").rate_limit.unwrap().burst, 1_000_000);
+    assert_eq!(route_with("body_limit: 1MiB").rate_limit, None);
 }
 
 #[test]

@@ -296,6 +296,8 @@ pub struct Exchange {
     pub phase: Cell<Phase>,
     /// How long each phase took so far.
     pub timings: Cell<Timings>,
+    /// Since when the worker that was tried last has it.
+    pub working_since: Cell<Option<Instant>>,
     /// When the response began to be written to the client.
     pub answered: Cell<Option<Instant>>,
     /// When the clock was read last.
@@ -347,6 +349,7 @@ impl Exchange {
             status: Cell::new(0),
             phase: Cell::new(Phase::Receiving),
             timings: Cell::new(Timings::default()),
+            working_since: Cell::new(None),
             answered: Cell::new(None),
             now: Cell::new(started),
             retries: Cell::new(0),
@@ -440,6 +443,19 @@ impl Exchange {
         }
     }
 
+    /// What it waits for is not waited for any longer: notes how long that has taken so far.
+    pub fn cut_phase(&self) {
+        let now = self.tick();
+        match (self.phase.get(), self.working_since.get()) {
+            (Phase::Working, Some(since)) => self.time(|timings| timings.head = now.saturating_duration_since(since)),
+            (Phase::Waiting, _) => {
+                let since_head = now - self.started;
+                self.time(|timings| timings.wait = since_head.saturating_sub(timings.receive));
+            }
+            _ => {}
+        }
+    }
+
     /// Whether the client has had its end of it.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -462,6 +478,7 @@ impl Exchange {
         if finish == Finish::ClientGone {
             self.fail(Reason::ClientGone);
             self.left.set(Some(self.now()));
+            self.cut_phase();
         }
         for observer in self.observers.take().into_iter().flatten() {
             observer.finished(self, finish);

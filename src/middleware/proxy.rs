@@ -1,15 +1,17 @@
-//! The action `proxy`: the whole request into the spool (`buffer`, `body_limit`), then to a worker.
+//! The action `proxy`: the whole request into the spool (`buffer`, `body_limit`), then to a worker (`timeout`).
 //!
 //! Below everything that may refuse: a body is received only for a request that will be sent. What the route does not
 //! take is refused before the first byte of the body, and before a waiting client is told to go on.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Phase, Request, Response, Service};
+use crate::runtime::Deadline;
 use crate::upstream::spool::{self, Budget, Share, Spooled};
 use crate::upstream::{Client, Outgoing, RouteTerms};
 
@@ -21,6 +23,7 @@ pub struct Proxy {
     /// What a request body may take of the spool.
     share: Share,
     terms: Rc<RouteTerms>,
+    timeout: Option<Duration>,
 }
 
 impl Proxy {
@@ -40,7 +43,7 @@ impl Proxy {
             priority: route.priority,
             identity_names,
         };
-        Self { client, budget, body_limit: route.body_limit, share, terms: Rc::new(terms) }
+        Self { client, budget, body_limit: route.body_limit, share, terms: Rc::new(terms), timeout: route.timeout }
     }
 }
 
@@ -57,11 +60,31 @@ impl Service for Proxy {
             // Boxed: most requests have none, and need no room for how it is received.
             body => Box::pin(self.receive(body, &request.exchange)).await?,
         };
-        self.client.send(Outgoing { request, body, terms: Rc::clone(&self.terms) }).await
+        let outgoing = Outgoing { request, body, terms: Rc::clone(&self.terms) };
+        match self.timeout {
+            None => self.client.send(outgoing).await,
+            Some(timeout) => Box::pin(self.send_within(timeout, outgoing)).await,
+        }
     }
 }
 
 impl Proxy {
+    /// The answer's head, unless `timeout` passes first, counted from when the request was whole. A worker that has the
+    /// request keeps its slot until it is done.
+    async fn send_within(&self, timeout: Duration, outgoing: Outgoing) -> Result<Response, Error> {
+        let exchange = Rc::clone(&outgoing.request.exchange);
+        // The end of a body has just been ticked.
+        let whole_for = if outgoing.body.is_some() { Duration::ZERO } else { exchange.tick() - exchange.started };
+        let left = timeout.saturating_sub(whole_for);
+        match Deadline::new().bound(left, self.client.send(outgoing)).await {
+            Ok(result) => result,
+            Err(_) => {
+                exchange.cut_phase();
+                Err(Error::new(Reason::RouteTimeout).detail(exchange.phase.get().as_str()))
+            }
+        }
+    }
+
     async fn receive(&self, body: Body, exchange: &Exchange) -> Result<Option<Rc<Spooled>>, Error> {
         if let Some(refusal) = self.client.refusal(exchange, self.terms.priority) {
             return Err(refusal);

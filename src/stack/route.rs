@@ -11,16 +11,18 @@ use tower::ServiceBuilder;
 use super::{Action, Shared};
 use crate::config;
 use crate::http::RouteLabel;
+use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = Upgrades<Action>;
+pub type RouteStack = RateLimited<Upgrades<Action>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
     pub(super) label: Arc<RouteLabel>,
     pub(super) metrics: Arc<RouteMetrics>,
+    rate_limit: Option<Arc<RateLimit>>,
 }
 
 impl Plan {
@@ -37,27 +39,38 @@ impl Plan {
             let name = route.map_or("", |route| &*route.name);
             let previous = before.get_mut(&(site, name)).and_then(VecDeque::pop_front);
             let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
-            plans.push(Self::compile(label, previous, shared));
+            plans.push(Self::compile(label, route, previous, shared));
         }
         plans
     }
 
-    fn compile(label: Arc<RouteLabel>, previous: Option<&Self>, shared: &Shared) -> Self {
+    /// `route` is `None` for requests without one.
+    fn compile(
+        label: Arc<RouteLabel>,
+        route: Option<&config::Route>,
+        previous: Option<&Self>,
+        shared: &Shared,
+    ) -> Self {
         let metrics = previous.map(|previous| Arc::clone(&previous.metrics));
         let metrics = metrics.unwrap_or_else(|| shared.metrics.route(&label.site, &label.route));
-        Self { label, metrics }
+        let rate_limit = route.and_then(|route| route.rate_limit.as_ref()).map(|limit| {
+            let limited = shared.metrics.rate_limited(&label.route, limit.dry_run);
+            let known = previous.and_then(|previous| previous.rate_limit.as_deref());
+            RateLimit::compile(limit, Arc::clone(&label), limited, known)
+        });
+        Self { label, metrics, rate_limit }
     }
 
     /// The layers of the route, for the calling thread.
     pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
         // What is to come has its place here, from the outermost:
         //   cors        a script sees no answer without its fields, not even a refusal; a preflight brings no credentials
-        //   rate_limit  before auth, so that whoever asks too often costs nothing further down
         //   auth        before anything is received for a stranger
-        //   timeout     from the complete request on: a body is received further down, by the action
         //   headers     below what goes by the client's own fields. What it wants on refusals, too, has to be asked for
         //               above whatever refuses
         ServiceBuilder::new()
+            // Before auth, so that whoever asks too often costs nothing further down.
+            .layer(RateLimitLayer::new(self.rate_limit.clone()))
             // Just above the action: whatever else is wrong with a request is told first.
             .layer(UpgradeLayer::compile(route))
             .service(action)

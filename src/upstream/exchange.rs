@@ -331,6 +331,7 @@ impl Client {
             *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
         }
         exchange.phase.set(Phase::Working);
+        exchange.working_since.set(Some(begun));
         permit.used();
         let body = outgoing.body.as_ref().map_or(Body::Empty, |spooled| spooled.body());
         let once = Once { may_run_twice: is_repeatable, expect: self.patience_for_continue(endpoint) };

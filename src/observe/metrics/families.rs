@@ -37,6 +37,7 @@ pub(super) struct Families {
     pub(super) reloads: IntCounterVec,
     pub(super) config_generation: IntGauge,
     pub(super) headers_dropped: IntCounterVec,
+    pub(super) rate_limited: IntCounterVec,
     pub(super) build_info: IntGaugeVec,
 }
 
@@ -170,6 +171,12 @@ impl Families {
                 "headers_dropped_total",
                 "Header fields of clients that were removed.",
                 &["kind"],
+            )?,
+            rate_limited: counters(
+                r,
+                "rate_limited_total",
+                "Requests beyond a route's rate_limit: refused, or dry_run (let in all the same).",
+                &["route", "outcome"],
             )?,
             build_info: gauges(r, "build_info", "Always 1; the version is in the label.", &["version"])?,
         })

@@ -124,6 +124,13 @@ impl Metrics {
         kept(&self.routes, (site.to_owned(), route.to_owned()), || RouteMetrics::new(&self.families, site, route))
     }
 
+    /// What counts the requests that a route refuses because its client asks too often, or would if it were no dry run.
+    #[must_use]
+    pub fn rate_limited(&self, route: &str, is_dry_run: bool) -> IntCounter {
+        let outcome = if is_dry_run { "dry_run" } else { "refused" };
+        self.families.rate_limited.with_label_values(&[route, outcome])
+    }
+
     /// The handle of an upstream; the same one for the same name.
     #[must_use]
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {

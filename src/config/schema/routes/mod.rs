@@ -3,8 +3,10 @@
 mod action;
 mod body;
 mod path;
+mod rate_limit;
 
 use super::Given;
+use super::process::{HOUR, timeout};
 use super::sites::RouteDraft;
 use crate::config::decode::{Decoder, Section};
 use crate::config::node::Node;
@@ -14,10 +16,23 @@ use crate::config::{Action, Buffer, Route};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::body::BUFFER;
+pub(super) use self::rate_limit::RATE_LIMIT;
 
 pub(super) static ROUTE: Section = Section {
     name: "routes[]",
-    keys: &["path", "path_exact", "proxy", "redirect", "respond", "mount", "priority", "body_limit", "buffer"],
+    keys: &[
+        "path",
+        "path_exact",
+        "proxy",
+        "redirect",
+        "respond",
+        "mount",
+        "priority",
+        "body_limit",
+        "buffer",
+        "rate_limit",
+        "timeout",
+    ],
     later: &[
         "path_regex",
         "when",
@@ -29,9 +44,7 @@ pub(super) static ROUTE: Section = Section {
         "strip_prefix",
         "cache",
         "compress",
-        "rate_limit",
         "auth",
-        "timeout",
         "headers",
         "cors",
         "sendfile",
@@ -46,6 +59,8 @@ pub(super) static ROUTE: Section = Section {
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
         ("proxy_buffering", "buffer"),
+        ("limit_req", "rate_limit"),
+        ("proxy_read_timeout", "timeout"),
     ],
 };
 
@@ -57,17 +72,19 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
+    let rate_limit = fields.get("rate_limit").and_then(|node| rate_limit::decode(decoder, node));
+    let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "priority"] {
+    for key in ["mount", "priority", "timeout"] {
         if let (Some(entry), false) = (fields.entry(key), matches!(action, Action::Proxy(_))) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
                 .help("take it out, or give the route `proxy`");
         }
     }
-    let route = Route { name, path, action, body_limit, priority, mount, buffer };
+    let route = Route { name, path, action, body_limit, priority, mount, buffer, rate_limit, timeout };
     Some(RouteDraft { route, span: entry.value.span.clone() })
 }
 
