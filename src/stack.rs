@@ -130,7 +130,10 @@ impl Blueprint {
             // Before all that speaks, so that every line below and every page can name the exchange.
             .layer(RequestIdLayer)
             // Above rescue: error answers are logged and counted as the client saw them.
-            .layer(AccessLogLayer::new(self.shared.access_log.sink()))
+            .layer(AccessLogLayer::new(
+                self.shared.access_log.sink(),
+                self.config.logging.access.clone().unwrap_or_default(),
+            ))
             .layer(MetricsLayer::new(Arc::clone(&self.shared.metrics), metrics))
             // Everything below fails with a reason; here it becomes an answer. Refused bytes turn back here, too.
             .layer(RescueLayer)

@@ -23,6 +23,7 @@ mod hostile;
 mod hostile_workers;
 mod life;
 mod limits;
+mod logs;
 mod mid_upload;
 mod operator;
 mod rate_limit;

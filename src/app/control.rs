@@ -55,7 +55,7 @@ impl From<StartError> for Failure {
 pub fn serve(path: &Path, give_back: fn()) -> Result<(), Failure> {
     let loaded = config::load(path).map_err(Failure::Config)?;
     let log = crate::observe::log::init(&loaded.config.logging)
-        .map_err(|error| StartError::System("the log cannot be set up", std::io::Error::other(error)))?;
+        .map_err(|error| StartError::System("the log cannot be set up", error))?;
     tell_warnings(&loaded);
     raise_descriptor_limit();
     let config = loaded.config;
@@ -145,6 +145,7 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
     let mut gateway = Gateway::start(config, give_back)?;
+    log.count_lost_into(gateway.shared().metrics.log_dropped.clone());
     let ready = Arc::new(AtomicBool::new(true));
     open_door(operator, token, &gateway, &ready, reloads);
     let mut background = Background::default();

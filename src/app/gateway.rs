@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::thread::{self, Command, Handles};
 use super::{Current, InForce};
-use crate::config::{self, Bind, Config, Descriptors};
+use crate::config::{self, AccessTarget, Bind, Config, Descriptors};
 use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
 use crate::edge::listener::{self, BindError, Listening};
@@ -94,7 +94,7 @@ impl Gateway {
     /// What could not be had; nothing runs then.
     pub fn start(config: Config, give_back: fn()) -> Result<Self, StartError> {
         let metrics = Metrics::new();
-        let access_log = AccessLog::start(config.logging.access.clone(), metrics.access_log_dropped.clone())
+        let access_log = AccessLog::start(target(&config), metrics.access_log_dropped.clone())
             .map_err(|error| StartError::System("the access log cannot be opened", error))?;
         let budget = Budget::new(&config.spool);
         let shared = Shared { metrics, access_log, budget };
@@ -153,7 +153,7 @@ impl Gateway {
         for listener in config.listeners.iter().filter(|wanted| !self.has(wanted)) {
             opened.push(open(listener, self.threads.len())?);
         }
-        let retarget = self.shared.access_log.retarget(config.logging.access.clone());
+        let retarget = self.shared.access_log.retarget(target(&config));
         retarget.map_err(|error| StartError::System("the access log cannot be opened", error))?;
         self.shared.budget.configure(&config.spool);
         share_descriptors(&config, self.threads.len(), &self.admission, &self.shared.budget);
@@ -254,6 +254,11 @@ impl Thread {
         self.tell(command(sender));
         receiver
     }
+}
+
+/// Where access lines go.
+fn target(config: &Config) -> Option<AccessTarget> {
+    config.logging.access.as_ref().map(|access| access.to.clone())
 }
 
 fn cores() -> usize {

@@ -104,7 +104,7 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     findings.extend(unknown_names(&places.names, lookup));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
     findings.extend(descriptors(&config, open_files().1).map(|trouble| trouble.at(places.connections.as_ref())));
-    if let Some(AccessTarget::File(file)) = &config.logging.access {
+    if let Some(AccessTarget::File(file)) = config.logging.access.as_ref().map(|access| &access.to) {
         findings.extend(log_file(file).err().map(|trouble| trouble.at(places.access.as_ref())));
     }
     warnings.extend(Warning::all(&source, findings));

@@ -41,7 +41,7 @@ pub use descriptors::{Descriptors, open_files};
 pub use key::KeyBy;
 pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
-pub use logging::{AccessTarget, Level, LogFormat, Logging};
+pub use logging::{Access, AccessFormat, AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
 pub use rate::{NotARate, Rate};
 pub use rate_limit::RateLimit;

@@ -278,7 +278,7 @@ sites:
       - { path: /café/, proxy: other, body_limit: 1KiB, buffer: { response: false, memory: 1KiB, disk: 2KiB } }
   - routes: [{ path: /, proxy: app }]
 admin: { bind: "localhost:9180" }
-logging: { level: debug, format: json, access: { to: ./access.log } }
+logging: { level: debug, format: json, access: { to: ./access.log, format: combined, sample: 0.25, query: false } }
 runtime: { threads: 2 }
 "#;
     let env = |name: &str| match name {
@@ -330,7 +330,8 @@ runtime: { threads: 2 }
     assert_eq!(cafe.buffer, Buffer { response: false, memory: 1024, disk: 2048 });
 
     assert_eq!(config.admin, Some(Admin { bind: Bind::Tcp("127.0.0.1:9180".parse().unwrap()), token: None }));
-    let access = Some(AccessTarget::File(base.join("access.log")));
+    let to = AccessTarget::File(base.join("access.log"));
+    let access = Some(Access { to, format: AccessFormat::Combined, sample: 0.25, query: false });
     assert_eq!(config.logging, Logging { level: Level::Debug, format: LogFormat::Json, access });
     assert_eq!(config.runtime.threads, Some(2));
 }
@@ -353,7 +354,7 @@ fn a_section_without_keys_has_its_defaults() {
 #[test]
 fn the_access_log_can_be_off() {
     assert_eq!(minimal("logging: { access: off }").logging.access, None);
-    assert_eq!(minimal("logging: { access: }").logging.access, Some(AccessTarget::Stdout));
+    assert_eq!(minimal("logging: { access: }").logging.access, Some(Access::default()));
 }
 
 #[test]

@@ -112,6 +112,17 @@ pub(super) fn whole_number(text: &str) -> Result<u64, Fault> {
     value.ok_or_else(|| Fault::new(format!("{} is not a whole number", quoted(text)), ""))
 }
 
+/// A share of the whole: `1`, `0.25`, `0`.
+pub(super) fn share(key: &str, text: &str) -> Result<f64, Fault> {
+    let help = format!("`{key}` can be 0 to 1: 1 is all of them, 0.1 every tenth");
+    let is_decimal = text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && text.bytes().any(|b| b.is_ascii_digit());
+    match text.parse::<f64>().ok().filter(|_| is_decimal) {
+        Some(value) if value <= 1.0 => Ok(value),
+        Some(_) => Err(Fault::new(format!("`{key}` is out of range: {}", quoted(text)), help)),
+        None => Err(Fault::new(format!("{} is not a number from 0 to 1", quoted(text)), help)),
+    }
+}
+
 /// The leading digits, and what follows.
 fn split_number(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
@@ -255,6 +266,16 @@ mod tests {
         assert_eq!(whole_number("07"), Ok(7));
         for text in ["", "-1", "+1", "1.0", "1e3", "0x10", "1_000", " 1", "18446744073709551616"] {
             assert!(whole_number(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_decimal_number_from_0_to_1() {
+        for (text, value) in [("1", 1.0), ("1.0", 1.0), ("0.25", 0.25), (".5", 0.5), ("0", 0.0), ("0.", 0.0)] {
+            assert_eq!(share("sample", text), Ok(value), "{text}");
+        }
+        for text in ["", ".", "1.1", "2", "-0.5", "+1", "1e-3", "NaN", "inf", "10%", "1/4", "0,5", "1.0.0"] {
+            assert!(share("sample", text).is_err(), "{text}");
         }
     }
 

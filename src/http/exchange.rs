@@ -270,6 +270,8 @@ pub struct Exchange {
     pub host: Option<Host>,
     /// For the log.
     pub user_agent: Option<HeaderValue>,
+    /// The same, where the log wants it.
+    pub referer: OnceCell<HeaderValue>,
     /// The address of the client itself, when it has one.
     pub client: Cell<Option<IpAddr>>,
     /// What a trusted sender says of the client. Set only for those: whether it is there tells whether he is believed.
@@ -339,6 +341,7 @@ impl Exchange {
             target,
             host,
             user_agent,
+            referer: OnceCell::new(),
             id: Cell::new(None),
             route: OnceCell::new(),
             identity: Identity::default(),

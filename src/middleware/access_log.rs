@@ -1,25 +1,23 @@
-//! One JSON line per exchange, written when its last byte has gone: `logging.access`.
+//! One line per exchange, written when its last byte has gone: `logging.access`.
 //!
-//! Above `rescue`, so that error answers are logged too. Times are milliseconds:
+//! Above `rescue`, so that error answers are logged too. What a line says is in [`json`] and [`combined`]. No line tells a
+//! cookie, a credential or any other field but `User-Agent` and `Referer`. The query of the target is told, because
+//! it says what was asked for; where it may hold a secret, `query: false` leaves it out.
 //!
-//! | field | what it tells |
-//! |---|---|
-//! | `receive` | the request body arriving |
-//! | `wait` | in the waiting room |
-//! | `connect` | opening a connection to the worker |
-//! | `head` | from the request sent to the worker's response head |
-//! | `body` | the worker's body; after it the worker is free |
-//! | `write` | handing the response to the client |
-//!
-//! A client that left before its answer has status 499 and the `phase` it left in.
+//! With `sample` some of the exchanges that went well have no line. Whatever did not end with the app's answer has one, and
+//! so has every 5xx.
+
+mod combined;
+mod json;
 
 use std::rc::Rc;
-use std::time::UNIX_EPOCH;
 
+use http::header;
+
+use crate::config::{Access, AccessFormat};
 use crate::error::Reason;
-use crate::http::{Exchange, Finish, Observer, Phase, Request, Response, Service};
+use crate::http::{Exchange, Finish, Observer, Phase, Request, RequestId, Response, Service};
 use crate::observe::access_log::Sink;
-use crate::observe::json::Object;
 
 /// What the log and the metrics say of a client that left before its answer, as nginx does.
 const CLIENT_GONE: u16 = 499;
@@ -35,13 +33,16 @@ pub struct Logged<S> {
     log: Rc<Log>,
 }
 
-struct Log(Sink);
+struct Log {
+    sink: Sink,
+    policy: Access,
+}
 
 impl AccessLogLayer {
     /// Logs into `sink`.
     #[must_use]
-    pub fn new(sink: Sink) -> Self {
-        Self { log: Rc::new(Log(sink)) }
+    pub fn new(sink: Sink, policy: Access) -> Self {
+        Self { log: Rc::new(Log { sink, policy }) }
     }
 }
 
@@ -58,8 +59,14 @@ impl<S: Service> Service for Logged<S> {
 
     async fn call(&self, request: Box<Request>) -> Result<Response, S::Error> {
         let exchange = Rc::clone(&request.exchange);
-        if self.log.0.is_on() {
+        if self.log.sink.is_on() {
             exchange.observe(Rc::clone(&self.log) as Rc<dyn Observer>);
+            if self.log.policy.format == AccessFormat::Combined
+                && let Some(referer) = request.headers.get(header::REFERER)
+            {
+                // Nobody has set it before: this is the one who asks.
+                let _ = exchange.referer.set(referer.clone());
+            }
         }
         let response = self.inner.call(request).await?;
         exchange.status.set(response.status().as_u16());
@@ -69,8 +76,38 @@ impl<S: Service> Service for Logged<S> {
 
 impl Observer for Log {
     fn finished(&self, exchange: &Exchange, finish: Finish) {
-        self.0.append(|line| write_line(line, exchange, finish));
+        if !self.wants(exchange) {
+            return;
+        }
+        let query = self.policy.query;
+        self.sink.append(|line| match self.policy.format {
+            AccessFormat::Json => json::write(line, exchange, finish, query),
+            AccessFormat::Combined => combined::write(line, exchange, query),
+        });
     }
+}
+
+impl Log {
+    /// Whether an exchange that has ended is among those that have a line.
+    fn wants(&self, exchange: &Exchange) -> bool {
+        let sample = self.policy.sample;
+        sample >= 1.0
+            || exchange.reason.get().is_some()
+            || status(exchange) >= 500
+            || exchange.id.get().is_none_or(|id| lot(&id) < sample)
+    }
+}
+
+/// Evenly from 0 to below 1, the same for the same id: its last 48 bits are random (RFC 9562, 5.7).
+fn lot(id: &RequestId) -> f64 {
+    let digits = id.as_str().get(RequestId::LEN - 12..).unwrap_or_default();
+    u64::from_str_radix(digits, 16).map_or(0.0, |bits| bits as f64 / (1_u64 << 48) as f64)
+}
+
+/// What of a target or an address is told: all, or what comes before the query.
+fn told(text: &[u8], query: bool) -> &[u8] {
+    let end = if query { None } else { memchr::memchr(b'?', text) };
+    &text[..end.unwrap_or(text.len())]
 }
 
 /// The status that log and metrics tell.
@@ -83,47 +120,28 @@ pub(super) fn status(exchange: &Exchange) -> u16 {
     }
 }
 
-fn write_line(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish) {
-    let timings = exchange.timings.get();
-    let received = exchange.received_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut object = Object::begin(line);
-    object.timestamp("time", u64::try_from(received.as_millis()).unwrap_or(0));
-    if let Some(id) = exchange.id.get() {
-        object.text("request_id", id.as_str());
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lots_are_spread_evenly_and_stay_with_their_id() {
+        const IDS: u64 = 10_000;
+        let ids: Vec<RequestId> = (0..IDS).map(RequestId::new).collect();
+        for sample in [0.0, 0.1, 0.5, 1.0] {
+            let chosen = ids.iter().filter(|id| lot(id) < sample).count();
+            assert_eq!(chosen, ids.iter().filter(|id| lot(id) < sample).count());
+            let expected = IDS as f64 * sample;
+            assert!((chosen as f64 - expected).abs() <= 250.0, "{chosen} instead of {expected}");
+        }
     }
-    match exchange.client.get() {
-        Some(client) => object.address("client", client),
-        None => object.text("client", "unix"),
-    };
-    object.text("listener", exchange.connection.listener.as_ref());
-    object.text("protocol", exchange.protocol.as_str()).text("scheme", exchange.scheme().as_str());
-    object.text("method", exchange.method.as_str());
-    if let Some(host) = &exchange.host {
-        object.text("host", host.as_str());
+
+    #[test]
+    fn without_the_query_what_comes_before_it_is_told() {
+        for (text, without) in [("/a?b=c?d", "/a"), ("/a", "/a"), ("?", ""), ("", "")] {
+            assert_eq!(told(text.as_bytes(), false), without.as_bytes());
+            assert_eq!(told(text.as_bytes(), true), text.as_bytes());
+        }
     }
-    object.text("path", &exchange.target).integer("status", u64::from(status(exchange)));
-    if let Some(reason) = exchange.reason.get() {
-        object.text("reason", reason.as_str());
-    }
-    if finish != Finish::Complete {
-        object.text("phase", exchange.phase.get().as_str());
-    }
-    if let Some(label) = exchange.route.get() {
-        object.text("site", label.site.as_bytes()).text("route", label.route.as_bytes());
-    }
-    if let Some(endpoint) = exchange.endpoint.borrow().as_deref() {
-        object.text("endpoint", endpoint);
-    }
-    if exchange.retries.get() > 0 {
-        object.integer("retries", u64::from(exchange.retries.get()));
-    }
-    object.integer("bytes_in", exchange.bytes_in.get()).integer("bytes_out", exchange.bytes_out.get());
-    object.millis("total", exchange.now() - exchange.started);
-    object.millis("receive", timings.receive).millis("wait", timings.wait).millis("connect", timings.connect);
-    object.millis("head", timings.head).millis("body", timings.body);
-    object.millis("write", exchange.answered.get().map_or_else(Default::default, |since| exchange.now() - since));
-    if let Some(agent) = &exchange.user_agent {
-        object.text("user_agent", agent.as_bytes());
-    }
-    object.end();
 }

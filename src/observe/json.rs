@@ -229,7 +229,7 @@ pub fn timestamp(out: &mut Vec<u8>, unix_millis: u64) {
 }
 
 /// Year, month and day of the Gregorian calendar, from days since 1970-01-01.
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(super) fn civil(days: u64) -> (u64, u64, u64) {
     // Counted from 0000-03-01, so that the leap day is the last day of its year.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

@@ -1,16 +1,21 @@
 //! The operator's log (`logging.level`, `logging.format`): one event, one line, on stderr.
 //!
-//! Events come through `tracing`. Level and form can change while the process runs ([`Log::apply`]). A closed stderr
-//! loses lines and nothing else; control characters in what an event says are escaped, so that no client can write
-//! lines or colours of its own into the log.
+//! Events come through `tracing`. Level and form can change while the process runs ([`Log::apply`]). Nobody waits for
+//! stderr ([`writer`]): when it is full, or closed, lines are lost and nothing else. Control characters in what an event
+//! says are escaped, so that no client can write lines or colours of its own into the log.
+
+mod writer;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use prometheus::IntCounter;
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Full, Json, Writer};
@@ -19,14 +24,24 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::reload;
 
+use self::writer::LineWriter;
 use crate::config::{Level, LogFormat, Logging};
 
 /// Crates below us that tell every frame and every timer when asked for more than warnings.
 const NOISY: &[&str] = &["h2", "hyper", "hyper_util", "mio", "rustls", "tokio", "tokio_rustls", "tower"];
 
-/// The log of the process, to change what it says and how.
-#[derive(Clone)]
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of the process, to change what it says and how. When it is dropped the lines said until then are written, if
+/// that takes no longer than a second.
 pub struct Log {
+    control: Control,
+    writer: LineWriter,
+}
+
+/// What can be changed.
+struct Control {
     filter: reload::Handle<Targets, Registry>,
     json: Arc<AtomicBool>,
 }
@@ -34,6 +49,23 @@ pub struct Log {
 impl Log {
     /// Changes level and form from the next event on.
     pub fn apply(&self, logging: &Logging) {
+        self.control.apply(logging);
+    }
+
+    /// Counts lost lines there, those from before included.
+    pub fn count_lost_into(&self, counter: IntCounter) {
+        self.writer.count_into(counter);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.writer.flush(Instant::now() + LAST_LINES);
+    }
+}
+
+impl Control {
+    fn apply(&self, logging: &Logging) {
         self.json.store(logging.format == LogFormat::Json, Ordering::Relaxed);
         // An error means that the subscriber is gone, and so is everybody who could read the log.
         self.filter.reload(targets(logging.level)).ok();
@@ -43,14 +75,17 @@ impl Log {
 /// Makes this the log of the process.
 ///
 /// # Errors
-/// The process has a log already.
-pub fn init(logging: &Logging) -> Result<Log, SetGlobalDefaultError> {
-    let (subscriber, log) = subscriber(logging, io::stderr);
-    tracing::subscriber::set_global_default(subscriber)?;
-    Ok(log)
+/// The process has a log already, or the system gives no descriptor or thread.
+pub fn init(logging: &Logging) -> io::Result<Log> {
+    // A descriptor of our own: std's handle takes a lock that others hold while they wait.
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from)?;
+    let writer = LineWriter::start(stderr)?;
+    let (subscriber, control) = subscriber(logging, writer.clone());
+    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
+    Ok(Log { control, writer })
 }
 
-fn subscriber<W>(logging: &Logging, to: W) -> (impl Subscriber + Send + Sync, Log)
+fn subscriber<W>(logging: &Logging, to: W) -> (impl Subscriber + Send + Sync, Control)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -63,7 +98,7 @@ where
         .with_ansi(false)
         .with_writer(to);
     let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-    (subscriber, Log { filter: handle, json })
+    (subscriber, Control { filter: handle, json })
 }
 
 fn targets(level: Level) -> Targets {
@@ -143,7 +178,7 @@ mod tests {
         Logging { level, format, access: None }
     }
 
-    fn logged(logging: &Logging, events: impl FnOnce(&Log)) -> String {
+    fn logged(logging: &Logging, events: impl FnOnce(&Control)) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
         let (subscriber, log) = subscriber(logging, move || writer.clone());
@@ -215,7 +250,7 @@ mod tests {
     fn a_closed_stderr_loses_lines_and_nothing_else() {
         const CHILD: &str = "HOSTLER_TEST_CLOSED_STDERR";
         if std::env::var_os(CHILD).is_some() {
-            init(&Logging::default()).unwrap();
+            let _log = init(&Logging::default()).unwrap();
             tracing::error!("into the void");
             return;
         }

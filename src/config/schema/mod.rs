@@ -4,6 +4,7 @@
 
 mod key;
 mod listeners;
+mod logging;
 mod process;
 mod routes;
 mod sites;
@@ -101,8 +102,8 @@ static SECTIONS: [&Section; 32] = [
     &process::SHUTDOWN,
     &process::SPOOL,
     &process::ADMIN,
-    &process::LOGGING,
-    &process::ACCESS,
+    &logging::LOGGING,
+    &logging::ACCESS,
     &process::RUNTIME,
     &upstreams::UPSTREAM,
     &upstreams::ENDPOINT,
@@ -150,7 +151,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         shutdown: file.get("shutdown").map_or_else(Shutdown::default, |node| process::shutdown(decoder, node)),
         spool: file.get("spool").map_or_else(Spool::default, |node| process::spool(decoder, node, &mut places)),
         admin: file.get("admin").and_then(|node| process::admin(decoder, node)),
-        logging: file.get("logging").map_or_else(Logging::default, |node| process::logging(decoder, node, &mut places)),
+        logging: file.get("logging").map_or_else(Logging::default, |node| logging::decode(decoder, node, &mut places)),
         runtime: file.get("runtime").map_or_else(Runtime::default, |node| process::runtime(decoder, node)),
         trusted_proxies: trusted_proxies.unwrap_or_default(),
         trusted_proxies_are_whole,

@@ -1,17 +1,13 @@
-//! What holds for the whole process: `trusted_proxies`, `limits`, `shutdown`, `spool`, `admin`, `logging`, `runtime`.
+//! What holds for the whole process: `trusted_proxies`, `limits`, `shutdown`, `spool`, `admin`, `runtime`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::Places;
 use super::listeners::bind;
 use crate::config::decode::{Decoder, Section, seconds};
-use crate::config::node::{Node, Span, Value};
+use crate::config::node::{Node, Span};
 use crate::config::report::quoted;
-use crate::config::{
-    AccessTarget, Admin, Level, Limits, LogFormat, Logging, MinRate, Runtime, Secret, Shutdown, Spool,
-    TrustedProxies,
-};
+use crate::config::{Admin, Limits, MinRate, Runtime, Secret, Shutdown, Spool, TrustedProxies};
 
 /// More than any body, and far from overflow.
 pub(super) const LARGEST: u64 = 1 << 40;
@@ -59,18 +55,6 @@ pub(super) static ADMIN: Section = Section {
     keys: &["bind", "token"],
     later: &[],
     elsewhere: &[("listen", "bind"), ("address", "bind"), ("port", "bind"), ("secret", "token"), ("password", "token")],
-};
-pub(super) static LOGGING: Section = Section {
-    name: "logging",
-    keys: &["level", "format", "access"],
-    later: &[],
-    elsewhere: &[("access_log", "access"), ("error_log", "level")],
-};
-pub(super) static ACCESS: Section = Section {
-    name: "logging.access",
-    keys: &["to"],
-    later: &["format", "sample"],
-    elsewhere: &[("path", "to"), ("file", "to")],
 };
 pub(super) static RUNTIME: Section = Section {
     name: "runtime",
@@ -210,51 +194,6 @@ fn token(decoder: &mut Decoder<'_>, node: &Node) -> Option<Secret> {
         return None;
     }
     Some(Secret::new(text))
-}
-
-pub(super) fn logging(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Logging {
-    const LEVELS: [(&str, Level); 4] =
-        [("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
-    const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    let default = Logging::default();
-    let Some(fields) = decoder.fields(node, &LOGGING) else { return default };
-    Logging {
-        level: fields.get("level").and_then(|n| decoder.choice("level", n, &LEVELS)).unwrap_or(default.level),
-        format: fields.get("format").and_then(|n| decoder.choice("format", n, &FORMATS)).unwrap_or(default.format),
-        access: match fields.get("access") {
-            Some(node) => access(decoder, node, places),
-            None => default.access,
-        },
-    }
-}
-
-/// `off`, or `{ to: … }`.
-fn access(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Option<AccessTarget> {
-    match &node.value {
-        Value::Map(_) | Value::List(_) | Value::Null => {}
-        Value::Text(text) if text == "off" => return None,
-        _ => {
-            let help = "write access: off, or access: { to: stdout }; `to` can be stdout, stderr or a file";
-            decoder.error(&node.span, "`access` takes `off` or a mapping").help(help);
-            return None;
-        }
-    }
-    let Some(to) = decoder.fields(node, &ACCESS)?.get("to") else { return Some(AccessTarget::Stdout) };
-    let text = decoder.scalar("to", to, "stdout, stderr or a path")?;
-    match text.as_str() {
-        "stdout" => Some(AccessTarget::Stdout),
-        "stderr" => Some(AccessTarget::Stderr),
-        path if path.contains('/') => {
-            places.access = Some(to.span.clone());
-            decoder.path_from("to", &to.span, Path::new(path)).map(AccessTarget::File)
-        }
-        word => {
-            decoder
-                .error(&to.span, format!("{} is not a value of `to`", quoted(word)))
-                .help("it can be stdout, stderr or a path with a `/`, such as ./access.log");
-            None
-        }
-    }
 }
 
 pub(super) fn runtime(decoder: &mut Decoder<'_>, node: &Node) -> Runtime {

@@ -34,6 +34,7 @@ pub(super) struct Families {
     pub(super) spool_bytes: IntGaugeVec,
     pub(super) spool_files: IntGauge,
     pub(super) access_log_dropped: IntCounter,
+    pub(super) log_dropped: IntCounter,
     pub(super) reloads: IntCounterVec,
     pub(super) config_generation: IntGauge,
     pub(super) headers_dropped: IntCounterVec,
@@ -159,6 +160,13 @@ impl Families {
                 IntCounter::new(
                     "hostler_access_log_dropped_total",
                     "Access log lines lost because the target was too slow or failed.",
+                )?,
+            )?,
+            log_dropped: add(
+                r,
+                IntCounter::new(
+                    "hostler_log_dropped_total",
+                    "Lines of the operator's log lost because stderr was full or failed.",
                 )?,
             )?,
             reloads: counters(r, "config_reloads_total", "Reloads of the configuration.", &["result"])?,

@@ -59,6 +59,8 @@ pub struct Metrics {
     pub spool_files: IntGauge,
     /// `hostler_access_log_dropped_total`
     pub access_log_dropped: IntCounter,
+    /// `hostler_log_dropped_total`
+    pub log_dropped: IntCounter,
 }
 
 /// Why a header field of a client was removed: the `kind` of `hostler_headers_dropped_total`.
@@ -113,6 +115,7 @@ impl Metrics {
             connections_evicted: families.connections_evicted.clone(),
             spool_files: families.spool_files.clone(),
             access_log_dropped: families.access_log_dropped.clone(),
+            log_dropped: families.log_dropped.clone(),
             families,
             registry,
         })
