@@ -14,6 +14,7 @@ mod allocations;
 mod behind_a_balancer;
 mod client_address;
 mod client_gone;
+mod dashboards;
 mod django;
 mod drain;
 mod failures;

@@ -13,6 +13,8 @@ impl Admin {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.spool_memory.set(gauge(self.budget.memory_used()));
         self.metrics.spool_disk.set(gauge(self.budget.disk_used()));
+        self.metrics.spool_memory_limit.set(gauge(self.budget.memory_limit()));
+        self.metrics.spool_disk_limit.set(gauge(self.budget.disk_limit()));
         self.metrics.spool_files.set(gauge(self.budget.files_used()));
         answer(StatusCode::OK, CONTENT_TYPE, self.metrics.render().into())
     }

@@ -32,6 +32,7 @@ pub(super) struct Families {
     pub(super) handshakes: IntCounterVec,
     pub(super) http2_refused: IntCounterVec,
     pub(super) spool_bytes: IntGaugeVec,
+    pub(super) spool_limit_bytes: IntGaugeVec,
     pub(super) spool_files: IntGauge,
     pub(super) access_log_dropped: IntCounter,
     pub(super) log_dropped: IntCounter,
@@ -154,6 +155,7 @@ impl Families {
                 &["scope", "kind"],
             )?,
             spool_bytes: gauges(r, "spool_bytes", "Bytes of bodies in the spool now.", &["where"])?,
+            spool_limit_bytes: gauges(r, "spool_limit_bytes", "Bytes of bodies the spool may hold.", &["where"])?,
             spool_files: add(r, IntGauge::new("hostler_spool_files", "Files that hold bodies in the spool now.")?)?,
             access_log_dropped: add(
                 r,

@@ -53,6 +53,10 @@ pub struct Metrics {
     pub spool_memory: IntGauge,
     /// `hostler_spool_bytes{where="disk"}`
     pub spool_disk: IntGauge,
+    /// `hostler_spool_limit_bytes{where="memory"}`
+    pub spool_memory_limit: IntGauge,
+    /// `hostler_spool_limit_bytes{where="disk"}`
+    pub spool_disk_limit: IntGauge,
     /// `hostler_connections_evicted_total`
     pub connections_evicted: IntCounter,
     /// `hostler_spool_files`
@@ -112,6 +116,8 @@ impl Metrics {
             reloads_failed: families.reloads.with_label_values(&["failed"]),
             spool_memory: families.spool_bytes.with_label_values(&["memory"]),
             spool_disk: families.spool_bytes.with_label_values(&["disk"]),
+            spool_memory_limit: families.spool_limit_bytes.with_label_values(&["memory"]),
+            spool_disk_limit: families.spool_limit_bytes.with_label_values(&["disk"]),
             connections_evicted: families.connections_evicted.clone(),
             spool_files: families.spool_files.clone(),
             access_log_dropped: families.access_log_dropped.clone(),

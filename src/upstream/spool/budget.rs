@@ -150,6 +150,18 @@ impl Budget {
         self.disk.used.load(Ordering::Relaxed)
     }
 
+    /// Bytes that memory may hold.
+    #[must_use]
+    pub fn memory_limit(&self) -> u64 {
+        self.memory.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that files may hold.
+    #[must_use]
+    pub fn disk_limit(&self) -> u64 {
+        self.disk.limit.load(Ordering::Relaxed)
+    }
+
     /// Whether it is nearly used up: whoever makes no progress has to go. Memory alone is not short while there is disk.
     #[must_use]
     pub fn is_short(&self) -> bool {
