@@ -15,6 +15,7 @@ mod behind_a_balancer;
 mod client_address;
 mod client_gone;
 mod dashboards;
+mod deploy;
 mod django;
 mod drain;
 mod failures;
