@@ -19,12 +19,16 @@ mod load;
 mod logging;
 mod network;
 mod node;
+mod page;
+mod path_regex;
+mod punycode;
 mod rate;
 mod report;
 mod route;
 mod schema;
 mod semantics;
 mod syntax;
+mod template;
 mod upstream;
 mod values;
 
@@ -40,9 +44,11 @@ pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use logging::{AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
+pub use path_regex::PathRegex;
 pub use rate::{NotARate, Rate};
 pub use report::{Report, Warning};
-pub use route::{Action, Buffer, HostPattern, PathPattern, Route, Site};
+pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Site, When};
+pub use template::{Part, Template, Within};
 pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
     Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
@@ -65,6 +71,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Hosts and their routes, in the order written.
     pub sites: Vec<Site>,
+    /// Paths that are answered for any Host.
+    pub probe_paths: Vec<String>,
     /// The operator's listener; absent: none.
     pub admin: Option<Admin>,
     /// Logs.

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod client_ip;
 pub mod metrics;
 pub mod proxy;
+pub mod redirect;
 pub mod request_id;
 pub mod rescue;
 pub mod upgrade;

@@ -2,6 +2,7 @@
 //!
 //! Decoders return drafts: the value with the places that the checks across sections still need.
 
+mod field_name;
 mod key;
 mod listeners;
 mod process;
@@ -33,6 +34,7 @@ pub(super) struct Draft {
     pub(super) spool: Spool,
     pub(super) upstreams: Vec<UpstreamDraft>,
     pub(super) sites: Vec<SiteDraft>,
+    pub(super) probe_paths: Vec<(String, Span)>,
     pub(super) admin: Option<(Admin, Span)>,
     pub(super) logging: Logging,
     pub(super) runtime: Runtime,
@@ -73,11 +75,12 @@ static FILE: Section = Section {
         "spool",
         "upstreams",
         "sites",
+        "probe_paths",
         "admin",
         "logging",
         "runtime",
     ],
-    later: &["probe_paths", "cache", "realtime", "tasks", "processes", "cluster", "tracing"],
+    later: &["cache", "realtime", "tasks", "processes", "cluster", "tracing"],
     elsewhere: &[
         ("servers", "sites"),
         ("server", "sites"),
@@ -89,7 +92,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 31] = [
+static SECTIONS: [&Section; 32] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -121,6 +124,7 @@ static SECTIONS: [&Section; 31] = [
     &routes::REDIRECT,
     &routes::RESPOND,
     &routes::BUFFER,
+    &routes::WHEN,
 ];
 
 /// Decodes the file.
@@ -156,6 +160,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         limits,
         upstreams,
         sites,
+        probe_paths: file.get("probe_paths").map_or_else(Vec::new, |node| sites::probe_paths(decoder, node)),
         places,
     })
 }

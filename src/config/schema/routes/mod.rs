@@ -3,6 +3,7 @@
 mod action;
 mod body;
 mod path;
+mod when;
 
 use super::Given;
 use super::sites::RouteDraft;
@@ -14,19 +15,31 @@ use crate::config::{Action, Buffer, Route};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::body::BUFFER;
+pub(super) use self::path::check_path;
+pub(super) use self::when::WHEN;
 
 pub(super) static ROUTE: Section = Section {
     name: "routes[]",
-    keys: &["path", "path_exact", "proxy", "redirect", "respond", "mount", "priority", "body_limit", "buffer"],
-    later: &[
+    keys: &[
+        "path",
+        "path_exact",
         "path_regex",
         "when",
+        "proxy",
+        "redirect",
+        "respond",
+        "mount",
+        "strip_prefix",
+        "priority",
+        "body_limit",
+        "buffer",
+    ],
+    later: &[
         "files",
         "internal",
         "websocket",
         "grip",
         "task",
-        "strip_prefix",
         "cache",
         "compress",
         "rate_limit",
@@ -39,6 +52,9 @@ pub(super) static ROUTE: Section = Section {
     ],
     elsewhere: &[
         ("location", "path"),
+        ("regex", "path_regex"),
+        ("match", "when"),
+        ("methods", "when"),
         ("prefix", "path"),
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
@@ -53,22 +69,29 @@ pub(super) static ROUTE: Section = Section {
 pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<RouteDraft> {
     let fields = decoder.fields(node, &ROUTE)?;
     let path = path::decode(decoder, &fields);
-    let action = action::decode(decoder, &fields, given);
+    let when = fields.get("when").map(|node| when::decode(decoder, node));
+    let action = action::decode(decoder, &fields, given, path.as_ref().map(|(_, pattern, _)| pattern));
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
+    let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
+    let when = when.flatten();
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "priority"] {
-        if let (Some(entry), false) = (fields.entry(key), matches!(action, Action::Proxy(_))) {
+    for key in ["mount", "strip_prefix", "priority"] {
+        if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
                 .help("take it out, or give the route `proxy`");
         }
     }
-    let route = Route { name, path, action, body_limit, priority, mount, buffer };
+    let route = Route { name, path, when, action, body_limit, priority, mount, strip_prefix, buffer };
     Some(RouteDraft { route, span: entry.value.span.clone() })
+}
+
+fn asks_app(action: &Action) -> bool {
+    matches!(action, Action::Proxy(_))
 }
 
 /// -100 to 100.
