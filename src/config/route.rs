@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::{PathRegex, Template};
+use super::{Cors, HeaderRules, PathRegex, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +71,10 @@ pub struct Route {
     pub strip_prefix: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
+    /// Which pages of other origins may read its answers; `None`: the app says.
+    pub cors: Option<Cors>,
+    /// Fields that are added or taken away.
+    pub headers: HeaderRules,
 }
 
 impl Route {

@@ -133,6 +133,12 @@ fn the_reference_shows_the_defaults() {
     let endpoint = &shown.endpoints[1];
     assert_eq!((endpoint.weight, endpoint.backup), (1, false));
     let last = reference.sites[0].routes.iter().find(|route| route.name == "/").unwrap();
+    let api = reference.sites[1].routes.iter().find(|route| route.name == "/api/").unwrap();
+    let default =
+        "sites: [{ routes: [{ path: /, respond: {}, cors: { origins: ['https://app.example'], expose: [etag] } }] }]";
+    let default = load_str(default, "f", Path::new("/"), &no_env).unwrap().config;
+    assert_eq!((&api.cors, api.headers.security), (&default.sites[0].routes[0].cors, false));
+    assert!(api.cors.is_some() && !reference.sites[0].default);
     assert_eq!(last.buffer, default_buffer(&minimal));
 }
 
@@ -222,6 +228,8 @@ fn the_smallest_file_has_every_default() {
                     mount: None,
                     strip_prefix: None,
                     buffer: Buffer::default(),
+                    cors: None,
+                    headers: HeaderRules::default(),
                 }],
             }],
             probe_paths: vec![],

@@ -11,11 +11,14 @@ use tower::ServiceBuilder;
 use super::{Action, Shared};
 use crate::config;
 use crate::http::RouteLabel;
+use crate::middleware::cors::{CorsLayer, CrossOrigin};
+use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
+use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
 use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = Upgrades<Action>;
+pub type RouteStack = ResponseHeaders<CrossOrigin<RequestHeaders<Upgrades<Action>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -51,13 +54,17 @@ impl Plan {
     /// The layers of the route, for the calling thread.
     pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
         // What is to come has its place here, from the outermost:
-        //   cors        a script sees no answer without its fields, not even a refusal; a preflight brings no credentials
         //   rate_limit  before auth, so that whoever asks too often costs nothing further down
         //   auth        before anything is received for a stranger
         //   timeout     from the complete request on: a body is received further down, by the action
-        //   headers     below what goes by the client's own fields. What it wants on refusals, too, has to be asked for
-        //               above whatever refuses
+        // All three between `cors` and the rules for requests.
         ServiceBuilder::new()
+            // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
+            .layer(ResponseHeadersLayer::compile(route))
+            // A script sees no answer without its fields, not even a refusal; a preflight brings no credentials.
+            .layer(CorsLayer::compile(route))
+            // Below what goes by the client's own fields.
+            .layer(RequestHeadersLayer::compile(route))
             // Just above the action: whatever else is wrong with a request is told first.
             .layer(UpgradeLayer::compile(route))
             .service(action)

@@ -62,7 +62,7 @@ fn reserved(name: &str) -> Option<Reserved> {
 }
 
 /// Any field, in lower case.
-fn any(text: &str) -> Result<String, Fault> {
+pub(super) fn any(text: &str) -> Result<String, Fault> {
     if is_token(text) {
         return Ok(text.to_ascii_lowercase());
     }
@@ -88,6 +88,50 @@ pub(super) fn of_condition(text: &str) -> Result<String, Fault> {
             "is not taken from clients: any of them could write it",
             "ask for another field, such as one of your own: x-beta",
         ),
+    }
+}
+
+/// A field that a route can add to a request or take away, in lower case.
+pub(super) fn of_request_rule(text: &str) -> Result<String, Fault> {
+    let name = any(text)?;
+    let fault = |message: &str, help: &str| Err(Fault::new(format!("{} {message}", quoted(text)), help));
+    match reserved(&name) {
+        Some(Reserved::Hop) => fault(
+            "belongs to the connection or to the framing of the message",
+            "the edge writes it for each connection itself: take it out",
+        ),
+        Some(Reserved::Underscore) => {
+            let help = format!("no header with an underscore reaches an app; did you mean {}?", name.replace('_', "-"));
+            fault("is removed from every request", &help)
+        }
+        Some(Reserved::Edge) => {
+            fault("is the edge's own", "it is removed from what clients send, and written anew: take it out")
+        }
+        Some(Reserved::Internal) => {
+            fault("never reaches an app", "what clients send by this name is removed: take it out")
+        }
+        None if name == "host" => {
+            fault("is where the request goes", "write host: NAME in the upstream to send another one")
+        }
+        None => Ok(name),
+    }
+}
+
+/// A field that a route can add to an answer or take away, in lower case.
+pub(super) fn of_response_rule(text: &str) -> Result<String, Fault> {
+    let name = any(text)?;
+    let fault = |message: &str, help: &str| Err(Fault::new(format!("{} {message}", quoted(text)), help));
+    match reserved(&name) {
+        Some(Reserved::Hop) => fault(
+            "belongs to the connection or to the framing of the message",
+            "the edge writes it for each connection itself: take it out",
+        ),
+        Some(Reserved::Internal) => fault("never reaches a client", "it is what an app says to the edge: take it out"),
+        _ if name == "x-request-id" => {
+            fault("is the edge's own", "every answer has it, with the name in the logs: take it out")
+        }
+        _ if name == "set-cookie" => fault("would take the app's cookies away", "let the app set it"),
+        _ => Ok(name),
     }
 }
 
@@ -126,6 +170,27 @@ mod tests {
         }
         assert_eq!(of_condition("x-beta:").unwrap_err().help, "write the name without the colon: x-beta");
         assert_eq!(of_condition("X_Beta").unwrap_err().help, "did you mean x-beta?");
+    }
+
+    #[test]
+    fn a_rule_is_about_what_passes_from_one_side_to_the_other() {
+        for name in ["x-a", "authorization", "cookie", "user-agent", "accept-encoding"] {
+            assert_eq!(of_request_rule(name).as_deref(), Ok(name));
+        }
+        for name in ["server", "x_a", "cache-control", "x-frame-options", "remote-user", "access-control-allow-origin"]
+        {
+            assert_eq!(of_response_rule(name).as_deref(), Ok(name));
+        }
+        for name in
+            ["", "a b", "connection", "content-length", "host", "x-forwarded-for", "remote-user", "x_a", "grip-sig"]
+        {
+            assert!(of_request_rule(name).is_err(), "{name}");
+        }
+        for name in
+            ["", "é", "Transfer-Encoding", "content-length", "x-accel-redirect", "x-request-id", "Set-Cookie", "te"]
+        {
+            assert!(of_response_rule(name).is_err(), "{name}");
+        }
     }
 
     #[test]

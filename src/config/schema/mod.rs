@@ -92,7 +92,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 32] = [
+static SECTIONS: [&Section; 36] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -125,6 +125,10 @@ static SECTIONS: [&Section; 32] = [
     &routes::RESPOND,
     &routes::BUFFER,
     &routes::WHEN,
+    &routes::CORS,
+    &routes::HEADERS,
+    &routes::REQUEST,
+    &routes::RESPONSE,
 ];
 
 /// Decodes the file.

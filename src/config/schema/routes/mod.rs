@@ -2,19 +2,23 @@
 
 mod action;
 mod body;
+mod cors;
+mod headers;
 mod path;
 mod when;
 
 use super::Given;
 use super::sites::RouteDraft;
 use crate::config::decode::{Decoder, Section};
-use crate::config::node::Node;
+use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
 use crate::config::values::{Fault, whole_number};
-use crate::config::{Action, Buffer, Route};
+use crate::config::{Action, Buffer, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::body::BUFFER;
+pub(super) use self::cors::CORS;
+pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::when::WHEN;
 
@@ -33,6 +37,8 @@ pub(super) static ROUTE: Section = Section {
         "priority",
         "body_limit",
         "buffer",
+        "cors",
+        "headers",
     ],
     later: &[
         "files",
@@ -45,8 +51,6 @@ pub(super) static ROUTE: Section = Section {
         "rate_limit",
         "auth",
         "timeout",
-        "headers",
-        "cors",
         "sendfile",
         "respond_async",
     ],
@@ -62,6 +66,8 @@ pub(super) static ROUTE: Section = Section {
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
         ("proxy_buffering", "buffer"),
+        ("add_header", "headers"),
+        ("proxy_set_header", "headers"),
     ],
 };
 
@@ -76,7 +82,12 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
     let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
+    let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
+    let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
+    if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
+        preflights_arrive(decoder, entry, when);
+    }
     let (name, path, entry) = path?;
     let action = action?;
     for key in ["mount", "strip_prefix", "priority"] {
@@ -86,12 +97,28 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
                 .help("take it out, or give the route `proxy`");
         }
     }
-    let route = Route { name, path, when, action, body_limit, priority, mount, strip_prefix, buffer };
+    if let (Some(entry), false) = (fields.entry("headers"), headers.request.is_empty() || asks_app(&action)) {
+        decoder
+            .warning(&entry.key.span, "`headers.request` says nothing here: this route asks no app")
+            .help("take it out, or give the route `proxy`");
+    }
+    let cors = cors.flatten();
+    let route = Route { name, path, when, action, body_limit, priority, mount, strip_prefix, buffer, cors, headers };
     Some(RouteDraft { route, span: entry.value.span.clone() })
 }
 
 fn asks_app(action: &Action) -> bool {
     matches!(action, Action::Proxy(_))
+}
+
+/// A preflight is an OPTIONS request: it has to be the route's as well.
+fn preflights_arrive(decoder: &mut Decoder<'_>, cors: &Entry, when: &When) {
+    if !when.methods.is_empty() && !when.methods.iter().any(|method| method == "OPTIONS") {
+        decoder
+            .warning(&cors.key.span, "preflights do not come to this route")
+            .label("`when.methods` is without OPTIONS")
+            .help("add OPTIONS: browsers ask with it before they send anything but simple requests");
+    }
 }
 
 /// -100 to 100.
