@@ -1,14 +1,18 @@
 //! Host and path → route.
 //!
-//! Hosts are compared in lower case, without port and trailing dot: exact names first, then the longest wildcard, then
-//! the site without hosts. Paths are compared as the app will see them, in the order written; the first match wins.
+//! The host names the site; see `hosts` for how it is compared. Of its routes, in the order written, the first takes the
+//! request whose path matches, as the app will see it, and whose conditions hold; see `conditions`.
 
-use std::collections::HashMap;
+mod conditions;
+mod hosts;
+
 use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, header};
 
-use crate::config::{HostPattern, PathPattern};
+use self::conditions::{Match, compare, holds};
+use self::hosts::Hosts;
+use crate::config::{HostPattern, PathPattern, When};
 use crate::error::{Error, Reason};
 use crate::http::forwarded::Scheme;
 use crate::http::{Body, Host, Request, Response, RouteLabel, Service, Target};
@@ -17,6 +21,8 @@ use crate::http::{Body, Host, Request, Response, RouteLabel, Service, Target};
 pub struct Site<S> {
     /// Empty: any host.
     pub hosts: Vec<HostPattern>,
+    /// Whether it also takes hosts that no site has.
+    pub is_default: bool,
     /// In the order written.
     pub routes: Vec<Route<S>>,
 }
@@ -25,87 +31,64 @@ pub struct Site<S> {
 pub struct Route<S> {
     /// What it takes.
     pub path: PathPattern,
+    /// What else must hold.
+    pub when: Option<When>,
     /// Its names in log and metrics.
     pub label: Arc<RouteLabel>,
     /// The layers and the action of this route.
     pub service: S,
 }
 
+impl<S> Route<S> {
+    fn look(&self, request: &Request) -> Match {
+        match compare(&self.path, request.target.path()) {
+            Match::No => Match::No,
+            found if self.when.as_ref().is_none_or(|when| holds(when, request)) => found,
+            _ => Match::No,
+        }
+    }
+}
+
 /// Finds the route of each request and hands the request to it.
 pub struct Router<S> {
     sites: Vec<Site<S>>,
-    exact: HashMap<Box<str>, usize>,
-    /// `.shop.example` → site, the longest first.
-    wildcards: Vec<(Box<str>, usize)>,
-    any: Option<usize>,
+    hosts: Hosts,
+    probe_paths: Vec<Box<[u8]>>,
 }
+
+/// The route of a request, and the place of its site.
+type Found<'a, S> = (usize, &'a Route<S>, Match);
 
 impl<S> Router<S> {
-    /// Compiles the table of hosts.
+    /// Compiles the table of hosts. `probe_paths` are answered for any Host, and in plain HTTP everywhere.
     #[must_use]
-    pub fn new(sites: Vec<Site<S>>) -> Self {
-        let mut wildcards: Vec<(Box<str>, usize)> = Vec::new();
-        let (mut exact, mut any) = (HashMap::new(), None);
-        for (index, site) in sites.iter().enumerate() {
-            if site.hosts.is_empty() {
-                any.get_or_insert(index);
-            }
-            for host in &site.hosts {
-                match host {
-                    HostPattern::Exact(name) => {
-                        exact.entry(name.as_str().into()).or_insert(index);
-                    }
-                    HostPattern::Wildcard(suffix) => wildcards.push((Box::from(suffix.as_str()), index)),
-                }
-            }
-        }
-        wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        Self { sites, exact, wildcards, any }
+    pub fn new(sites: Vec<Site<S>>, probe_paths: &[String]) -> Self {
+        let hosts = Hosts::new(sites.iter().map(|site| (&site.hosts[..], site.is_default)));
+        Self { sites, hosts, probe_paths: probe_paths.iter().map(|path| path.as_bytes().into()).collect() }
     }
 
-    fn site(&self, host: Option<&Host>) -> Option<&Site<S>> {
-        let index = host.and_then(|host| self.named(host.name())).or(self.any)?;
-        self.sites.get(index)
+    fn find(&self, site: usize, request: &Request) -> Option<Found<'_, S>> {
+        let routes = &self.sites.get(site)?.routes;
+        let mut looked = routes.iter().map(|route| (site, route, route.look(request)));
+        looked.find(|(_, _, matched)| *matched != Match::No)
     }
 
-    fn named(&self, name: &str) -> Option<usize> {
-        if self.exact.is_empty() && self.wildcards.is_empty() {
+    /// The route of a request for a probe path. A load balancer probes by address, or without Host, and does not follow
+    /// redirects: where no site has its host, a route for this very path is what was meant, then any that takes it.
+    fn find_probed(&self, named: Option<usize>, request: &Request) -> Option<Found<'_, S>> {
+        let path = request.target.path();
+        if !self.probe_paths.iter().any(|probed| **probed == *path) {
             return None;
         }
-        let lowered;
-        let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            lowered = name.to_ascii_lowercase();
-            &lowered
-        } else {
-            name
-        };
-        self.exact.get(name).copied().or_else(|| {
-            let matches = |suffix: &str| name.len() > suffix.len() && name.ends_with(suffix);
-            self.wildcards.iter().find(|(suffix, _)| matches(suffix)).map(|(_, index)| *index)
-        })
+        let all = || 0..self.sites.len();
+        let own = named.and_then(|site| self.find(site, request));
+        own.or_else(|| all().find_map(|site| self.find_exact(site, request)))
+            .or_else(|| self.hosts.any().into_iter().chain(all()).find_map(|site| self.find(site, request)))
     }
-}
 
-/// What a pattern says to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Match {
-    Yes,
-    No,
-    /// The path is the prefix but for its final slash.
-    MissingSlash,
-}
-
-fn compare(pattern: &PathPattern, path: &[u8]) -> Match {
-    match pattern {
-        PathPattern::Exact(exact) if exact.as_bytes() == path => Match::Yes,
-        PathPattern::Exact(_) => Match::No,
-        // `OPTIONS *` asks about the whole server.
-        PathPattern::Prefix(prefix) if prefix == "/" => Match::Yes,
-        PathPattern::Prefix(prefix) => match (path.strip_prefix(prefix.as_bytes()), prefix.strip_suffix('/')) {
-            (Some([] | [b'/', ..]), _) | (Some(_), Some(_)) => Match::Yes,
-            (None, Some(folder)) if folder.as_bytes() == path => Match::MissingSlash,
-            _ => Match::No,
-        },
+    fn find_exact(&self, site: usize, request: &Request) -> Option<Found<'_, S>> {
+        let mut exact = self.sites.get(site)?.routes.iter().filter(|route| matches!(route.path, PathPattern::Exact(_)));
+        exact.find(|route| route.look(request) == Match::Yes).map(|route| (site, route, Match::Yes))
     }
 }
 
@@ -114,21 +97,25 @@ impl<S: Service<Error = Error>> Service for Router<S> {
 
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         let exchange = &request.exchange;
-        let site = self.site(exchange.host.as_ref()).ok_or(Error::new(Reason::UnknownHost))?;
-        // A client that speaks TLS to a trusted proxy is where the redirect leads.
-        if let Some(port) = exchange.connection.redirect_https
-            && exchange.scheme() == Scheme::Http
-        {
-            let host = exchange.host.as_ref().ok_or(Error::new(Reason::MissingHost))?;
-            return redirect(&to_https(host, port, &request.target));
-        }
-        let path = request.target.path();
-        let (route, matched) = site
-            .routes
-            .iter()
-            .map(|route| (route, compare(&route.path, path)))
-            .find(|(_, matched)| *matched != Match::No)
-            .ok_or(Error::new(Reason::NoRoute))?;
+        let named = exchange.host.as_ref().and_then(|host| self.hosts.named(host));
+        let own = named.or(self.hosts.any());
+        exchange.site.set(own);
+        let probed = if self.probe_paths.is_empty() { None } else { self.find_probed(named, &request) };
+        let (site, route, matched) = match probed {
+            Some(found) => found,
+            None => {
+                let site = own.ok_or(Error::new(Reason::UnknownHost))?;
+                // A client that speaks TLS to a trusted proxy is where the redirect leads.
+                if let Some(port) = exchange.connection.redirect_https
+                    && exchange.scheme() == Scheme::Http
+                {
+                    let host = exchange.host.as_ref().ok_or(Error::new(Reason::MissingHost))?;
+                    return redirect(&to_https(host, port, &request.target));
+                }
+                self.find(site, &request).ok_or(Error::new(Reason::NoRoute))?
+            }
+        };
+        exchange.site.set(Some(site));
         // It is set once; a second route of the same exchange keeps the first one's names.
         let _ = exchange.route.set(Arc::clone(&route.label));
         if matched == Match::MissingSlash {
@@ -157,59 +144,129 @@ fn redirect(to: &str) -> Result<Response, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::rc::Rc;
+
     use bytes::Bytes;
+    use http::{HeaderMap, Method};
 
     use super::*;
+    use crate::config;
+    use crate::http::{ConnectionInfo, Exchange, Protocol};
 
-    fn router(sites: &[&[HostPattern]]) -> Router<()> {
-        Router::new(sites.iter().map(|hosts| Site { hosts: hosts.to_vec(), routes: Vec::new() }).collect())
-    }
+    /// Answers with its name.
+    struct Named(String);
 
-    fn found(router: &Router<()>, host: &str) -> Option<usize> {
-        let host = Host::parse(Bytes::copy_from_slice(host.as_bytes())).unwrap();
-        let site = router.site(Some(&host))?;
-        router.sites.iter().position(|other| std::ptr::eq(other, site))
-    }
+    impl Service for Named {
+        type Error = Error;
 
-    #[test]
-    fn exact_before_wildcard_before_any() {
-        let exact = |name: &str| HostPattern::Exact(name.into());
-        let wildcard = |name: &str| HostPattern::Wildcard(name.into());
-        let named: &[&[HostPattern]] =
-            &[&[wildcard(".example")], &[exact("a.shop.example"), exact("[::1]")], &[wildcard(".shop.example")]];
-        let router = router(named);
-        for (host, site) in [
-            ("A.Shop.Example.:8443", Some(1)),
-            ("b.shop.example", Some(2)),
-            ("c.b.shop.example", Some(2)),
-            ("shop.example", Some(0)),
-            ("example", None),
-            ("shop.example.org", None),
-            ("[::1]:80", Some(1)),
-        ] {
-            assert_eq!(found(&router, host), site, "{host}");
+        async fn call(&self, _: Box<Request>) -> Result<Response, Error> {
+            let mut response = Response::new(Body::Empty);
+            response.headers_mut().insert("name", HeaderValue::from_str(&self.0).unwrap());
+            Ok(response)
         }
-        let with_any = super::tests::router(&[named[0], &[]]);
-        assert_eq!(found(&with_any, "unknown.org"), Some(1));
     }
 
-    #[test]
-    fn prefixes_end_at_segments() {
-        let prefix = |text: &str| PathPattern::Prefix(text.into());
-        for (pattern, path, expected) in [
-            (prefix("/static/"), "/static/a", Match::Yes),
-            (prefix("/static/"), "/static/", Match::Yes),
-            (prefix("/static/"), "/static", Match::MissingSlash),
-            (prefix("/static/"), "/staticx", Match::No),
-            (prefix("/api"), "/api", Match::Yes),
-            (prefix("/api"), "/api/x", Match::Yes),
-            (prefix("/api"), "/apix", Match::No),
-            (prefix("/"), "/", Match::Yes),
-            (prefix("/"), "*", Match::Yes),
-            (PathPattern::Exact("/up".into()), "/up", Match::Yes),
-            (PathPattern::Exact("/up".into()), "/up/", Match::No),
+    fn router(text: &str) -> Router<Named> {
+        let loaded = config::load_str(text, "f", Path::new("/"), &|_| None).unwrap_or_else(|report| panic!("{report}"));
+        let config = loaded.config;
+        let route = |site: &config::Site, route: &config::Route| {
+            let label = RouteLabel { index: 1, site: site.name.as_str().into(), route: route.name.as_str().into() };
+            let named = Named(format!("{} {}", site.name, route.name));
+            Route { path: route.path.clone(), when: route.when.clone(), label: Arc::new(label), service: named }
+        };
+        let site = |site: &config::Site| Site {
+            hosts: site.hosts.clone(),
+            is_default: site.default,
+            routes: site.routes.iter().map(|of| route(site, of)).collect(),
+        };
+        Router::new(config.sites.iter().map(site).collect(), &config.probe_paths)
+    }
+
+    /// Which route answers, or what else comes of it. `redirects`: on a listener that only does that.
+    async fn answer(router: &Router<Named>, host: &str, target: &str, redirects: bool) -> String {
+        let mut connection = ConnectionInfo::new("80");
+        connection.redirect_https = redirects.then_some(443);
+        let target = Bytes::copy_from_slice(target.as_bytes());
+        let host = (!host.is_empty()).then(|| Host::parse(Bytes::copy_from_slice(host.as_bytes())).unwrap());
+        let exchange = Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, target.clone(), host, None);
+        let request = Request {
+            method: Method::GET,
+            target: Target::parse(target).unwrap(),
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            exchange: Rc::new(exchange),
+            refused: None,
+        };
+        let field = |response: &Response, name: &str| {
+            response.headers().get(name).map(|v: &HeaderValue| v.to_str().unwrap().to_owned())
+        };
+        match router.call(Box::new(request)).await {
+            Ok(response) => field(&response, "name").or_else(|| field(&response, "location")).unwrap(),
+            Err(error) => error.reason.to_string(),
+        }
+    }
+
+    const SITES: &str = "
+sites:
+  - hosts: [shop.example]
+    routes:
+      - { path: /beta/, when: { query: { v: 2 } }, respond: { body: new } }
+      - { path: /beta, respond: { body: old } }
+      - { path_regex: '^/[0-9]+$', respond: {} }
+      - { path_exact: /up, respond: {} }
+  - hosts: [blog.example]
+    default: true
+    routes:
+      - { path_exact: /blog-up, respond: {} }
+      - { path: /, when: { query: { probe: 1 } }, respond: {} }
+      - { path_exact: /, respond: {} }
+probe_paths: [/up, /blog-up, /nobody]
+";
+
+    #[tokio::test]
+    async fn the_first_route_whose_path_and_conditions_fit_takes_the_request() {
+        let router = router(SITES);
+        for (host, target, answer) in [
+            ("shop.example", "/beta/x?v=2", "shop.example /beta/"),
+            ("shop.example", "/beta/x", "shop.example /beta"),
+            ("shop.example", "/beta?v=2", "/beta/?v=2"),
+            ("shop.example", "/beta?v=3", "shop.example /beta"),
+            ("shop.example", "/12", "shop.example ^/[0-9]+$"),
+            ("shop.example", "/%31", "shop.example ^/[0-9]+$"),
+            ("shop.example", "/x", "no_route"),
+            ("unknown.example", "/", "blog.example /"),
+            ("", "/", "blog.example /"),
+            ("unknown.example", "/12", "no_route"),
         ] {
-            assert_eq!(compare(&pattern, path.as_bytes()), expected, "{pattern:?} {path}");
+            assert_eq!(super::tests::answer(&router, host, target, false).await, answer, "{host} {target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_path_is_answered_for_any_host_and_never_redirected() {
+        let text = SITES.replace("default: true", "default: false");
+        for (text, unknown) in [(SITES, "blog.example /"), (text.as_str(), "unknown_host")] {
+            let router = router(text);
+            for (host, target, redirects, answer) in [
+                ("10.0.0.1:80", "/up", false, "shop.example /up"),
+                ("", "/up", false, "shop.example /up"),
+                ("10.0.0.1", "/%75p", false, "shop.example /up"),
+                ("10.0.0.1", "/blog-up", false, "blog.example /blog-up"),
+                ("10.0.0.1", "/up?probe=1", false, "shop.example /up"),
+                ("blog.example", "/up?probe=1", false, "blog.example /"),
+                ("10.0.0.1", "/nobody?probe=1", false, "blog.example /"),
+                ("blog.example", "/up", false, "shop.example /up"),
+                ("10.0.0.1", "/up", true, "shop.example /up"),
+                ("shop.example", "/up", true, "shop.example /up"),
+                ("shop.example", "/upx", true, "https://shop.example/upx"),
+                ("10.0.0.1", "/", false, unknown),
+            ] {
+                let told = super::tests::answer(&router, host, target, redirects).await;
+                assert_eq!(told, answer, "{host} {target} {redirects}");
+            }
+            let nobody = super::tests::answer(&router, "10.0.0.1", "/nobody", false).await;
+            assert_eq!(nobody, if unknown == "unknown_host" { unknown } else { "no_route" });
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
-use crate::middleware::rescue::{RescueLayer, Rescued};
+use crate::middleware::rescue::{ErrorPages, RescueLayer, Rescued};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::router::{Route, Router, Site};
@@ -61,6 +61,8 @@ pub struct Blueprint {
     routes: Vec<Plan>,
     /// By which any route tells its app who asks.
     identity_names: Arc<[HeaderName]>,
+    /// Of each site.
+    error_pages: Arc<[ErrorPages]>,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
     shared: Shared,
@@ -83,8 +85,9 @@ impl Blueprint {
         let before = previous.map_or(&[][..], |previous| &previous.routes);
         let routes = Plan::compile_all(&config.sites, before, &shared);
         let identity_names = identity_names(&config.sites);
+        let error_pages = config.sites.iter().map(|site| ErrorPages::compile(&site.error_pages)).collect();
         let trusted = Arc::new(config.trusted_proxies.clone());
-        Self { config, upstreams, routes, identity_names, trusted, hints: Arc::default(), shared }
+        Self { config, upstreams, routes, identity_names, error_pages, trusted, hints: Arc::default(), shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -136,9 +139,9 @@ impl Blueprint {
             ))
             .layer(MetricsLayer::new(Arc::clone(&self.shared.metrics), metrics))
             // Everything below fails with a reason; here it becomes an answer. Refused bytes turn back here, too.
-            .layer(RescueLayer)
+            .layer(RescueLayer::new(Arc::clone(&self.error_pages)))
             // Names site and route; what needs a route's policy comes below: see `route`.
-            .service(Router::new(self.sites(&clients)));
+            .service(Router::new(self.sites(&clients), &self.config.probe_paths));
         (stack, clients)
     }
 
@@ -146,12 +149,14 @@ impl Blueprint {
         let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
+            is_default: site.default,
             routes: site
                 .routes
                 .iter()
                 .zip(plans.by_ref())
                 .map(|(route, plan)| Route {
                     path: route.path.clone(),
+                    when: route.when.clone(),
                     label: Arc::clone(&plan.label),
                     service: plan.build(route, self.action(route, clients)),
                 })

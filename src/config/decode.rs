@@ -137,6 +137,25 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// A mapping whose keys are names that the operator chooses, at least one of them. `form` shows one.
+    pub(super) fn mapping<'n>(&mut self, key: &str, node: &'n Node, form: &str) -> Option<&'n [Entry]> {
+        match &node.value {
+            Value::Map(entries) if !entries.is_empty() => {
+                self.refuse_duplicate_keys(entries);
+                return Some(entries);
+            }
+            Value::Map(_) | Value::Null => {
+                self.error(&node.span, format!("`{key}` is empty"))
+                    .help("write at least one entry, or take the key out");
+            }
+            other => {
+                let kind = other.kind();
+                self.error(&node.span, format!("`{key}` takes a mapping, not {kind}")).help(format!("write {form}"));
+            }
+        }
+        None
+    }
+
     /// A list with at least one entry.
     pub(super) fn list<'n>(&mut self, key: &str, node: &'n Node) -> Option<&'n [Node]> {
         match &node.value {

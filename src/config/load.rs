@@ -162,6 +162,7 @@ fn finish(draft: Draft) -> Config {
         spool: draft.spool,
         upstreams: draft.upstreams.into_iter().filter_map(|draft| draft.upstream).collect(),
         sites: draft.sites.into_iter().map(schema::SiteDraft::into_site).collect(),
+        probe_paths: draft.probe_paths.into_iter().map(|(path, _)| path).collect(),
         admin: draft.admin.map(|(admin, _)| admin),
         logging: draft.logging,
         runtime: draft.runtime,

@@ -11,8 +11,10 @@ use std::time::Duration;
 mod address;
 mod certificate;
 mod check;
+mod cors;
 mod decode;
 mod descriptors;
+mod header_rules;
 mod key;
 mod listener;
 mod load;
@@ -20,6 +22,9 @@ mod logging;
 mod mask;
 mod network;
 mod node;
+mod page;
+mod path_regex;
+mod punycode;
 mod rate;
 mod rate_limit;
 mod report;
@@ -28,6 +33,7 @@ mod schema;
 mod secret;
 mod semantics;
 mod syntax;
+mod template;
 mod upstream;
 mod values;
 
@@ -37,17 +43,21 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use check::{Checked, check, spool_trouble};
+pub use cors::{Cors, Origins};
 pub use descriptors::{Descriptors, open_files};
+pub use header_rules::{FieldRules, HeaderRules};
 pub use key::KeyBy;
 pub use listener::{Certificate, Listener, Tls, TlsVersion};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use logging::{Access, AccessFormat, AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
+pub use path_regex::PathRegex;
 pub use rate::{NotARate, Rate};
 pub use rate_limit::RateLimit;
 pub use report::{Report, Warning};
-pub use route::{Action, Buffer, HostPattern, PathPattern, Route, Site};
+pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Site, When};
 pub use secret::Secret;
+pub use template::{Part, Template, Within};
 pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
     Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
@@ -70,6 +80,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Hosts and their routes, in the order written.
     pub sites: Vec<Site>,
+    /// Paths that are answered for any Host.
+    pub probe_paths: Vec<String>,
     /// The operator's listener; absent: none.
     pub admin: Option<Admin>,
     /// Logs.

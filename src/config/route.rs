@@ -1,8 +1,12 @@
 //! `sites` and their routes: types and defaults.
 
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::RateLimit;
+use bytes::Bytes;
+
+use super::{Cors, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,8 +15,29 @@ pub struct Site {
     pub name: String,
     /// Empty: any host.
     pub hosts: Vec<HostPattern>,
+    /// Whether it also takes hosts that no site has. Default false.
+    pub default: bool,
+    /// Pages for the edge's own answers, a single status before its class.
+    pub error_pages: Vec<ErrorPage>,
     /// First match wins, in the order written.
     pub routes: Vec<Route>,
+}
+
+/// One entry of `sites[].error_pages`, read with the configuration.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// One status, or a class: 400 to 499, 500 to 599.
+    pub statuses: RangeInclusive<u16>,
+    /// Where it was read.
+    pub file: PathBuf,
+    /// Its bytes, 1 MiB at most.
+    pub body: Bytes,
+}
+
+impl std::fmt::Debug for ErrorPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ErrorPage").field("statuses", &self.statuses).field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// One entry of `sites[].hosts`, in lower case, without port or trailing dot.
@@ -31,6 +56,8 @@ pub struct Route {
     pub name: String,
     /// What the decoded request path must look like.
     pub path: PathPattern,
+    /// What else must hold.
+    pub when: Option<When>,
     /// What answers.
     pub action: Action,
     /// Bytes of a request body; `limits.body` when not written.
@@ -40,12 +67,19 @@ pub struct Route {
     /// The prefix under which the app lives (SCRIPT_NAME), without a slash at the end. `path` is within it. It has only
     /// what a URL and a header can carry as it is.
     pub mount: Option<String>,
+    /// The prefix that is taken away before the path is sent, without a slash at the end. `path` is within it. The app is
+    /// told nothing of it; a route has this or `mount`.
+    pub strip_prefix: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
     /// How often the same client may ask; `None`: as often as it likes.
     pub rate_limit: Option<RateLimit>,
     /// From the whole request to the head of the answer, waiting included; `None`: as long as the upstream's own take.
     pub timeout: Option<Duration>,
+    /// Which pages of other origins may read its answers; `None`: the app says.
+    pub cors: Option<Cors>,
+    /// Fields that are added or taken away.
+    pub headers: HeaderRules,
 }
 
 impl Route {
@@ -56,13 +90,37 @@ impl Route {
     }
 }
 
-/// `path` or `path_exact`.
+/// `routes[].when`: all of it must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct When {
+    /// Empty: any.
+    pub methods: Vec<String>,
+    /// Names in lower case, and the value that one of the lines must have.
+    pub headers: Vec<(String, String)>,
+    /// Decoded names, and the decoded value that one of the occurrences must have.
+    pub query: Vec<(String, String)>,
+}
+
+impl When {
+    /// Whether every request that fits `other` fits this one, as far as the text tells.
+    pub(super) fn is_as_wide_as(&self, other: &Self) -> bool {
+        let methods = self.methods.is_empty()
+            || !other.methods.is_empty() && other.methods.iter().all(|method| self.methods.contains(method));
+        methods
+            && self.headers.iter().all(|pair| other.headers.contains(pair))
+            && self.query.iter().all(|pair| other.query.contains(pair))
+    }
+}
+
+/// `path`, `path_exact` or `path_regex`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathPattern {
     /// A prefix on segment boundaries: `/static/` matches `/static/a`, and `/static` is redirected to it with 308.
     Prefix(String),
     /// The whole path.
     Exact(String),
+    /// A regular expression that is found in it.
+    Regex(PathRegex),
 }
 
 /// What a route does: exactly one.
@@ -73,7 +131,7 @@ pub enum Action {
     /// A redirect.
     Redirect {
         /// The `Location`, absolute or a path.
-        to: String,
+        to: Template,
         /// 301, 302, 303, 307 or 308. Default 308.
         status: u16,
     },

@@ -1,5 +1,6 @@
 //! Checks across sections, once every part has been read: what is fine alone can be wrong together.
 
+mod routes;
 mod upstreams;
 
 use std::collections::{HashMap, HashSet};
@@ -9,7 +10,7 @@ use super::decode::Decoder;
 use super::node::Span;
 use super::report::quoted;
 use super::schema::{Draft, EndpointDraft, ListenerDraft, Redirect, SiteDraft};
-use super::{Action, Bind, EndpointAddress, HostPattern, PathPattern, Workers};
+use super::{Action, Bind, EndpointAddress, HostPattern, Workers};
 
 /// Runs every check. Ports of redirects are put in on the way.
 pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
@@ -21,7 +22,9 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     draft.upstreams.iter().for_each(|draft| upstreams::refuse(decoder, draft));
     if !decoder.has_errors() {
         // Hints about a file that has errors would be guesses.
-        unreachable_routes(decoder, &draft.sites);
+        routes::unreachable(decoder, &draft.sites);
+        routes::endless_redirects(decoder, &draft.sites);
+        routes::unanswered_probes(decoder, draft);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);
         draft.upstreams.iter().for_each(|draft| upstreams::hint(decoder, draft));
@@ -126,7 +129,7 @@ fn claim(bind: &Bind) -> Option<Claim<'_>> {
     }
 }
 
-/// No host twice, and one site at most for any host.
+/// No host twice, and one site at most for those that no site has.
 fn one_site_per_host(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
     let mut seen: HashMap<&HostPattern, &Span> = HashMap::new();
     for (host, span) in sites.iter().flat_map(|site| &site.hosts) {
@@ -147,6 +150,28 @@ fn one_site_per_host(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
                 .also(&first.span, "this one takes every host already")
                 .help("give it `hosts`, or put its routes into the first one");
         }
+    }
+    one_default_site(decoder, sites);
+}
+
+fn one_default_site(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    let mut defaults = sites.iter().filter_map(|site| Some((site, site.default.as_ref()?)));
+    let Some((_, first)) = defaults.next() else { return };
+    for (_, other) in defaults {
+        decoder
+            .error(other, "a second site with `default: true`")
+            .also(first, "unknown hosts go to this one already")
+            .help("keep one of them");
+    }
+    let default = sites.iter().find(|site| site.default.is_some());
+    let any = sites.iter().find(|site| site.any_host);
+    if let (Some(default), Some(any)) = (default, any)
+        && !default.any_host
+    {
+        decoder
+            .error(first, "unknown hosts have a site already")
+            .also(&any.span, "this one has no `hosts`, so it takes them")
+            .help("take `default` out, or give that site `hosts`");
     }
 }
 
@@ -181,51 +206,6 @@ fn one_endpoint_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
                 }
             }
         }
-    }
-}
-
-/// Routes that an earlier one of their site covers.
-fn unreachable_routes(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
-    for site in sites {
-        let mut earlier = Earlier::default();
-        for draft in &site.routes {
-            if let Some(first) = earlier.covers(&draft.route.path) {
-                decoder
-                    .warning(&draft.span, "this route can never match")
-                    .also(first, "this one takes its requests")
-                    .help("the first route that matches wins: put the more specific one before the other");
-            } else {
-                earlier.add(&draft.route.path, &draft.span);
-            }
-        }
-    }
-}
-
-/// The routes before the one that is looked at.
-#[derive(Default)]
-struct Earlier<'a> {
-    prefixes: HashMap<&'a str, &'a Span>,
-    exact: HashMap<&'a str, &'a Span>,
-}
-
-impl<'a> Earlier<'a> {
-    fn add(&mut self, pattern: &'a PathPattern, span: &'a Span) {
-        match pattern {
-            PathPattern::Prefix(path) => self.prefixes.insert(path, span),
-            PathPattern::Exact(path) => self.exact.insert(path, span),
-        };
-    }
-
-    /// Whether every path of `pattern` is taken. A prefix `/a/` is not said to take `/a`, which it only redirects.
-    fn covers(&self, pattern: &PathPattern) -> Option<&'a Span> {
-        let (PathPattern::Prefix(path) | PathPattern::Exact(path)) = pattern;
-        if let (PathPattern::Exact(_), Some(span)) = (pattern, self.exact.get(path.as_str())) {
-            return Some(span);
-        }
-        // Each place where a prefix can end: before a slash, after one, and at the end.
-        let slashes = path.match_indices('/').flat_map(|(at, _)| [at, at + 1]);
-        let mut ends = slashes.chain([path.len()]);
-        ends.find_map(|end| self.prefixes.get(&path[..end]).copied())
     }
 }
 

@@ -46,6 +46,7 @@ fn folder_with_certificates() -> TempDir {
         ("other.key", other.serialize_pem()),
         ("encrypted.key", encrypted),
         ("notes.txt", "no PEM here\n".into()),
+        ("empty.html", String::new()),
         ("not_der.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
@@ -132,6 +133,12 @@ fn the_reference_shows_the_defaults() {
     let endpoint = &shown.endpoints[1];
     assert_eq!((endpoint.weight, endpoint.backup), (1, false));
     let last = reference.sites[0].routes.iter().find(|route| route.name == "/").unwrap();
+    let api = reference.sites[1].routes.iter().find(|route| route.name == "/api/").unwrap();
+    let default =
+        "sites: [{ routes: [{ path: /, respond: {}, cors: { origins: ['https://app.example'], expose: [etag] } }] }]";
+    let default = load_str(default, "f", Path::new("/"), &no_env).unwrap().config;
+    assert_eq!((&api.cors, api.headers.security), (&default.sites[0].routes[0].cors, false));
+    assert!(api.cors.is_some() && !reference.sites[0].default);
     assert_eq!(last.buffer, default_buffer(&minimal));
 }
 
@@ -209,18 +216,25 @@ fn the_smallest_file_has_every_default() {
             sites: vec![Site {
                 name: "any".into(),
                 hosts: vec![],
+                default: false,
+                error_pages: vec![],
                 routes: vec![Route {
                     name: "/".into(),
                     path: PathPattern::Prefix("/".into()),
+                    when: None,
                     action: Action::Proxy(0),
                     body_limit: 100 << 20,
                     priority: 0,
                     mount: None,
+                    strip_prefix: None,
                     buffer: Buffer::default(),
                     rate_limit: None,
                     timeout: None,
+                    cors: None,
+                    headers: HeaderRules::default(),
                 }],
             }],
+            probe_paths: vec![],
             admin: None,
             logging: Logging::default(),
             runtime: Runtime::default(),
@@ -322,7 +336,8 @@ runtime: { threads: 2 }
     let hosts = [HostPattern::Exact("shop.example".into()), HostPattern::Wildcard(".shop.example".into())];
     assert_eq!(shop.hosts, hosts);
     let [old, up, cafe] = &shop.routes[..] else { panic!() };
-    assert_eq!(old.action, Action::Redirect { to: "https://shop.example/new".into(), status: 301 });
+    let Action::Redirect { to, status: 301 } = &old.action else { panic!() };
+    assert_eq!(to.fixed(), Some("https://shop.example/new"));
     assert_eq!(old.body_limit, 1_000_000_000);
     assert_eq!(up.action, Action::Respond { status: 503, body: "1.0".into() });
     assert_eq!((cafe.name.as_str(), &cafe.path), ("/café/", &PathPattern::Prefix("/café/".into())));
@@ -334,6 +349,40 @@ runtime: { threads: 2 }
     let access = Some(Access { to, format: AccessFormat::Combined, sample: 0.25, query: false });
     assert_eq!(config.logging, Logging { level: Level::Debug, format: LogFormat::Json, access });
     assert_eq!(config.runtime.threads, Some(2));
+}
+
+#[test]
+fn what_chooses_a_route_and_what_it_is_answered_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("gone.html"), "<p>gone").unwrap();
+    let text = r#"
+sites:
+  - hosts: [shop.example]
+    default: true
+    error_pages: { 5xx: ./gone.html, 502: gone.html }
+    routes:
+      - path_regex: '^/p/(\d+)$'
+        when: { methods: [GET, HEAD], headers: { X-Beta: 1 }, query: { v: 2, q: "a b" } }
+        redirect: { to: "/items/{1}{query}", status: 301 }
+      - { path: /api/, strip_prefix: /api/, proxy: app }
+probe_paths: [/up, /api/café]
+upstreams: { app: { endpoints: ["unix:app.sock"], workers: 4 } }
+"#;
+    let loaded = load_str(text, "f", folder.path(), &no_env).unwrap_or_else(|report| panic!("{report}"));
+    let config = loaded.config;
+    let site = &config.sites[0];
+    let pages: Vec<_> = site.error_pages.iter().map(|page| (page.statuses.clone(), &page.body[..])).collect();
+    assert_eq!(pages, [(502..=502, &b"<p>gone"[..]), (500..=599, b"<p>gone")]);
+    assert!(site.default && site.error_pages[0].file == folder.path().join("gone.html"));
+    let [item, api] = &site.routes[..] else { panic!() };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let (methods, headers) = (vec!["GET".into(), "HEAD".into()], vec![pair("x-beta", "1")]);
+    assert_eq!(item.when, Some(When { methods, headers, query: vec![pair("v", "2"), pair("q", "a b")] }));
+    let Action::Redirect { to, status: 301 } = &item.action else { panic!() };
+    let parts = [Part::Text("/items/".into()), Part::Group(1, Within::Path), Part::Query(Within::Path)];
+    assert_eq!((item.name.as_str(), to.parts()), (r"^/p/(\d+)$", &parts[..]));
+    assert_eq!((api.strip_prefix.as_deref(), api.mount.as_deref()), (Some("/api"), None));
+    assert_eq!(config.probe_paths, ["/up", "/api/café"]);
 }
 
 #[test]

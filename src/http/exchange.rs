@@ -280,6 +280,8 @@ pub struct Exchange {
     pub is_disbelieved: Cell<bool>,
     /// Its name in every log.
     pub id: Cell<Option<RequestId>>,
+    /// The place of its site among those of the configuration in force, set by the router; `None`: no site has its host.
+    pub site: Cell<Option<usize>>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
     /// What the app is told of who asks.
@@ -343,6 +345,7 @@ impl Exchange {
             user_agent,
             referer: OnceCell::new(),
             id: Cell::new(None),
+            site: Cell::new(None),
             route: OnceCell::new(),
             identity: Identity::default(),
             answer_fields: AnswerFields::default(),

@@ -128,6 +128,19 @@ fn is_hop_by_hop(text: &str) -> bool {
     }
 }
 
+/// Names and values of the configuration, which has refused what cannot be one.
+#[must_use]
+pub fn compile(fields: &[(String, String)]) -> Vec<(HeaderName, HeaderValue)> {
+    let field = |(name, value): &(String, String)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?));
+    fields.iter().filter_map(field).collect()
+}
+
+/// The same for names alone.
+#[must_use]
+pub fn compile_names(names: &[String]) -> Vec<HeaderName> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
 /// Whether there is more than one line of this field.
 #[must_use]
 pub fn is_repeated(headers: &HeaderMap, name: &HeaderName) -> bool {

@@ -10,6 +10,7 @@ pub mod identity;
 mod key;
 mod network;
 mod path;
+pub mod query;
 pub mod range;
 mod request_id;
 mod service;

@@ -92,6 +92,30 @@ impl Target {
         self.decoded.as_deref().unwrap_or(&self.raw[..self.path_len])
     }
 
+    /// How many bytes of the raw path make the first `decoded` bytes of the decoded one.
+    #[must_use]
+    pub fn raw_length(&self, decoded: usize) -> usize {
+        let raw = self.raw_path().as_bytes();
+        (0..decoded).fold(0, |at, _| at + if raw.get(at) == Some(&b'%') { 3 } else { 1 }).min(raw.len())
+    }
+
+    /// The same without a prefix that is spelled in some way at its beginning and ends where a segment does. What is left
+    /// begins with a slash. `None`: the path does not have it.
+    ///
+    /// # Errors
+    /// [`Reason::BadTarget`] when the rest could be read in two ways; of a target that could not be, no rest can.
+    pub fn without_prefix(&self, prefix: &str) -> Result<Option<Self>, Reason> {
+        let Some(rest @ ([] | [b'/', ..])) = self.path().strip_prefix(prefix.as_bytes()) else { return Ok(None) };
+        let raw = &self.as_str()[self.raw_length(prefix.len())..];
+        let target = match (rest, raw.strip_prefix('/')) {
+            (_, Some(after)) => ["/", after],
+            ([], None) => ["/", raw],
+            // The slash was written as %2F.
+            (_, None) => ["/", raw.get(3..).unwrap_or_default()],
+        };
+        Self::parse(Bytes::from(target.concat())).map(Some)
+    }
+
     /// `?` and the query, or nothing.
     #[must_use]
     pub fn query_with_mark(&self) -> &str {
@@ -194,6 +218,29 @@ mod tests {
         ] {
             assert_eq!(parse(raw).map(|t| t.as_str().to_owned()), Err(Reason::BadTarget), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_away_however_it_is_spelled() {
+        for (raw, rest) in [
+            ("/api/x?q=/api", Some("/x?q=/api")),
+            ("/api/", Some("/")),
+            ("/api", Some("/")),
+            ("/api?q", Some("/?q")),
+            ("/%61pi/%78", Some("/%78")),
+            ("/%61p%69%2Fx", Some("/x")),
+            ("/api%2fx%2Fy", Some("/x%2Fy")),
+            ("/api//x", Some("//x")),
+            ("/api/api/x", Some("/api/x")),
+            ("/apix", None),
+            ("/ap", None),
+            ("/x/api/", None),
+            ("*", None),
+        ] {
+            let rest_of = |target: Target| target.without_prefix("/api").unwrap().map(|rest| rest.as_str().to_owned());
+            assert_eq!(rest_of(parse(raw).unwrap()).as_deref(), rest, "{raw}");
+        }
+        assert_eq!(parse("/caf%C3%A9/x").unwrap().without_prefix("/café").unwrap().unwrap().as_str(), "/x");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Routes that the edge answers by itself: `redirect` and `respond`.
+//! Routes that the edge answers by itself, always the same: `respond`, and `redirect` to a fixed target.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -15,7 +15,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `redirect`. `None` when the target cannot stand in a field, which the configuration has refused before.
+    /// `redirect` without anything of the request. `None` when the target cannot stand in a field, which the configuration has refused before.
     #[must_use]
     pub fn redirect(to: &str, status: u16) -> Option<Self> {
         Some(Self {

@@ -4,9 +4,13 @@
 pub mod access_log;
 pub mod answer;
 pub mod client_ip;
+pub mod cors;
 pub mod metrics;
 pub mod proxy;
 pub mod rate_limit;
+pub mod redirect;
+pub mod request_headers;
 pub mod request_id;
 pub mod rescue;
+pub mod response_headers;
 pub mod upgrade;

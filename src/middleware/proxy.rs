@@ -22,6 +22,8 @@ pub struct Proxy {
     body_limit: u64,
     /// What a request body may take of the spool.
     share: Share,
+    /// Taken away before the path is sent.
+    strip_prefix: Option<Box<str>>,
     terms: Rc<RouteTerms>,
     timeout: Option<Duration>,
 }
@@ -43,7 +45,16 @@ impl Proxy {
             priority: route.priority,
             identity_names,
         };
-        Self { client, budget, body_limit: route.body_limit, share, terms: Rc::new(terms), timeout: route.timeout }
+        let strip_prefix = route.strip_prefix.as_deref().map(Box::from);
+        Self {
+            client,
+            budget,
+            body_limit: route.body_limit,
+            share,
+            strip_prefix,
+            terms: Rc::new(terms),
+            timeout: route.timeout,
+        }
     }
 }
 
@@ -51,6 +62,11 @@ impl Service for Proxy {
     type Error = Error;
 
     async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
+        if let Some(prefix) = &self.strip_prefix
+            && let Some(target) = request.target.without_prefix(prefix)?
+        {
+            request.target = target;
+        }
         if let Some(refusal) = self.client.spool_refusal(&request.exchange) {
             return Err(refusal);
         }

@@ -2,35 +2,51 @@
 //!
 //! Below it layers fail with an [`Error`]; above it everything is infallible. Bytes that the edge refused come here as
 //! well ([`Request::refused`]), so that each failure has the same reason in log, metric, page and `Proxy-Status`
-//! (RFC 9209). The page is HTML for browsers, plain text for everybody else, and says nothing of the inside.
+//! (RFC 9209). The page is HTML for browsers, plain text for everybody else, and says nothing of the inside. A site's
+//! `error_pages` stand instead of the HTML; what programs read stays as it is.
 //!
 //! What layers below want on any answer ([`crate::http::AnswerFields`]) is put there here: on pages as on what the app says.
 
+mod pages;
+
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
+pub use self::pages::ErrorPages;
 use crate::error::{Error, Reason, Side};
 use crate::http::{Body, Exchange, Request, Response, Service};
 use crate::observe::throttle::Throttles;
 
 /// Adds [`Rescued`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RescueLayer;
+#[derive(Debug, Clone, Default)]
+pub struct RescueLayer {
+    pages: Arc<[ErrorPages]>,
+}
 
 /// Answers what fails below.
 #[derive(Debug)]
 pub struct Rescued<S> {
     inner: S,
+    pages: Arc<[ErrorPages]>,
+}
+
+impl RescueLayer {
+    /// With the pages of each site, in their order.
+    #[must_use]
+    pub const fn new(pages: Arc<[ErrorPages]>) -> Self {
+        Self { pages }
+    }
 }
 
 impl<S> tower::Layer<S> for RescueLayer {
     type Service = Rescued<S>;
 
     fn layer(&self, inner: S) -> Rescued<S> {
-        Rescued { inner }
+        Rescued { inner, pages: Arc::clone(&self.pages) }
     }
 }
 
@@ -47,7 +63,7 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
         };
         let mut response = result.unwrap_or_else(|error| {
             tell(&error, &exchange);
-            answer(&error, &exchange, accept.as_ref().is_some_and(wants_html))
+            answer(&error, &exchange, accept.as_ref().is_some_and(wants_html), &self.pages)
         });
         exchange.answer_fields.apply(response.headers_mut());
         Ok(response)
@@ -167,21 +183,23 @@ fn retry_after(error: &Error) -> Option<u32> {
     error.retry_after.or(is_passing.then_some(GUESS))
 }
 
-fn answer(error: &Error, exchange: &Exchange, wants_html: bool) -> Response {
+fn answer(error: &Error, exchange: &Exchange, wants_html: bool, pages: &[ErrorPages]) -> Response {
     let reason = error.reason;
     exchange.fail(reason);
     let (status, kind, sentence) = row(reason);
     let id = exchange.id.get();
     let id = id.as_ref().map_or("", |id| id.as_str());
-    let (text, media_type) = if wants_html {
-        (html(status, sentence, reason, id), "text/html; charset=utf-8")
-    } else {
-        (plain(status, sentence, reason, id), "text/plain; charset=utf-8")
+    let text = |text: String, media_type| (Bytes::from(text), HeaderValue::from_static(media_type));
+    let page = exchange.site.get().and_then(|site| pages.get(site)?.of(status));
+    let (body, media_type) = match page {
+        Some(page) if wants_html => (page.body.clone(), page.media_type.clone()),
+        _ if wants_html => text(html(status, sentence, reason, id), "text/html; charset=utf-8"),
+        _ => text(plain(status, sentence, reason, id), "text/plain; charset=utf-8"),
     };
-    let mut response = Response::new(Body::Full(Bytes::from(text)));
+    let mut response = Response::new(Body::Full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CONTENT_TYPE, media_type);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(value) = HeaderValue::from_str(&format!("hostler; error={kind}; details=\"{reason}\"")) {
         headers.insert("proxy-status", value);
@@ -278,7 +296,7 @@ mod tests {
                 exchange: Rc::new(exchange),
                 refused: None,
             };
-            let Ok(response) = RescueLayer.layer(Bottom(reason)).call(Box::new(request)).await;
+            let Ok(response) = RescueLayer::default().layer(Bottom(reason)).call(Box::new(request)).await;
             let told = |name| response.headers().get_all(name).iter().collect::<Vec<_>>();
             assert_eq!(response.status().as_u16(), status);
             assert_eq!(told(header::VARY), vary);

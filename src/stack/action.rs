@@ -10,6 +10,7 @@ use crate::error::{Error, Reason};
 use crate::http::{Request, Response, Service};
 use crate::middleware::answer::Answer;
 use crate::middleware::proxy::Proxy;
+use crate::middleware::redirect::Redirect;
 use crate::upstream::Client;
 use crate::upstream::spool::Budget;
 
@@ -19,6 +20,8 @@ pub enum Action {
     Proxy(Proxy),
     /// The edge.
     Answer(Answer),
+    /// The edge, with something of the request.
+    Redirect(Redirect),
     /// A fixed answer that cannot be written, which the configuration's checks do not let pass.
     Broken,
 }
@@ -38,7 +41,10 @@ impl Action {
                 let (budget, identity_names) = (Arc::clone(budget), Arc::clone(identity_names));
                 return Self::Proxy(Proxy::compile(route, client, budget, identity_names));
             }
-            config::Action::Redirect { to, status } => Answer::redirect(to, *status),
+            config::Action::Redirect { to, status } => match to.fixed() {
+                Some(to) => Answer::redirect(to, *status),
+                None => return Redirect::compile(to, *status, &route.path).map_or(Self::Broken, Self::Redirect),
+            },
             config::Action::Respond { status, body } => Answer::text(*status, body),
         };
         answer.map_or(Self::Broken, Self::Answer)
@@ -52,6 +58,7 @@ impl Service for Action {
         match self {
             Self::Proxy(proxy) => proxy.call(request).await,
             Self::Answer(answer) => answer.call(request).await,
+            Self::Redirect(redirect) => redirect.call(request).await,
             Self::Broken => Err(Error::new(Reason::Internal)),
         }
     }

@@ -11,12 +11,15 @@ use tower::ServiceBuilder;
 use super::{Action, Shared};
 use crate::config;
 use crate::http::RouteLabel;
+use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
+use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
+use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
 use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = RateLimited<Upgrades<Action>>;
+pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<RequestHeaders<Upgrades<Action>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -64,13 +67,16 @@ impl Plan {
     /// The layers of the route, for the calling thread.
     pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
         // What is to come has its place here, from the outermost:
-        //   cors        a script sees no answer without its fields, not even a refusal; a preflight brings no credentials
-        //   auth        before anything is received for a stranger
-        //   headers     below what goes by the client's own fields. What it wants on refusals, too, has to be asked for
-        //               above whatever refuses
+        //   auth        before anything is received for a stranger: between `rate_limit` and the rules for requests
         ServiceBuilder::new()
+            // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
+            .layer(ResponseHeadersLayer::compile(route))
+            // A script sees no answer without its fields, not even a refusal; a preflight brings no credentials.
+            .layer(CorsLayer::compile(route))
             // Before auth, so that whoever asks too often costs nothing further down.
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
+            // Below what goes by the client's own fields.
+            .layer(RequestHeadersLayer::compile(route))
             // Just above the action: whatever else is wrong with a request is told first.
             .layer(UpgradeLayer::compile(route))
             .service(action)

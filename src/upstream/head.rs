@@ -149,7 +149,7 @@ impl<'a> Place<'a> {
             return self;
         }
         let script = std::str::from_utf8(&self.target.path()[..self.script]);
-        let rest = &self.target.as_str()[raw_length(self.target.raw_path(), self.script)..];
+        let rest = &self.target.as_str()[self.target.raw_length(self.script)..];
         match script.ok().and_then(|script| joined(script, rest).ok()) {
             Some(target) if target.path() == self.target.path() => Self { target: Cow::Owned(target), ..self },
             _ => self,
@@ -175,12 +175,6 @@ fn is_under(path: &[u8], mount: &str) -> bool {
 fn joined(prefix: &str, target: &str) -> Result<Target, Error> {
     let failed = |reason: Reason| Error::new(reason).detail("with the upstream's `prefix` before its path");
     Target::parse(Bytes::from([prefix, target].concat())).map_err(failed)
-}
-
-/// How many bytes of a raw path make the first `decoded` bytes of the decoded one.
-fn raw_length(raw: &str, decoded: usize) -> usize {
-    let bytes = raw.as_bytes();
-    (0..decoded).fold(0, |at, _| at + if bytes.get(at) == Some(&b'%') { 3 } else { 1 }).min(bytes.len())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Decoders return drafts: the value with the places that the checks across sections still need.
 
+mod field_name;
 mod key;
 mod listeners;
 mod logging;
@@ -34,6 +35,7 @@ pub(super) struct Draft {
     pub(super) spool: Spool,
     pub(super) upstreams: Vec<UpstreamDraft>,
     pub(super) sites: Vec<SiteDraft>,
+    pub(super) probe_paths: Vec<(String, Span)>,
     pub(super) admin: Option<(Admin, Span)>,
     pub(super) logging: Logging,
     pub(super) runtime: Runtime,
@@ -74,11 +76,12 @@ static FILE: Section = Section {
         "spool",
         "upstreams",
         "sites",
+        "probe_paths",
         "admin",
         "logging",
         "runtime",
     ],
-    later: &["probe_paths", "cache", "realtime", "tasks", "processes", "cluster", "tracing"],
+    later: &["cache", "realtime", "tasks", "processes", "cluster", "tracing"],
     elsewhere: &[
         ("servers", "sites"),
         ("server", "sites"),
@@ -90,7 +93,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 32] = [
+static SECTIONS: [&Section; 37] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -123,6 +126,11 @@ static SECTIONS: [&Section; 32] = [
     &routes::RESPOND,
     &routes::BUFFER,
     &routes::RATE_LIMIT,
+    &routes::WHEN,
+    &routes::CORS,
+    &routes::HEADERS,
+    &routes::REQUEST,
+    &routes::RESPONSE,
 ];
 
 /// Decodes the file.
@@ -158,6 +166,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         limits,
         upstreams,
         sites,
+        probe_paths: file.get("probe_paths").map_or_else(Vec::new, |node| sites::probe_paths(decoder, node)),
         places,
     })
 }

@@ -1,13 +1,14 @@
 //! `sites`: hosts, and the routes under them.
 
 use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 
 use super::{Given, routes};
 use crate::config::decode::{Decoder, Section};
-use crate::config::node::{Node, Span};
+use crate::config::node::{Entry, Node, Span};
 use crate::config::report::quoted;
 use crate::config::values::Fault;
-use crate::config::{HostPattern, Route, Site};
+use crate::config::{ErrorPage, HostPattern, Route, Site, page, punycode};
 
 /// A site and its places.
 pub(in crate::config) struct SiteDraft {
@@ -17,6 +18,9 @@ pub(in crate::config) struct SiteDraft {
     pub(in crate::config) hosts: Vec<(HostPattern, Span)>,
     /// Whether `hosts` is absent: a site with a wrong host is not a site for all of them.
     pub(in crate::config) any_host: bool,
+    /// The place of `default: true`.
+    pub(in crate::config) default: Option<Span>,
+    pub(in crate::config) error_pages: Vec<ErrorPage>,
     pub(in crate::config) routes: Vec<RouteDraft>,
 }
 
@@ -32,6 +36,8 @@ impl SiteDraft {
         Site {
             name: self.name,
             hosts: self.hosts.into_iter().map(|(host, _)| host).collect(),
+            default: self.default.is_some(),
+            error_pages: self.error_pages,
             routes: self.routes.into_iter().map(|draft| draft.route).collect(),
         }
     }
@@ -39,9 +45,11 @@ impl SiteDraft {
 
 pub(super) static SITE: Section = Section {
     name: "sites[]",
-    keys: &["hosts", "routes"],
-    later: &["default", "error_pages"],
+    keys: &["hosts", "default", "error_pages", "routes"],
+    later: &[],
     elsewhere: &[
+        ("default_server", "default"),
+        ("error_page", "error_pages"),
         ("host", "hosts"),
         ("server_name", "hosts"),
         ("location", "routes"),
@@ -68,12 +76,60 @@ fn site(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<Sit
         }
         hosts = read.into_iter().map(|(_, pattern, span)| (pattern, span)).collect();
     }
+    let default = fields.entry("default").and_then(|entry| {
+        let is_default = decoder.boolean("default", &entry.value)?;
+        is_default.then(|| entry.key.span.clone())
+    });
+    let error_pages = fields.get("error_pages").map_or_else(Vec::new, |node| error_pages(decoder, node));
     let routes = match fields.required(decoder, "routes", "write routes: [{ path: /, proxy: app }]") {
         Some(node) => decoder.list("routes", node).unwrap_or_default(),
         None => &[],
     };
     let routes = routes.iter().filter_map(|item| routes::decode(decoder, item, given)).collect();
-    Some(SiteDraft { name, span: fields.span.clone(), hosts, any_host: fields.get("hosts").is_none(), routes })
+    let any_host = fields.get("hosts").is_none();
+    Some(SiteDraft { name, span: fields.span.clone(), hosts, any_host, default, error_pages, routes })
+}
+
+/// Pages by status and by class. A single status comes first, whatever the order written.
+fn error_pages(decoder: &mut Decoder<'_>, node: &Node) -> Vec<ErrorPage> {
+    let entries = decoder.mapping("error_pages", node, "error_pages: { 502: ./502.html, 5xx: ./error.html }");
+    let mut page = |entry: &Entry| {
+        let statuses = decoder.fault(&entry.key.span, statuses(&entry.key.text));
+        let file = decoder.path("error_pages", &entry.value)?;
+        let body = decoder.fault(&entry.value.span, page::read(&file))?;
+        Some(ErrorPage { statuses: statuses?, file, body })
+    };
+    let mut pages: Vec<ErrorPage> = entries.unwrap_or_default().iter().filter_map(&mut page).collect();
+    pages.sort_by_key(|page| page.statuses.start() != page.statuses.end());
+    pages
+}
+
+/// `502`, or `5xx` for the whole class.
+fn statuses(text: &str) -> Result<RangeInclusive<u16>, Fault> {
+    match text {
+        "4xx" | "4XX" => return Ok(400..=499),
+        "5xx" | "5XX" => return Ok(500..=599),
+        _ => {}
+    }
+    let status = text.parse::<u16>().ok().filter(|status| (400..=599).contains(status) && text.len() == 3);
+    status.map(|status| status..=status).ok_or_else(|| {
+        let message = format!("{} is not the status of an error", quoted(text));
+        Fault::new(
+            message,
+            "write 400 to 599, or 4xx or 5xx for a whole class; what an app answers itself is left alone",
+        )
+    })
+}
+
+/// Paths that are answered for any Host.
+pub(super) fn probe_paths(decoder: &mut Decoder<'_>, node: &Node) -> Vec<(String, Span)> {
+    let items = decoder.list("probe_paths", node).unwrap_or_default();
+    let mut path = |item: &Node| {
+        let text = decoder.scalar("probe_paths", item, "a path")?;
+        decoder.fault(&item.span, routes::check_path(&text))?;
+        Some((text, item.span.clone()))
+    };
+    items.iter().filter_map(&mut path).collect()
 }
 
 /// The host as written, as compared, and where.
@@ -90,7 +146,11 @@ fn host_pattern(text: &str) -> Result<HostPattern, Fault> {
         return Err(Fault::new("an empty host", "write a name, or leave `hosts` out to serve any host"));
     }
     if !text.is_ascii() {
-        return Err(fault("is not written in ASCII", "write the name as browsers send it, in its xn-- form"));
+        let help = match punycode::to_ascii(text) {
+            Some(name) => format!("write the name as browsers send it: {name}"),
+            None => "write the name as browsers send it, in its xn-- form: python3 -c 'import idna; print(idna.encode(\"...\").decode())'".into(),
+        };
+        return Err(fault("is not written in ASCII", &help));
     }
     let lower = text.to_ascii_lowercase();
     if let Some((scheme, rest)) = lower.split_once("://") {
@@ -171,6 +231,24 @@ mod tests {
         assert_eq!(host_pattern("[2001:DB8:0::1]"), exact("[2001:db8::1]"));
         assert_eq!(host_pattern("xn--caf-dma.example"), exact("xn--caf-dma.example"));
         assert_eq!(host_pattern("*.Shop.example"), Ok(HostPattern::Wildcard(".shop.example".into())));
+    }
+
+    #[test]
+    fn a_host_outside_ascii_is_told_as_browsers_send_it() {
+        let help = |text: &str| host_pattern(text).unwrap_err().help;
+        assert_eq!(help("café.example"), "write the name as browsers send it: xn--caf-dma.example");
+        assert_eq!(help("*.Bücher.example"), "write the name as browsers send it: *.xn--bcher-kva.example");
+        assert!(help("straße.example").contains("in its xn-- form"));
+    }
+
+    #[test]
+    fn a_page_has_a_status_or_a_class() {
+        for (text, range) in [("502", 502..=502), ("400", 400..=400), ("5xx", 500..=599), ("4XX", 400..=499)] {
+            assert_eq!(statuses(text), Ok(range), "{text}");
+        }
+        for text in ["", "200", "3xx", "600", "5x", "50x", "0502", "+502", "error", "502 503"] {
+            assert!(statuses(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `proxy`, `redirect` and `respond`: what answers on a route.
 
-use crate::config::Action;
 use crate::config::decode::{Decoder, Fields, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
 use crate::config::schema::Given;
-use crate::config::values::{Fault, nearest, whole_number};
+use crate::config::values::{nearest, whole_number};
+use crate::config::{Action, PathPattern, Template};
 
 pub(in crate::config::schema) static REDIRECT: Section = Section {
     name: "routes[].redirect",
@@ -22,8 +22,13 @@ pub(in crate::config::schema) static RESPOND: Section = Section {
 
 const ACTIONS: [&str; 3] = ["proxy", "redirect", "respond"];
 
-/// Exactly one action.
-pub(super) fn decode(decoder: &mut Decoder<'_>, fields: &Fields<'_>, given: &Given<'_>) -> Option<Action> {
+/// Exactly one action. `path` is the route's, when it could be read.
+pub(super) fn decode(
+    decoder: &mut Decoder<'_>,
+    fields: &Fields<'_>,
+    given: &Given<'_>,
+    path: Option<&PathPattern>,
+) -> Option<Action> {
     let written: Vec<&Entry> = ACTIONS.iter().filter_map(|key| fields.entry(key)).collect();
     match written.as_slice() {
         [] if ACTIONS.iter().chain(&["files", "task"]).any(|key| fields.means(key)) => return None,
@@ -45,7 +50,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, fields: &Fields<'_>, given: &Giv
     }
     let mut actions = written.iter().map(|entry| match entry.key.text.as_str() {
         "proxy" => proxy(decoder, &entry.value, given),
-        "redirect" => redirect(decoder, &entry.value),
+        "redirect" => redirect(decoder, &entry.value, path),
         _ => respond(decoder, &entry.value),
     });
     let first = actions.next().flatten();
@@ -78,12 +83,12 @@ fn proxy(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<Ac
     None
 }
 
-fn redirect(decoder: &mut Decoder<'_>, node: &Node) -> Option<Action> {
+fn redirect(decoder: &mut Decoder<'_>, node: &Node, path: Option<&PathPattern>) -> Option<Action> {
     let fields = decoder.fields(node, &REDIRECT)?;
     let status = fields.get("status").map_or(Some(308), |node| redirect_status(decoder, node));
     let to_node = fields.required(decoder, "to", "write redirect: { to: /new }")?;
     let to = decoder.scalar("to", to_node, "a path or a URL")?;
-    decoder.fault(&to_node.span, check_location(&to))?;
+    let to = decoder.fault(&to_node.span, Template::parse(&to, path))?;
     Some(Action::Redirect { to, status: status? })
 }
 
@@ -99,30 +104,6 @@ fn redirect_status(decoder: &mut Decoder<'_>, node: &Node) -> Option<u16> {
     status
 }
 
-/// What may stand in `Location`.
-fn check_location(to: &str) -> Result<(), Fault> {
-    let fault = |message: &str, help: &str| Err(Fault::new(format!("{} {message}", quoted(to)), help));
-    if let Some(bad) = to.chars().find(|c| !c.is_ascii_graphic()) {
-        let encoded: String = bad.to_string().bytes().map(|b| format!("%{b:02X}")).collect();
-        return fault(
-            "cannot stand in a Location header as it is",
-            &format!("percent-encode it: write {encoded} for it"),
-        );
-    }
-    if to.starts_with("//") {
-        return fault("leads to another host", "write https:// before it, or one slash for a path of this host");
-    }
-    let host = to.strip_prefix("https://").or_else(|| to.strip_prefix("http://"));
-    match host {
-        Some(rest) if rest.is_empty() || rest.starts_with(['/', '?', '#']) => {
-            fault("has no host", "write https://shop.example/new")
-        }
-        Some(_) => Ok(()),
-        None if to.starts_with('/') => Ok(()),
-        None => fault("is neither a path nor a URL", "write /new, or https://shop.example/new"),
-    }
-}
-
 fn respond(decoder: &mut Decoder<'_>, node: &Node) -> Option<Action> {
     let fields = decoder.fields(node, &RESPOND)?;
     let status = fields.number(decoder, "status", 200..=599, 200_u16);
@@ -134,22 +115,4 @@ fn respond(decoder: &mut Decoder<'_>, node: &Node) -> Option<Action> {
             .help("take the body out, or write status: 200");
     }
     Some(Action::Respond { status, body })
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_location_is_a_path_or_a_url() {
-        for text in ["/", "/new?a=b#c", "https://shop.example", "http://shop.example:8080/x"] {
-            assert_eq!(check_location(text), Ok(()), "{text}");
-        }
-        for text in
-            ["", "new", "//evil.example", "https://", "https:///x", "ftp://a", "/a b", "/a\r\nSet-Cookie: x", "/é"]
-        {
-            assert!(check_location(text).is_err(), "{text}");
-        }
-    }
 }

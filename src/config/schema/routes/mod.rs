@@ -2,56 +2,66 @@
 
 mod action;
 mod body;
+mod cors;
+mod headers;
 mod path;
 mod rate_limit;
+mod when;
 
 use super::Given;
 use super::process::{HOUR, timeout};
 use super::sites::RouteDraft;
 use crate::config::decode::{Decoder, Section};
-use crate::config::node::Node;
+use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
 use crate::config::values::{Fault, whole_number};
-use crate::config::{Action, Buffer, Route};
+use crate::config::{Action, Buffer, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::body::BUFFER;
+pub(super) use self::cors::CORS;
+pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
+pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
+pub(super) use self::when::WHEN;
 
 pub(super) static ROUTE: Section = Section {
     name: "routes[]",
     keys: &[
         "path",
         "path_exact",
+        "path_regex",
+        "when",
         "proxy",
         "redirect",
         "respond",
         "mount",
+        "strip_prefix",
         "priority",
         "body_limit",
         "buffer",
         "rate_limit",
         "timeout",
+        "headers",
+        "cors",
     ],
     later: &[
-        "path_regex",
-        "when",
         "files",
         "internal",
         "websocket",
         "grip",
         "task",
-        "strip_prefix",
         "cache",
         "compress",
         "auth",
-        "headers",
-        "cors",
         "sendfile",
         "respond_async",
     ],
     elsewhere: &[
         ("location", "path"),
+        ("regex", "path_regex"),
+        ("match", "when"),
+        ("methods", "when"),
         ("prefix", "path"),
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
@@ -61,6 +71,8 @@ pub(super) static ROUTE: Section = Section {
         ("proxy_buffering", "buffer"),
         ("limit_req", "rate_limit"),
         ("proxy_read_timeout", "timeout"),
+        ("add_header", "headers"),
+        ("proxy_set_header", "headers"),
     ],
 };
 
@@ -68,24 +80,66 @@ pub(super) static ROUTE: Section = Section {
 pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<RouteDraft> {
     let fields = decoder.fields(node, &ROUTE)?;
     let path = path::decode(decoder, &fields);
-    let action = action::decode(decoder, &fields, given);
+    let when = fields.get("when").map(|node| when::decode(decoder, node));
+    let action = action::decode(decoder, &fields, given, path.as_ref().map(|(_, pattern, _)| pattern));
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let rate_limit = fields.get("rate_limit").and_then(|node| rate_limit::decode(decoder, node));
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
+    let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
+    let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
+    let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
+    let when = when.flatten();
+    if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
+        preflights_arrive(decoder, entry, when);
+    }
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "priority", "timeout"] {
-        if let (Some(entry), false) = (fields.entry(key), matches!(action, Action::Proxy(_))) {
+    for key in ["mount", "strip_prefix", "priority", "timeout"] {
+        if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
                 .help("take it out, or give the route `proxy`");
         }
     }
-    let route = Route { name, path, action, body_limit, priority, mount, buffer, rate_limit, timeout };
+    if let (Some(entry), false) = (fields.entry("headers"), headers.request.is_empty() || asks_app(&action)) {
+        decoder
+            .warning(&entry.key.span, "`headers.request` says nothing here: this route asks no app")
+            .help("take it out, or give the route `proxy`");
+    }
+    let cors = cors.flatten();
+    let route = Route {
+        name,
+        path,
+        when,
+        action,
+        body_limit,
+        priority,
+        mount,
+        strip_prefix,
+        buffer,
+        rate_limit,
+        timeout,
+        cors,
+        headers,
+    };
     Some(RouteDraft { route, span: entry.value.span.clone() })
+}
+
+fn asks_app(action: &Action) -> bool {
+    matches!(action, Action::Proxy(_))
+}
+
+/// A preflight is an OPTIONS request: it has to be the route's as well.
+fn preflights_arrive(decoder: &mut Decoder<'_>, cors: &Entry, when: &When) {
+    if !when.methods.is_empty() && !when.methods.iter().any(|method| method == "OPTIONS") {
+        decoder
+            .warning(&cors.key.span, "preflights do not come to this route")
+            .label("`when.methods` is without OPTIONS")
+            .help("add OPTIONS: browsers ask with it before they send anything but simple requests");
+    }
 }
 
 /// -100 to 100.

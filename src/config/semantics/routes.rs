@@ -1,0 +1,180 @@
+//! Routes that nobody can reach, and probes that nobody answers: as far as the text tells, and no further.
+
+use std::collections::HashMap;
+
+use crate::config::decode::Decoder;
+use crate::config::node::Span;
+use crate::config::schema::{Draft, SiteDraft};
+use crate::config::{Action, PathPattern, Route, When};
+
+/// Routes that an earlier one of their site covers.
+pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites {
+        let mut earlier = Earlier::default();
+        for draft in &site.routes {
+            if let Some(first) = earlier.covers(&draft.route) {
+                decoder
+                    .warning(&draft.span, "this route can never match")
+                    .also(first, "this one takes its requests")
+                    .help("the first route that matches wins: put the more specific one before the other");
+            } else {
+                earlier.add(&draft.route, &draft.span);
+            }
+        }
+    }
+}
+
+/// Redirects to a path of their own site that they take themselves.
+pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites {
+        for draft in &site.routes {
+            let Some(path) = own_target(&draft.route) else { continue };
+            let first = site.routes.iter().find(|other| may_take(&other.route, path));
+            if first.is_some_and(|first| std::ptr::eq(first, draft)) {
+                decoder
+                    .warning(&draft.span, "this redirect leads to itself")
+                    .label(format!("it takes {path} as well"))
+                    .help("lead it elsewhere, or put a route for its target before it");
+            }
+        }
+    }
+}
+
+/// The path that a redirect without conditions leads to, where it is the same for all requests and plainly written.
+fn own_target(route: &Route) -> Option<&str> {
+    let Action::Redirect { to, .. } = &route.action else { return None };
+    let to = to.fixed().filter(|to| route.when.is_none() && to.starts_with('/') && !to.contains('%'))?;
+    to.split(['?', '#']).next()
+}
+
+/// Probe paths that no route of any site takes.
+pub(super) fn unanswered_probes(decoder: &mut Decoder<'_>, draft: &Draft) {
+    for (path, span) in &draft.probe_paths {
+        let routes = || draft.sites.iter().flat_map(|site| &site.routes).map(|draft| &draft.route);
+        if !routes().any(|route| may_take(route, path)) {
+            decoder
+                .warning(span, "no route answers this path")
+                .help(format!("write {{ path_exact: {path}, respond: {{ body: ok }} }} into a site"));
+        }
+    }
+}
+
+/// Whether a route matches a path, if its conditions let it.
+fn may_take(route: &Route, path: &str) -> bool {
+    match &route.path {
+        PathPattern::Exact(exact) => exact == path,
+        PathPattern::Prefix(prefix) => {
+            path.strip_prefix(prefix.as_str()).is_some_and(|rest| ends_segment(prefix) || is_segment_end(rest))
+        }
+        PathPattern::Regex(regex) => regex.is_match(path.as_bytes()),
+    }
+}
+
+fn ends_segment(prefix: &str) -> bool {
+    prefix.ends_with('/')
+}
+
+fn is_segment_end(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with('/')
+}
+
+/// The routes before the one that is looked at.
+#[derive(Default)]
+struct Earlier<'a> {
+    prefixes: HashMap<&'a str, Alike<'a>>,
+    exact: HashMap<&'a str, Alike<'a>>,
+    regexes: HashMap<&'a str, Alike<'a>>,
+}
+
+/// Routes with the same pattern, and what else each asks for.
+type Alike<'a> = Vec<(Option<&'a When>, &'a Span)>;
+
+/// So many of them are remembered for one pattern: a file with more is not looked at in all pairs.
+const REMEMBERED: usize = 64;
+
+impl<'a> Earlier<'a> {
+    fn add(&mut self, route: &'a Route, span: &'a Span) {
+        let (table, text) = match &route.path {
+            PathPattern::Prefix(path) => (&mut self.prefixes, path.as_str()),
+            PathPattern::Exact(path) => (&mut self.exact, path.as_str()),
+            PathPattern::Regex(regex) => (&mut self.regexes, regex.as_str()),
+        };
+        let alike = table.entry(text).or_default();
+        if alike.len() < REMEMBERED {
+            alike.push((route.when.as_ref(), span));
+        }
+    }
+
+    /// Whether every request of `route` is taken. A prefix `/a/` is not said to take `/a`, which it only redirects.
+    fn covers(&self, route: &Route) -> Option<&'a Span> {
+        let when = route.when.as_ref();
+        let same = match &route.path {
+            PathPattern::Prefix(_) => None,
+            PathPattern::Exact(path) => wide_enough(self.exact.get(path.as_str()), when),
+            PathPattern::Regex(regex) => wide_enough(self.regexes.get(regex.as_str()), when),
+        };
+        same.or_else(|| match &route.path {
+            PathPattern::Prefix(path) | PathPattern::Exact(path) => self.prefix_of(path, true, when),
+            PathPattern::Regex(regex) => self.prefix_of(beginning(regex.as_str()), false, when),
+        })
+    }
+
+    /// A prefix that takes what begins with `path`; what is no more than `path` counts when that is whole.
+    fn prefix_of(&self, path: &str, is_whole: bool, when: Option<&When>) -> Option<&'a Span> {
+        // Each place where a prefix can end: before a slash, after one, and at the end.
+        let slashes = path.match_indices('/').flat_map(|(at, _)| [at, at + 1]);
+        let mut ends = slashes.chain(is_whole.then_some(path.len()));
+        ends.find_map(|end| wide_enough(self.prefixes.get(&path[..end]), when))
+    }
+}
+
+/// The first of these routes that asks for nothing that `when` does not ask for.
+fn wide_enough<'a>(alike: Option<&Alike<'a>>, when: Option<&When>) -> Option<&'a Span> {
+    let is_wide = |earlier: &Option<&When>| match (earlier, when) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(earlier), Some(later)) => earlier.is_as_wide_as(later),
+    };
+    alike?.iter().find(|(earlier, _)| is_wide(earlier)).map(|(_, span)| *span)
+}
+
+/// What every path that a regular expression matches begins with, as far as it is plainly written. At least `/`: all paths do.
+fn beginning(regex: &str) -> &str {
+    let Some(text) = regex.strip_prefix('^').filter(|text| text.starts_with('/')) else { return "/" };
+    // An alternative may begin otherwise, and a flag may change what letters mean.
+    if text.contains('|') || text.contains("(?") {
+        return "/";
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '~' | '@' | ',');
+    let end = text.find(|c| !is_plain(c)).unwrap_or(text.len());
+    // What a quantifier follows may be missing.
+    let end = if text[end..].starts_with(['?', '*', '{']) { end - 1 } else { end };
+    if end == 0 { "/" } else { &text[..end] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_pattern_is_what_is_plainly_written() {
+        for (regex, plain) in [
+            ("^/api/v[0-9]+/", "/api/v"),
+            ("^/api/$", "/api/"),
+            ("^/api", "/api"),
+            ("^/apis?", "/api"),
+            ("^/a{0}b", "/"),
+            ("^/*", "/"),
+            ("^/a+", "/a"),
+            ("^/a|^/b", "/"),
+            ("^/(?i)a", "/"),
+            ("^/(a)", "/"),
+            ("/api/", "/"),
+            ("\\.php$", "/"),
+            ("^/a.b", "/a"),
+            ("", "/"),
+        ] {
+            assert_eq!(beginning(regex), plain, "{regex}");
+        }
+    }
+}
