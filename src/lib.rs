@@ -6,6 +6,8 @@
 
 pub mod error;
 
+pub mod credentials;
+
 pub mod config;
 pub mod http;
 
