@@ -20,6 +20,8 @@ pub mod uwsgi;
 pub mod edge;
 pub mod upstream;
 
+pub mod access;
+
 pub mod middleware;
 
 pub mod admin;

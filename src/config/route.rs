@@ -1,5 +1,7 @@
 //! `sites` and their routes: types and defaults.
 
+use super::Auth;
+
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Site {
@@ -38,13 +40,15 @@ pub struct Route {
     pub mount: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
+    /// Who may use it; `None`: everybody.
+    pub auth: Option<Auth>,
 }
 
 impl Route {
     /// Fields by which the app is told who asks, in lower case: on every route, what clients send under these names is
-    /// removed. No key of this version chooses one.
+    /// removed.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.auth.iter().flat_map(Auth::identity_names)
     }
 }
 

@@ -9,24 +9,33 @@ use std::sync::Arc;
 use tower::ServiceBuilder;
 
 use super::{Action, Shared};
+use crate::access::Gathering;
 use crate::config;
 use crate::http::RouteLabel;
+use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = Upgrades<Action>;
+pub type RouteStack = Authorized<Upgrades<Action>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
     pub(super) label: Arc<RouteLabel>,
     pub(super) metrics: Arc<RouteMetrics>,
+    /// `None`: it is open to everybody.
+    auth: Option<Arc<Policy>>,
 }
 
 impl Plan {
     /// Of all sites and routes, in their order; the first stands for requests without a route. What outlives a reload is
     /// taken over from the route of `previous` by the same names; where there are several, from the first, then the second.
-    pub(super) fn compile_all(sites: &[config::Site], previous: &[Self], shared: &Shared) -> Vec<Self> {
+    pub(super) fn compile_all(
+        sites: &[config::Site],
+        previous: &[Self],
+        shared: &Shared,
+        sources: &mut Gathering<'_>,
+    ) -> Vec<Self> {
         let mut before: HashMap<(&str, &str), VecDeque<&Self>> = HashMap::new();
         for plan in previous {
             before.entry((&plan.label.site, &plan.label.route)).or_default().push_back(plan);
@@ -37,15 +46,23 @@ impl Plan {
             let name = route.map_or("", |route| &*route.name);
             let previous = before.get_mut(&(site, name)).and_then(VecDeque::pop_front);
             let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
-            plans.push(Self::compile(label, previous, shared));
+            plans.push(Self::compile(label, route, previous, shared, sources));
         }
         plans
     }
 
-    fn compile(label: Arc<RouteLabel>, previous: Option<&Self>, shared: &Shared) -> Self {
+    fn compile(
+        label: Arc<RouteLabel>,
+        route: Option<&config::Route>,
+        previous: Option<&Self>,
+        shared: &Shared,
+        sources: &mut Gathering<'_>,
+    ) -> Self {
         let metrics = previous.map(|previous| Arc::clone(&previous.metrics));
         let metrics = metrics.unwrap_or_else(|| shared.metrics.route(&label.site, &label.route));
-        Self { label, metrics }
+        let auth = route.and_then(|route| route.auth.as_ref());
+        let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
+        Self { label, metrics, auth }
     }
 
     /// The layers of the route, for the calling thread.
@@ -53,11 +70,12 @@ impl Plan {
         // What is to come has its place here, from the outermost:
         //   cors        a script sees no answer without its fields, not even a refusal; a preflight brings no credentials
         //   rate_limit  before auth, so that whoever asks too often costs nothing further down
-        //   auth        before anything is received for a stranger
         //   timeout     from the complete request on: a body is received further down, by the action
         //   headers     below what goes by the client's own fields. What it wants on refusals, too, has to be asked for
         //               above whatever refuses
         ServiceBuilder::new()
+            // Before anything is received for a stranger.
+            .layer(AuthLayer::new(self.auth.clone()))
             // Just above the action: whatever else is wrong with a request is told first.
             .layer(UpgradeLayer::compile(route))
             .service(action)
@@ -68,11 +86,13 @@ impl Plan {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::access::Sources;
 
     fn plans(routes: &str, previous: &[Plan]) -> Vec<Plan> {
         let text = format!("sites: [{{ hosts: [shop.example], routes: [{routes}] }}, {{ routes: [{routes}] }}]");
         let loaded = config::load_str(&text, "f", std::path::Path::new("/"), &|_| None).unwrap();
-        Plan::compile_all(&loaded.config.sites, previous, &Shared::idle())
+        let mut sources = Sources::following(None);
+        Plan::compile_all(&loaded.config.sites, previous, &Shared::idle(), &mut sources)
     }
 
     #[test]

@@ -89,7 +89,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 31] = [
+static SECTIONS: [&Section; 34] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -121,6 +121,9 @@ static SECTIONS: [&Section; 31] = [
     &routes::REDIRECT,
     &routes::RESPOND,
     &routes::BUFFER,
+    &routes::AUTH,
+    &routes::BASIC,
+    &routes::JWT,
 ];
 
 /// Decodes the file.

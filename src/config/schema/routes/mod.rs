@@ -1,6 +1,7 @@
 //! `sites[].routes`: a path, and what answers there.
 
 mod action;
+mod auth;
 mod body;
 mod path;
 
@@ -13,11 +14,12 @@ use crate::config::values::{Fault, whole_number};
 use crate::config::{Action, Buffer, Route};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
+pub(super) use self::auth::{AUTH, BASIC, JWT};
 pub(super) use self::body::BUFFER;
 
 pub(super) static ROUTE: Section = Section {
     name: "routes[]",
-    keys: &["path", "path_exact", "proxy", "redirect", "respond", "mount", "priority", "body_limit", "buffer"],
+    keys: &["path", "path_exact", "proxy", "redirect", "respond", "mount", "priority", "body_limit", "buffer", "auth"],
     later: &[
         "path_regex",
         "when",
@@ -30,7 +32,6 @@ pub(super) static ROUTE: Section = Section {
         "cache",
         "compress",
         "rate_limit",
-        "auth",
         "timeout",
         "headers",
         "cors",
@@ -46,6 +47,10 @@ pub(super) static ROUTE: Section = Section {
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
         ("proxy_buffering", "buffer"),
+        ("auth_basic", "auth"),
+        ("auth_request", "auth"),
+        ("allow", "auth"),
+        ("satisfy", "auth"),
     ],
 };
 
@@ -58,6 +63,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
+    let auth = fields.get("auth").map(|node| auth::decode(decoder, node));
     let (name, path, entry) = path?;
     let action = action?;
     for key in ["mount", "priority"] {
@@ -67,7 +73,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
                 .help("take it out, or give the route `proxy`");
         }
     }
-    let route = Route { name, path, action, body_limit, priority, mount, buffer };
+    let route = Route { name, path, action, body_limit, priority, mount, buffer, auth: auth.flatten() };
     Some(RouteDraft { route, span: entry.value.span.clone() })
 }
 
