@@ -6,6 +6,8 @@
 
 pub mod error;
 
+pub mod credentials;
+
 pub mod config;
 pub mod http;
 
@@ -17,6 +19,8 @@ pub mod uwsgi;
 
 pub mod edge;
 pub mod upstream;
+
+pub mod access;
 
 pub mod middleware;
 

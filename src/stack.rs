@@ -16,6 +16,7 @@ use route::Plan;
 pub use route::RouteStack;
 use tower::ServiceBuilder;
 
+use crate::access::{Checks, Sources};
 use crate::config::{self, Config};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub access_log: AccessLog,
     /// Memory and disk of all bodies.
     pub budget: Arc<Budget>,
+    /// How many passwords are checked at a time.
+    pub checks: Arc<Checks>,
 }
 
 #[cfg(test)]
@@ -49,7 +52,12 @@ impl Shared {
     pub(crate) fn idle() -> Self {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
-        Self { metrics, access_log, budget: Budget::new(&config::Spool::default()) }
+        Self {
+            metrics,
+            access_log,
+            budget: Budget::new(&config::Spool::default()),
+            checks: Arc::new(Checks::of_a_test()),
+        }
     }
 }
 
@@ -63,6 +71,8 @@ pub struct Blueprint {
     identity_names: Arc<[HeaderName]>,
     /// Of each site.
     error_pages: Arc<[ErrorPages]>,
+    /// Who is known to any route.
+    sources: Sources,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
     shared: Shared,
@@ -83,11 +93,13 @@ impl Blueprint {
         });
         let upstreams: Vec<_> = upstreams.collect();
         let before = previous.map_or(&[][..], |previous| &previous.routes);
-        let routes = Plan::compile_all(&config.sites, before, &shared);
+        let mut sources = Sources::following(previous.map(|previous| &previous.sources));
+        let routes = Plan::compile_all(&config.sites, before, &shared, &mut sources);
+        let sources = sources.gathered();
         let identity_names = identity_names(&config.sites);
         let error_pages = config.sites.iter().map(|site| ErrorPages::compile(&site.error_pages)).collect();
         let trusted = Arc::new(config.trusted_proxies.clone());
-        Self { config, upstreams, routes, identity_names, error_pages, trusted, hints: Arc::default(), shared }
+        Self { config, upstreams, routes, identity_names, error_pages, sources, trusted, hints: Arc::default(), shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -107,6 +119,12 @@ impl Blueprint {
     #[must_use]
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    /// The users and keys that routes go by.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The configuration it was made from.

@@ -11,6 +11,7 @@ mod support;
 
 mod admin;
 mod allocations;
+mod auth;
 mod behind_a_balancer;
 mod client_address;
 mod client_gone;

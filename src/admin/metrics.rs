@@ -10,6 +10,8 @@ impl Admin {
     /// All metrics. Gauges that nobody keeps up to date in between are set here.
     pub(super) fn metrics(&self) -> Response {
         self.running.upstreams().iter().for_each(|upstream| upstream.report());
+        let failing = self.running.failing_sources();
+        self.metrics.auth_sources_failing.set(i64::try_from(failing).unwrap_or(i64::MAX));
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.spool_memory.set(gauge(self.budget.memory_used()));
         self.metrics.spool_disk.set(gauge(self.budget.disk_used()));

@@ -56,6 +56,9 @@ pub trait Running {
 
     /// The upstreams, in the order written.
     fn upstreams(&self) -> Vec<Arc<Upstream>>;
+
+    /// Files of users and sources of keys whose last reading failed.
+    fn failing_sources(&self) -> usize;
 }
 
 /// Whoever receives does what SIGHUP does, and answers.

@@ -14,6 +14,8 @@ use crate::upstream::health::Probers;
 
 /// How often the counters of upstreams are noted.
 const SAMPLE: Duration = Duration::from_secs(5);
+/// How often files of users and keys are looked at: what has changed is in force after two looks.
+const LOOK: Duration = Duration::from_millis(750);
 
 /// The work for one configuration after the other.
 #[derive(Default)]
@@ -30,7 +32,26 @@ impl Background {
         let in_force = current.in_force.load_full();
         self.probers.follow(in_force.blueprint.config(), in_force.blueprint.upstreams());
         self.tasks = JoinSet::new();
+        let sources = in_force.blueprint.sources();
+        for keys in sources.fetched() {
+            self.tasks.spawn_local(Arc::clone(keys).refresh());
+        }
+        if sources.has_files() {
+            self.tasks.spawn_local(look(Arc::clone(&in_force)));
+        }
         self.tasks.spawn_local(sample(in_force));
+    }
+}
+
+/// Looks whether files of users and keys have changed.
+async fn look(in_force: Arc<InForce>) {
+    let mut every = tokio::time::interval(LOOK);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let in_force = Arc::clone(&in_force);
+        // One at a time: a disk that hangs has one thread. An error is the end of the process.
+        let _ = tokio::task::spawn_blocking(move || in_force.blueprint.sources().look()).await;
     }
 }
 

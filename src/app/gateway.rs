@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::thread::{self, Command, Handles};
 use super::{Current, InForce};
+use crate::access::Checks;
 use crate::config::{self, AccessTarget, Bind, Config, Descriptors};
 use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
@@ -97,7 +98,9 @@ impl Gateway {
         let access_log = AccessLog::start(target(&config), metrics.access_log_dropped.clone())
             .map_err(|error| StartError::System("the access log cannot be opened", error))?;
         let budget = Budget::new(&config.spool);
-        let shared = Shared { metrics, access_log, budget };
+        let checks = Checks::new(cores(), metrics.password_checks.clone())
+            .ok_or_else(|| StartError::System("no random numbers", std::io::ErrorKind::Unsupported.into()))?;
+        let shared = Shared { metrics, access_log, budget, checks: Arc::new(checks) };
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
         let admission = Admission::new(1, 1);

@@ -63,4 +63,8 @@ impl Running for Current {
     fn upstreams(&self) -> Vec<Arc<Upstream>> {
         self.in_force.load().blueprint.upstreams().to_vec()
     }
+
+    fn failing_sources(&self) -> usize {
+        self.in_force.load().blueprint.sources().failing()
+    }
 }

@@ -2,13 +2,14 @@
 //!
 //! [`load`] reads a file into a [`Config`] or into a [`Report`] that holds every error of the file at once, each with
 //! its snippet, line and column. The types here are plain values: paths are absolute, names are resolved, ranges are
-//! checked. Nothing in this module imports anything else of ours.
+//! checked. Nothing in this module imports anything else of ours, but what a file of users or keys must look like.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 mod address;
+mod auth;
 mod certificate;
 mod check;
 mod cors;
@@ -42,6 +43,7 @@ mod values;
 mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
+pub use auth::{AllowedClients, Auth, Basic, Jwt, KeySource, KeysUrl, TokenSource};
 pub use check::{Checked, check, spool_trouble};
 pub use cors::{Cors, Origins};
 pub use descriptors::{Descriptors, open_files};

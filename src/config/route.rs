@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Cors, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Cors, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,13 +80,15 @@ pub struct Route {
     pub cors: Option<Cors>,
     /// Fields that are added or taken away.
     pub headers: HeaderRules,
+    /// Who may use it; `None`: everybody.
+    pub auth: Option<Auth>,
 }
 
 impl Route {
     /// Fields by which the app is told who asks, in lower case: on every route, what clients send under these names is
-    /// removed. No key of this version chooses one.
+    /// removed.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
-        std::iter::empty()
+        self.auth.iter().flat_map(Auth::identity_names)
     }
 }
 

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod auth;
 mod upstreams;
 
 fn repository() -> &'static Path {
@@ -47,6 +48,8 @@ fn folder_with_certificates() -> TempDir {
         ("encrypted.key", encrypted),
         ("notes.txt", "no PEM here\n".into()),
         ("empty.html", String::new()),
+        ("good.users", "ann:$2y$04$uo2tarQNU6Op2maS.faPT.THsG3WgKdOnK5ABlLlsYsjiSFSsTMNa\n".into()),
+        ("old.users", "# from the old server\nbob:$apr1$Gp4q1zXv$7lZrA0cYd6m3tZ8yXw5kU1\n".into()),
         ("not_der.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
@@ -227,6 +230,7 @@ fn the_smallest_file_has_every_default() {
                     priority: 0,
                     mount: None,
                     strip_prefix: None,
+                    auth: None,
                     buffer: Buffer::default(),
                     rate_limit: None,
                     timeout: None,

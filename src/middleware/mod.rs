@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod auth;
 pub mod client_ip;
 pub mod cors;
 pub mod metrics;

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use tower::ServiceBuilder;
 
 use super::{Action, Shared};
+use crate::access::Gathering;
 use crate::config;
 use crate::http::RouteLabel;
+use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
@@ -19,19 +21,26 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<RequestHeaders<Upgrades<Action>>>>>;
+pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Action>>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
     pub(super) label: Arc<RouteLabel>,
     pub(super) metrics: Arc<RouteMetrics>,
     rate_limit: Option<Arc<RateLimit>>,
+    /// `None`: it is open to everybody.
+    auth: Option<Arc<Policy>>,
 }
 
 impl Plan {
     /// Of all sites and routes, in their order; the first stands for requests without a route. What outlives a reload is
     /// taken over from the route of `previous` by the same names; where there are several, from the first, then the second.
-    pub(super) fn compile_all(sites: &[config::Site], previous: &[Self], shared: &Shared) -> Vec<Self> {
+    pub(super) fn compile_all(
+        sites: &[config::Site],
+        previous: &[Self],
+        shared: &Shared,
+        sources: &mut Gathering<'_>,
+    ) -> Vec<Self> {
         let mut before: HashMap<(&str, &str), VecDeque<&Self>> = HashMap::new();
         for plan in previous {
             before.entry((&plan.label.site, &plan.label.route)).or_default().push_back(plan);
@@ -42,7 +51,7 @@ impl Plan {
             let name = route.map_or("", |route| &*route.name);
             let previous = before.get_mut(&(site, name)).and_then(VecDeque::pop_front);
             let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
-            plans.push(Self::compile(label, route, previous, shared));
+            plans.push(Self::compile(label, route, previous, shared, sources));
         }
         plans
     }
@@ -53,6 +62,7 @@ impl Plan {
         route: Option<&config::Route>,
         previous: Option<&Self>,
         shared: &Shared,
+        sources: &mut Gathering<'_>,
     ) -> Self {
         let metrics = previous.map(|previous| Arc::clone(&previous.metrics));
         let metrics = metrics.unwrap_or_else(|| shared.metrics.route(&label.site, &label.route));
@@ -61,13 +71,13 @@ impl Plan {
             let known = previous.and_then(|previous| previous.rate_limit.as_deref());
             RateLimit::compile(limit, Arc::clone(&label), limited, known)
         });
-        Self { label, metrics, rate_limit }
+        let auth = route.and_then(|route| route.auth.as_ref());
+        let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
+        Self { label, metrics, rate_limit, auth }
     }
 
     /// The layers of the route, for the calling thread.
     pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
-        // What is to come has its place here, from the outermost:
-        //   auth        before anything is received for a stranger: between `rate_limit` and the rules for requests
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
             .layer(ResponseHeadersLayer::compile(route))
@@ -75,6 +85,8 @@ impl Plan {
             .layer(CorsLayer::compile(route))
             // Before auth, so that whoever asks too often costs nothing further down.
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
+            // Before anything is received for a stranger.
+            .layer(AuthLayer::new(self.auth.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
             // Just above the action: whatever else is wrong with a request is told first.
@@ -87,11 +99,13 @@ impl Plan {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::access::Sources;
 
     fn plans(routes: &str, previous: &[Plan]) -> Vec<Plan> {
         let text = format!("sites: [{{ hosts: [shop.example], routes: [{routes}] }}, {{ routes: [{routes}] }}]");
         let loaded = config::load_str(&text, "f", std::path::Path::new("/"), &|_| None).unwrap();
-        Plan::compile_all(&loaded.config.sites, previous, &Shared::idle())
+        let mut sources = Sources::following(None);
+        Plan::compile_all(&loaded.config.sites, previous, &Shared::idle(), &mut sources)
     }
 
     #[test]

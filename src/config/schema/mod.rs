@@ -93,7 +93,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 37] = [
+static SECTIONS: [&Section; 40] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -131,6 +131,9 @@ static SECTIONS: [&Section; 37] = [
     &routes::HEADERS,
     &routes::REQUEST,
     &routes::RESPONSE,
+    &routes::AUTH,
+    &routes::BASIC,
+    &routes::JWT,
 ];
 
 /// Decodes the file.

@@ -36,6 +36,8 @@ pub(super) struct Families {
     pub(super) spool_files: IntGauge,
     pub(super) access_log_dropped: IntCounter,
     pub(super) log_dropped: IntCounter,
+    pub(super) password_checks: IntCounter,
+    pub(super) auth_sources_failing: IntGauge,
     pub(super) reloads: IntCounterVec,
     pub(super) config_generation: IntGauge,
     pub(super) headers_dropped: IntCounterVec,
@@ -169,6 +171,20 @@ impl Families {
                 IntCounter::new(
                     "hostler_log_dropped_total",
                     "Lines of the operator's log lost because stderr was full or failed.",
+                )?,
+            )?,
+            password_checks: add(
+                r,
+                IntCounter::new(
+                    "hostler_password_checks_total",
+                    "Passwords that were hashed for auth.basic; those that are remembered are not.",
+                )?,
+            )?,
+            auth_sources_failing: add(
+                r,
+                IntGauge::new(
+                    "hostler_auth_sources_failing",
+                    "Files of users and sources of keys whose last reading failed; what was good before is in force.",
                 )?,
             )?,
             reloads: counters(r, "config_reloads_total", "Reloads of the configuration.", &["result"])?,

@@ -65,6 +65,10 @@ pub struct Metrics {
     pub access_log_dropped: IntCounter,
     /// `hostler_log_dropped_total`
     pub log_dropped: IntCounter,
+    /// `hostler_password_checks_total`
+    pub password_checks: IntCounter,
+    /// `hostler_auth_sources_failing`
+    pub auth_sources_failing: IntGauge,
 }
 
 /// Why a header field of a client was removed: the `kind` of `hostler_headers_dropped_total`.
@@ -122,6 +126,8 @@ impl Metrics {
             spool_files: families.spool_files.clone(),
             access_log_dropped: families.access_log_dropped.clone(),
             log_dropped: families.log_dropped.clone(),
+            password_checks: families.password_checks.clone(),
+            auth_sources_failing: families.auth_sources_failing.clone(),
             families,
             registry,
         })

@@ -162,7 +162,7 @@ fn a_connection_is_counted_once_under_what_it_speaks() {
 fn the_rest_is_named_as_documented() {
     let metrics = Metrics::new();
     metrics.config_in_force(0);
-    let cases: [(&str, &dyn Fn()); 9] = [
+    let cases: [(&str, &dyn Fn()); 11] = [
         (r#"hostler_tls_handshakes_total{result="resumed",version="1.3"}"#, &|| {
             metrics.tls_handshake(HandshakeVersion::V1_3, HandshakeResult::Resumed);
         }),
@@ -172,6 +172,8 @@ fn the_rest_is_named_as_documented() {
         (r#"hostler_spool_bytes{where="memory"}"#, &|| metrics.spool_memory.inc()),
         (r#"hostler_spool_bytes{where="disk"}"#, &|| metrics.spool_disk.inc()),
         ("hostler_access_log_dropped_total", &|| metrics.access_log_dropped.inc()),
+        ("hostler_password_checks_total", &|| metrics.password_checks.inc()),
+        ("hostler_auth_sources_failing", &|| metrics.auth_sources_failing.inc()),
         (r#"hostler_config_reloads_total{result="ok"}"#, &|| metrics.config_reloaded(true)),
         (r#"hostler_config_reloads_total{result="failed"}"#, &|| metrics.config_reloaded(false)),
         ("hostler_config_generation", &|| metrics.config_in_force(1)),

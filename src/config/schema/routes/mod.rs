@@ -1,6 +1,7 @@
 //! `sites[].routes`: a path, and what answers there.
 
 mod action;
+mod auth;
 mod body;
 mod cors;
 mod headers;
@@ -18,6 +19,7 @@ use crate::config::values::{Fault, whole_number};
 use crate::config::{Action, Buffer, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
+pub(super) use self::auth::{AUTH, BASIC, JWT};
 pub(super) use self::body::BUFFER;
 pub(super) use self::cors::CORS;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
@@ -42,21 +44,11 @@ pub(super) static ROUTE: Section = Section {
         "buffer",
         "rate_limit",
         "timeout",
+        "auth",
         "headers",
         "cors",
     ],
-    later: &[
-        "files",
-        "internal",
-        "websocket",
-        "grip",
-        "task",
-        "cache",
-        "compress",
-        "auth",
-        "sendfile",
-        "respond_async",
-    ],
+    later: &["files", "internal", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -73,6 +65,10 @@ pub(super) static ROUTE: Section = Section {
         ("proxy_read_timeout", "timeout"),
         ("add_header", "headers"),
         ("proxy_set_header", "headers"),
+        ("auth_basic", "auth"),
+        ("auth_request", "auth"),
+        ("allow", "auth"),
+        ("satisfy", "auth"),
     ],
 };
 
@@ -89,6 +85,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
     let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
+    let auth = fields.get("auth").map(|node| auth::decode(decoder, node));
     let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
@@ -109,7 +106,6 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
             .warning(&entry.key.span, "`headers.request` says nothing here: this route asks no app")
             .help("take it out, or give the route `proxy`");
     }
-    let cors = cors.flatten();
     let route = Route {
         name,
         path,
@@ -122,7 +118,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         buffer,
         rate_limit,
         timeout,
-        cors,
+        auth: auth.flatten(),
+        cors: cors.flatten(),
         headers,
     };
     Some(RouteDraft { route, span: entry.value.span.clone() })
