@@ -51,11 +51,14 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(header.length <= bytes.len().min(MAX));
             assert_eq!(parse(&more), Ok(Some(header)));
             (0..header.length).for_each(|end| assert_eq!(parse(&bytes[..end]), Ok(None)));
-            if let Sender::Behind { source, destination } = header.sender {
+            if let Sender::Behind { source, destination, tls } = header.sender {
                 assert_eq!(source.ip(), source.ip().to_canonical());
                 for anew in [line(source, destination), block(source, destination)] {
-                    assert_eq!(parse(&anew), Ok(Some(Header { sender: header.sender, length: anew.len() })));
+                    // Neither of these says anything of TLS.
+                    let sender = Sender::Behind { source, destination, tls: false };
+                    assert_eq!(parse(&anew), Ok(Some(Header { sender, length: anew.len() })));
                 }
+                assert!(!tls || bytes.starts_with(b"\r\n"), "only version 2 can say it");
             }
         }
     }

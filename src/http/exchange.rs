@@ -110,10 +110,12 @@ impl ConnectionInfo {
         }
     }
 
-    /// What it is itself, whatever is said of the client.
+    /// What it is itself, whatever is said of the client: https where TLS ends here, or where whoever passes its bytes on
+    /// has said that it ended there.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
-        if self.tls { Scheme::Https } else { Scheme::Http }
+        let ended_before = matches!(self.sender, Sender::Behind { tls: true, .. });
+        if self.tls || ended_before { Scheme::Https } else { Scheme::Http }
     }
 
     /// The port that was connected to; the scheme's own on a unix socket.
@@ -135,6 +137,8 @@ pub enum Sender {
         source: SocketAddr,
         /// Where he has connected to.
         destination: SocketAddr,
+        /// Whether he has done so over TLS, as far as the peer says.
+        tls: bool,
     },
     /// Somebody whom a trusted peer cannot name.
     Hidden,

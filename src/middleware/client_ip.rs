@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn behind(source: &str) -> Sender {
-        Sender::Behind { source: source.parse().unwrap(), destination: "192.0.2.80:443".parse().unwrap() }
+        Sender::Behind { source: source.parse().unwrap(), destination: "192.0.2.80:443".parse().unwrap(), tls: false }
     }
 
     async fn found(connection: ConnectionInfo, fields: &[(&'static str, &'static str)]) -> (String, Rc<Exchange>) {

@@ -8,7 +8,8 @@
 //! | v1 `TCP4`, `TCP6`; v2 PROXY over TCP with IPv4 or IPv6 | the addresses in it |
 //! | v1 `UNKNOWN`; v2 PROXY with no family or a unix socket | the peer's address stands, but nothing that is said over the connection is the peer's word |
 //! | v2 LOCAL: the balancer speaks for itself (a probe) | the peer |
-//! | v2 TLVs | stepped over; they must fit |
+//! | v2 TLV PP2_TYPE_SSL | whether the client speaks TLS with the balancer |
+//! | other v2 TLVs | stepped over; they must fit |
 //! | v1 longer than 107 bytes; v2 with more than [`MAX_V2`] bytes | refused |
 //! | everything else: other versions, commands, families, datagrams, spare bytes, numbers with a leading zero | refused |
 
@@ -36,6 +37,9 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The part of version 2 that is always there: signature, command, family, length.
 const FIXED: usize = 16;
 const WORD: &[u8] = b"PROXY ";
+/// The TLV about TLS, and its flag for a client that speaks it.
+pub(crate) const TYPE_SSL: u8 = 0x20;
+pub(crate) const CLIENT_SSL: u8 = 0x01;
 
 /// A whole header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +151,7 @@ fn version_1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let sender = Sender::Behind {
         source: socket(address(source, is_v6)?, port(from)?),
         destination: socket(address(destination, is_v6)?, port(to)?),
+        tls: false,
     };
     Ok(Some(Header { sender, length: end + 1 }))
 }
@@ -185,8 +190,8 @@ fn version_2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         Command::Local => Sender::Peer,
         Command::Proxy => {
             let (addresses, tlvs) = rest.split_at(needed);
-            check_tlvs(tlvs)?;
-            ends(addresses)
+            let tls = says_tls(tlvs)?;
+            ends(addresses, tls)
         }
     };
     Ok(Some(Header { sender, length: FIXED + length }))
@@ -219,8 +224,8 @@ fn addresses_length(family: u8) -> Result<usize, Malformed> {
 }
 
 /// The addresses, by their length.
-fn ends(addresses: &[u8]) -> Sender {
-    fn both<const SIZE: usize>(addresses: &[u8]) -> Option<Sender>
+fn ends(addresses: &[u8], tls: bool) -> Sender {
+    fn both<const SIZE: usize>(addresses: &[u8], tls: bool) -> Option<Sender>
     where
         IpAddr: From<[u8; SIZE]>,
     {
@@ -231,26 +236,33 @@ fn ends(addresses: &[u8]) -> Sender {
         Some(Sender::Behind {
             source: socket(IpAddr::from(*source), u16::from_be_bytes(*from)),
             destination: socket(IpAddr::from(*destination), u16::from_be_bytes(*to)),
+            tls,
         })
     }
     const V4: usize = size_of::<Ipv4Addr>();
     const V6: usize = size_of::<Ipv6Addr>();
     let known = match addresses.len() {
-        12 => both::<V4>(addresses),
-        36 => both::<V6>(addresses),
+        12 => both::<V4>(addresses, tls),
+        36 => both::<V6>(addresses, tls),
         _ => None,
     };
     known.unwrap_or(Sender::Hidden)
 }
 
-/// Type, length in two bytes, value; as many as there are.
-fn check_tlvs(mut rest: &[u8]) -> Result<(), Malformed> {
+/// Type, length in two bytes, value; as many as there are. Whether one says that the client has come over TLS (section
+/// 2.2.6): flags, four bytes about its certificate, and more that is of no interest.
+fn says_tls(mut rest: &[u8]) -> Result<bool, Malformed> {
+    let mut tls = false;
     while !rest.is_empty() {
-        let [_, high, low, tail @ ..] = rest else { return Err(Malformed::Tlv) };
+        let [kind, high, low, tail @ ..] = rest else { return Err(Malformed::Tlv) };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        rest = tail.get(length..).ok_or(Malformed::Tlv)?;
+        let (value, after) = tail.split_at_checked(length).ok_or(Malformed::Tlv)?;
+        if let (&TYPE_SSL, [flags, _, _, _, _, ..]) = (kind, value) {
+            tls |= flags & CLIENT_SSL != 0;
+        }
+        rest = after;
     }
-    Ok(())
+    Ok(tls)
 }
 
 /// IPv4 in IPv6's clothes is IPv4.

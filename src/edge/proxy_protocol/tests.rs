@@ -9,7 +9,7 @@ fn block(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 fn behind(source: &str, destination: &str) -> Sender {
-    Sender::Behind { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+    Sender::Behind { source: source.parse().unwrap(), destination: destination.parse().unwrap(), tls: false }
 }
 
 fn v4_ends() -> Vec<u8> {
@@ -19,6 +19,25 @@ fn v4_ends() -> Vec<u8> {
 fn v6_ends() -> Vec<u8> {
     let [from, to] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse::<Ipv6Addr>().unwrap().octets());
     [&from[..], &to, &1_u16.to_be_bytes(), &65535_u16.to_be_bytes()].concat()
+}
+
+#[test]
+fn a_balancer_says_that_its_client_speaks_tls() {
+    let says = |tlvs: &[u8]| {
+        let header = parse(&block(0x21, 0x11, &[&v4_ends(), tlvs].concat())).map(Option::unwrap);
+        header.map(|header| matches!(header.sender, Sender::Behind { tls: true, .. }))
+    };
+    let version = [0x21, 0, 7, b'T', b'L', b'S', b'v', b'1', b'.', b'3'];
+    assert_eq!(says(&[0x20, 0, 5, 1, 0, 0, 0, 1]), Ok(true));
+    assert_eq!(
+        says(&[&[0x04, 0, 1, 0, 0x20, 0, 15, 7, 0, 0, 0, 0][..], &version].concat()),
+        Ok(true),
+        "as HAProxy does"
+    );
+    assert_eq!(says(&[0x20, 0, 5, 6, 0, 0, 0, 0]), Ok(false), "flags of certificates alone");
+    assert_eq!(says(&[0x20, 0, 1, 1]), Ok(false), "too short to say anything");
+    assert_eq!(says(&[0x21, 0, 5, 1, 0, 0, 0, 0]), Ok(false), "another kind");
+    assert_eq!(says(&[0x20, 0, 6, 1, 0, 0, 0, 0]), Err(Malformed::Tlv));
 }
 
 #[test]
@@ -183,7 +202,7 @@ proptest! {
             block(0x21, if v4 { 0x11 } else { 0x21 }, &rest.concat())
         };
         let sender =
-            Sender::Behind { source: socket(source, ports.0), destination: socket(destination, ports.1) };
+            Sender::Behind { source: socket(source, ports.0), destination: socket(destination, ports.1), tls: false };
         prop_assert_eq!(parse(&bytes), Ok(Some(Header { sender, length: bytes.len() })));
     }
 }

@@ -4,11 +4,16 @@
 //! An exchange without a client address (a client on a unix socket, a probe of our own) is said to come from 0.0.0.0,
 //! port 0. The specification's words for that are of no use with the servers that are met here: gunicorn answers 400 to
 //! `UNKNOWN`, and gives the app None for its REMOTE_ADDR after `LOCAL`.
+//!
+//! Version 2 also says that the client has come over TLS (section 2.2.6), for a server that is another proxy: a TCP
+//! connection of its own is not what tells it. The version of TLS is left out: it may be known to a proxy before us alone.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::edge::proxy_protocol::{CLIENT_SSL, TYPE_SSL};
 use crate::http::Exchange;
+use crate::http::forwarded::Scheme;
 
 /// Which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,8 @@ const PROXY: u8 = 0x21;
 /// AF_INET and AF_INET6, SOCK_STREAM.
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
+/// A TLV about TLS: its length, its flags, and that no certificate of the client was verified.
+const OVER_TLS: &[u8] = &[TYPE_SSL, 0, 5, CLIENT_SSL, 0, 0, 0, 1];
 
 /// Both ends of the client's connection, in one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +54,7 @@ pub(super) fn append(out: &mut Vec<u8>, version: Version, exchange: Option<&Exch
     };
     match version {
         Version::V1 => ends.append_line(out),
-        Version::V2 => ends.append_block(out),
+        Version::V2 => ends.append_block(out, exchange.is_some_and(|exchange| exchange.scheme() == Scheme::Https)),
     }
 }
 
@@ -85,13 +92,14 @@ impl Ends {
     }
 
     /// Version 2 (section 2.2).
-    fn append_block(self, out: &mut Vec<u8>) {
+    fn append_block(self, out: &mut Vec<u8>, tls: bool) {
+        const TLV: u8 = OVER_TLS.len() as u8;
         out.extend_from_slice(SIGNATURE);
         let (family, length) = match self {
             Self::V4 { .. } => (TCP4, 12),
             Self::V6 { .. } => (TCP6, 36),
         };
-        out.extend_from_slice(&[PROXY, family, 0, length]);
+        out.extend_from_slice(&[PROXY, family, 0, if tls { length + TLV } else { length }]);
         let (port, to_port) = match self {
             Self::V4 { source: (from, port), destination: (to, to_port) } => {
                 out.extend_from_slice(&from.octets());
@@ -106,6 +114,9 @@ impl Ends {
         };
         out.extend_from_slice(&port.to_be_bytes());
         out.extend_from_slice(&to_port.to_be_bytes());
+        if tls {
+            out.extend_from_slice(OVER_TLS);
+        }
     }
 }
 
@@ -156,10 +167,15 @@ mod tests {
             ("", "", "", "0.0.0.0:0", "0.0.0.0:0"),
         ] {
             let ends = ends(client, peer, local);
-            let mut block = Vec::new();
-            ends.append_block(&mut block);
-            let sender = Sender::Behind { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
-            for bytes in [block, line(ends).into_bytes()] {
+            let block = |tls| {
+                let mut block = Vec::new();
+                ends.append_block(&mut block, tls);
+                assert!(block.len() <= MAX);
+                block
+            };
+            for (bytes, tls) in [(block(false), false), (block(true), true), (line(ends).into_bytes(), false)] {
+                let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+                let sender = Sender::Behind { source, destination, tls };
                 assert_eq!(parse(&bytes), Ok(Some(Header { sender, length: bytes.len() })), "{bytes:?}");
             }
         }
@@ -168,12 +184,12 @@ mod tests {
     #[test]
     fn version_2_is_a_block_of_bytes() {
         let mut out = Vec::new();
-        ends("192.0.2.1", "192.0.2.1:56324", "198.51.100.7:443").append_block(&mut out);
+        ends("192.0.2.1", "192.0.2.1:56324", "198.51.100.7:443").append_block(&mut out, false);
         let expected = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A\x21\x11\x00\x0C\
                          \xC0\x00\x02\x01\xC6\x33\x64\x07\xDC\x04\x01\xBB";
         assert_eq!(out, expected);
         out.clear();
-        ends("2001:db8::1", "[2001:db8::1]:256", "[::1]:80").append_block(&mut out);
+        ends("2001:db8::1", "[2001:db8::1]:256", "[::1]:80").append_block(&mut out, false);
         let expected = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A\x21\x21\x00\x24\
                          \x20\x01\x0D\xB8\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x01\x00\x00\x50";
         assert_eq!(out, expected);
