@@ -10,6 +10,7 @@ pub mod credentials;
 
 pub mod config;
 pub mod http;
+pub mod x509;
 
 pub mod observe;
 pub mod runtime;

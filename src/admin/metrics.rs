@@ -12,6 +12,10 @@ impl Admin {
         self.running.upstreams().iter().for_each(|upstream| upstream.report());
         let failing = self.running.failing_sources();
         self.metrics.auth_sources_failing.set(i64::try_from(failing).unwrap_or(i64::MAX));
+        let certificates = self.running.certificates();
+        self.metrics.certificates_shown(
+            certificates.iter().map(|(listener, shown)| (&**listener, &*shown.name, shown.not_after)),
+        );
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.metrics.spool_memory.set(gauge(self.budget.memory_used()));
         self.metrics.spool_disk.set(gauge(self.budget.disk_used()));

@@ -26,6 +26,7 @@ pub use self::parameters::Parameters;
 use self::door::Caller;
 use crate::config::{self, MinRate, Secret};
 use crate::edge::listener::Listening;
+use crate::edge::tls::Shown;
 use crate::http::{Body, ConnectionInfo, Request, Response, Service};
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry, Limits};
@@ -59,6 +60,9 @@ pub trait Running {
 
     /// Files of users and sources of keys whose last reading failed.
     fn failing_sources(&self) -> usize;
+
+    /// Each listener's certificates.
+    fn certificates(&self) -> Vec<(Arc<str>, Shown)>;
 }
 
 /// Whoever receives does what SIGHUP does, and answers.

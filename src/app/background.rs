@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::watch::watch;
 use super::{Current, InForce};
 use crate::upstream::health::Probers;
 
@@ -39,6 +40,7 @@ impl Background {
         if sources.has_files() {
             self.tasks.spawn_local(look(Arc::clone(&in_force)));
         }
+        self.tasks.spawn_local(watch(Arc::clone(&in_force)));
         self.tasks.spawn_local(sample(in_force));
     }
 }
@@ -93,7 +95,8 @@ mod tests {
             while first.upgrade().is_some() {
                 yield_now().await;
             }
-            assert_eq!(background.tasks.len(), 1);
+            // One watches certificates, and has none to watch here.
+            assert_eq!(background.tasks.len(), 2);
         };
         LocalSet::new().run_until(both).await;
     }

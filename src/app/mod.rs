@@ -7,6 +7,7 @@ mod background;
 mod control;
 mod gateway;
 mod thread;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ pub use gateway::{Gateway, ReloadError, StartError};
 
 use crate::admin::Running;
 use crate::edge::connection::Terms;
+use crate::edge::tls::Shown;
 use crate::stack::Blueprint;
 use crate::upstream::Upstream;
 
@@ -26,6 +28,18 @@ struct InForce {
     blueprint: Blueprint,
     /// How each listener's connections are served.
     terms: Vec<Arc<Terms>>,
+}
+
+impl InForce {
+    /// What the clients of each listener are shown.
+    fn certificates(&self) -> Vec<(Arc<str>, Shown)> {
+        let mut all = Vec::new();
+        for terms in &self.terms {
+            let Some(tls) = &terms.tls else { continue };
+            all.extend(tls.current().shown().iter().map(|shown| (Arc::clone(&terms.name), shown.clone())));
+        }
+        all
+    }
 }
 
 /// The configuration in force, for threads that look at it once per connection and once per request.
@@ -66,5 +80,9 @@ impl Running for Current {
 
     fn failing_sources(&self) -> usize {
         self.in_force.load().blueprint.sources().failing()
+    }
+
+    fn certificates(&self) -> Vec<(Arc<str>, Shown)> {
+        self.in_force.load().certificates()
     }
 }

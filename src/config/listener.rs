@@ -30,6 +30,21 @@ pub struct Tls {
     pub local: bool,
     /// The oldest version accepted. Default TLS 1.2.
     pub min_version: TlsVersion,
+    /// Whether clients are asked for certificates. Default: they are not.
+    pub client_auth: Option<ClientAuth>,
+    /// Whether a handshake is refused that asks for a name without a certificate, or for none. Default false: it gets the
+    /// first certificate.
+    pub strict_sni: bool,
+}
+
+/// `client_ca` and `client_auth`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientAuth {
+    /// The authorities that sign clients' certificates, in PEM.
+    pub ca: PathBuf,
+    /// `client_auth: require`, the default: without a good certificate there is no connection. `request`: without any there
+    /// is one, and a bad one is refused all the same.
+    pub is_required: bool,
 }
 
 /// A certificate chain and its key, both PEM files that were readable and matched when the file was checked.
@@ -39,6 +54,8 @@ pub struct Certificate {
     pub cert: PathBuf,
     /// The private key of the leaf (PKCS#8, PKCS#1 or SEC1).
     pub private_key: PathBuf,
+    /// An OCSP response about the leaf, in DER, that somebody else keeps fresh. It need not be there yet.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// `listeners[].tls.min_version`.

@@ -44,12 +44,13 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use auth::{AllowedClients, Auth, Basic, Jwt, KeySource, KeysUrl, TokenSource};
+pub use certificate::CERTIFICATE_WARNING;
 pub use check::{Checked, check, spool_trouble};
 pub use cors::{Cors, Origins};
 pub use descriptors::{Descriptors, open_files};
 pub use header_rules::{FieldRules, HeaderRules};
 pub use key::KeyBy;
-pub use listener::{Certificate, Listener, Tls, TlsVersion};
+pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
 pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
 pub use logging::{Access, AccessFormat, AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};

@@ -273,7 +273,7 @@ listeners:
   - { bind: ":81", redirect: { https: 8443 } }
   - bind: "[::1]:443"
     http2: false
-    tls: { certificates: [{ cert: shop.crt, private_key: ./shop.key }], min_version: 1.3 }
+    tls: { certificates: [{ cert: shop.crt, private_key: ./shop.key }], min_version: 1.3, client_ca: shop.crt, strict_sni: true }
   - { bind: "unix:run/h.sock" }
 limits: { header_size: 8KiB, header_count: "50", body: 1GB, header_timeout: 5s, idle_timeout: 1m, streams: 10 }
 shutdown: { delay: 500ms, timeout: 1h }
@@ -314,8 +314,15 @@ runtime: { threads: 2 }
         [Some(443), Some(8443), None, None]
     );
     let tls = config.listeners[2].tls.as_ref().unwrap();
-    let pair = Certificate { cert: base.join("shop.crt"), private_key: base.join("shop.key") };
-    assert_eq!(tls, &Tls { certificates: vec![pair], local: false, min_version: TlsVersion::V1_3 });
+    let pair = Certificate { cert: base.join("shop.crt"), private_key: base.join("shop.key"), ocsp: None };
+    let expected = Tls {
+        certificates: vec![pair],
+        local: false,
+        min_version: TlsVersion::V1_3,
+        client_auth: Some(ClientAuth { ca: base.join("shop.crt"), is_required: true }),
+        strict_sni: true,
+    };
+    assert_eq!(tls, &expected);
     assert!(!config.listeners[2].http2);
     assert_eq!(config.listeners[3].bind, Bind::Unix(base.join("run/h.sock")));
 
@@ -468,6 +475,56 @@ fn an_expired_certificate_is_a_warning() {
     let [warning] = &loaded.warnings[..] else { panic!() };
     assert!(warning.message().starts_with("this certificate expired"), "{warning}");
     assert_eq!(warning.line(), Some(1));
+}
+
+#[test]
+fn what_comes_to_its_end_soon_is_a_warning() {
+    let folder = folder_with_certificates();
+    let in_days = |days: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs() + days * 86_400 + 60)
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = |days: u64| {
+        let mut params = rcgen::CertificateParams::new(vec!["shop.example".into()]).unwrap();
+        params.not_after = in_days(days);
+        params.self_signed(&key).unwrap().pem()
+    };
+    fs::write(folder.path().join("soon.key"), key.serialize_pem()).unwrap();
+    let text = "listeners: [{ bind: 443, tls: { certificates: [{ cert: soon.crt, private_key: soon.key }], client_ca: clients.pem } }]\n\
+                sites: [{ routes: [{ path: /, respond: {} }] }]";
+    for (chain, authorities, expected) in [
+        (vec![20], vec![14], &[][..]),
+        (vec![13], vec![20], &["this certificate expires in 13 days"]),
+        (vec![0], vec![20], &["this certificate expires in less than a day"]),
+        (vec![20, 20, 5], vec![20], &["certificate 3 of this chain expires in 5 days"]),
+        (vec![20], vec![20, 1], &["authority 2 of this file expires in 1 day"]),
+    ] {
+        let joined = |all: &[u64]| all.iter().map(|days| pem(*days)).collect::<String>();
+        fs::write(folder.path().join("soon.crt"), joined(&chain)).unwrap();
+        fs::write(folder.path().join("clients.pem"), joined(&authorities)).unwrap();
+        let loaded = load_str(text, "f", folder.path(), &no_env).unwrap_or_else(|report| panic!("{report}"));
+        let told: Vec<&str> = loaded.warnings.iter().map(|warning| warning.message()).collect();
+        assert_eq!(told, expected, "{chain:?} {authorities:?}");
+    }
+}
+
+#[test]
+fn an_ocsp_response_that_will_not_be_shown_is_a_warning() {
+    let folder = folder_with_certificates();
+    for (file, expected) in [
+        ("missing.ocsp", "cannot read the OCSP response"),
+        ("notes.txt", "this OCSP response will not be shown: it is not an OCSP response in DER"),
+        ("folder", "is not a file"),
+    ] {
+        let text = format!(
+            "listeners: [{{ bind: 443, tls: {{ certificates: [{{ cert: shop.crt, private_key: shop.key, ocsp: {file} }}] }} }}]\n\
+             sites: [{{ routes: [{{ path: /, respond: {{}} }}] }}]"
+        );
+        let loaded = load_str(&text, "f", folder.path(), &no_env).unwrap_or_else(|report| panic!("{report}"));
+        let [warning] = &loaded.warnings[..] else { panic!("{file}: {:?}", loaded.warnings) };
+        assert!(warning.message().contains(expected), "{warning}");
+    }
 }
 
 /// Loads and renders. Whatever the text, this returns, and soon.

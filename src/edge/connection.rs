@@ -15,19 +15,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio_rustls::TlsAcceptor;
-
 use super::admission::Place;
 use super::http2;
-use super::tls::{ServerTls, handshake_outcome};
+use super::tls::{self, Accepted, Refused, ServerTls, handshake_outcome};
 use crate::config;
 use crate::http::ConnectionInfo;
 use crate::http1::head::HeadLimits;
 use crate::http1::server::{self, Entry};
 use crate::observe::metrics::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Metrics, Protocol};
+use crate::observe::throttle::Throttle;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Deadline, Socket, Stream, drain};
+use tokio::io::AsyncReadExt;
 
 /// RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -80,11 +79,11 @@ where
             return;
         }
     }
-    let info = Rc::new(info);
     let (stream, first, is_http2) = match &terms.tls {
         Some(tls) => {
             counted.becomes(Protocol::Tls);
-            let Some(stream) = handshake(socket, tls, &terms).await else { return };
+            let Some(Accepted { stream, client_subject }) = handshake(socket, tls, &info, &terms).await else { return };
+            info.client_subject = client_subject;
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             (Stream::Tls(Box::new(stream.into())), Buffer::take(), is_http2)
         }
@@ -94,7 +93,7 @@ where
             (stream, first, is_http2)
         }
     };
-    speak(stream, first, is_http2, info, &terms, entry, counted).await;
+    speak(stream, first, is_http2, Rc::new(info), &terms, entry, counted).await;
 }
 
 async fn speak<E>(
@@ -154,22 +153,34 @@ fn describe(socket: &Socket, terms: &Terms) -> io::Result<ConnectionInfo> {
 }
 
 /// The handshake, within the time that a head has: in the connection's own task, never in the accept loop.
-async fn handshake(socket: Socket, tls: &ServerTls, terms: &Terms) -> Option<tokio_rustls::server::TlsStream<Socket>> {
-    let accepting = Box::pin(TlsAcceptor::from(tls.current()).accept(socket));
-    let (stream, (version, result)) =
+async fn handshake(socket: Socket, tls: &ServerTls, info: &ConnectionInfo, terms: &Terms) -> Option<Accepted<Socket>> {
+    let accepting = Box::pin(tls::accept(tls, socket));
+    let (accepted, (version, result)) =
         match Deadline::new().bound_or_drain(terms.limits.header_timeout, drain::FIRST_REQUEST, accepting).await {
-            Ok(Ok(stream)) => {
-                let outcome = handshake_outcome(stream.get_ref().1);
-                (Some(stream), outcome)
+            Ok(Ok(accepted)) => {
+                let outcome = handshake_outcome(accepted.stream.get_ref().1);
+                (Some(accepted), outcome)
             }
-            Ok(Err(error)) => {
-                tracing::debug!(listener = %terms.name, "TLS handshake failed: {error}");
-                (None, (HandshakeVersion::Unknown, HandshakeResult::Failed))
+            Ok(Err(refused)) => {
+                tell_refused(&refused, info);
+                (None, (HandshakeVersion::Unknown, refused.result()))
             }
             Err(_) => (None, (HandshakeVersion::Unknown, HandshakeResult::Timeout)),
         };
     terms.metrics.tls_handshake(version, result);
-    stream
+    accepted
+}
+
+/// Whoever scans the network fails in many ways, and none of them is news; a client without the right certificate may be
+/// somebody who should have one.
+fn tell_refused(refused: &Refused, info: &ConnectionInfo) {
+    static CLIENT_CERTIFICATES: Throttle = Throttle::new();
+    let listener = &*info.listener;
+    if !matches!(refused, Refused::ClientCertificate(_)) {
+        tracing::debug!(listener, "TLS handshake failed: {refused}");
+    } else if let Some(left_out) = CLIENT_CERTIFICATES.pass() {
+        tracing::info!(listener, client = info.source_text(), left_out, "TLS handshake refused: {refused}");
+    }
 }
 
 /// Reads until the bytes are HTTP/2's preface or cannot become it. `None`: the client left, or said too little in time.

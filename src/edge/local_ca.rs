@@ -27,8 +27,8 @@ use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::ParsedCertificate;
 
-use super::tls::facts::CertificateFacts;
 use super::tls::provider;
+use crate::x509::CertificateFacts;
 
 mod folder;
 mod issue;

@@ -33,6 +33,8 @@ pub struct ConnectionInfo {
     pub sender: Sender,
     /// Whether the client's bytes come over TLS.
     pub tls: bool,
+    /// The subject of the certificate that the client has shown (RFC 4514, printable ASCII), and that was found good.
+    pub client_subject: Option<Box<str>>,
     /// Set on a listener that only redirects: the port where https is served.
     pub redirect_https: Option<u16>,
     /// What [`Self::source_text`] has written.
@@ -49,6 +51,7 @@ impl ConnectionInfo {
             local: None,
             sender: Sender::Peer,
             tls: false,
+            client_subject: None,
             redirect_https: None,
             source_text: OnceCell::new(),
         }

@@ -8,6 +8,7 @@
 //! | X-Forwarded-Host | Host as received |
 //! | X-Forwarded-Port | the port the client connected to |
 //! | X-Forwarded-Prefix | the prefix under which the app is mounted; absent when it is not |
+//! | X-Client-Cert-Subject | the subject of the client's certificate (RFC 4514), where the listener has seen a good one; else absent |
 //! | X-Request-ID | the exchange's name in our logs |
 //! | X-Request-Start | `t=` seconds with micros: when the head was complete, before any waiting; or when a trusted proxy had it |
 //! | whatever `Exchange::identity` has | who asks, as far as the edge has found out; uwsgi: Remote-User as REMOTE_USER, too |
@@ -52,6 +53,9 @@ pub(super) fn append(out: &mut impl Lines, exchange: &Exchange, mount: Option<&s
     out.line("x-forwarded-port", |out| append_decimal(out, exchange.port().into()));
     if let Some(mount) = mount {
         out.line("x-forwarded-prefix", |out| out.extend_from_slice(mount.as_bytes()));
+    }
+    if let Some(subject) = &exchange.connection.client_subject {
+        out.line("x-client-cert-subject", |out| out.extend_from_slice(subject.as_bytes()));
     }
     if let Some(id) = exchange.id.get() {
         out.line("x-request-id", |out| out.extend_from_slice(id.as_bytes()));

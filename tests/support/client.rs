@@ -240,6 +240,19 @@ impl Client {
     }
 }
 
+/// What a server shows in a handshake without anybody's ticket, in DER; after a request that was answered with 200.
+pub(crate) fn certificate_shown(address: &Address, name: &str, root: &Path) -> io::Result<Vec<u8>> {
+    let server = ServerName::try_from(name.to_owned()).unwrap();
+    let session = ClientConnection::new(tls_config(root, &[b"http/1.1"]), server).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(session, address.connect()?);
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    let shown = stream.conn.peer_certificates().and_then(|chain| chain.first());
+    Ok(shown.expect("a certificate").to_vec())
+}
+
 /// A plain GET.
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n")

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -44,6 +44,19 @@ impl Ca {
         std::fs::write(&cert_file, certificate.pem()).unwrap();
         std::fs::write(&key_file, key.serialize_pem()).unwrap();
         (cert_file, key_file)
+    }
+
+    /// Puts a certificate for this name into a file, and its key into another. Returns the certificate in DER.
+    pub(crate) fn write(
+        &self,
+        (cert, key): (&Path, &Path),
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Vec<u8> {
+        let (certificate, secret) = self.sign(name, change);
+        std::fs::write(cert, certificate.pem()).unwrap();
+        std::fs::write(key, secret.serialize_pem()).unwrap();
+        certificate.der().to_vec()
     }
 
     /// What a server shows that has a certificate for this name.

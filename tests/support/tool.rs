@@ -62,6 +62,11 @@ pub(crate) fn curl(arguments: &[&str]) -> Output {
     Tool::start("curl", &all).output()
 }
 
+/// openssl.
+pub(crate) fn openssl(arguments: &[&str]) -> Output {
+    Tool::start("openssl", arguments).output()
+}
+
 /// h2load.
 pub(crate) fn h2load(arguments: &[&str]) -> Output {
     Tool::start("h2load", arguments).output()

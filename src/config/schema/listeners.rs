@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::config::decode::{Decoder, Section};
+use crate::config::decode::{Decoder, Fields, Section};
 use crate::config::node::{Node, Span, Value};
 use crate::config::report::quoted;
 use crate::config::values::Fault;
-use crate::config::{Bind, Certificate, Listener, Tls, TlsVersion, certificate};
+use crate::config::{Bind, Certificate, ClientAuth, Listener, Tls, TlsVersion, certificate};
 
 /// What a path of a unix socket may have at most: `sun_path` less its final NUL.
 pub(super) const LONGEST_SOCKET_PATH: usize = 107;
@@ -46,20 +46,28 @@ pub(super) static LISTENER: Section = Section {
 };
 pub(super) static TLS: Section = Section {
     name: "listeners[].tls",
-    keys: &["certificates", "local", "min_version"],
-    later: &["acme", "client_ca", "client_auth", "strict_sni"],
-    elsewhere: &[("certificate", "certificates"), ("protocols", "min_version"), ("ssl_protocols", "min_version")],
+    keys: &["certificates", "local", "client_ca", "client_auth", "min_version", "strict_sni"],
+    later: &["acme"],
+    elsewhere: &[
+        ("certificate", "certificates"),
+        ("protocols", "min_version"),
+        ("ssl_protocols", "min_version"),
+        ("ssl_client_certificate", "client_ca"),
+        ("ssl_verify_client", "client_auth"),
+        ("ssl_reject_handshake", "strict_sni"),
+    ],
 };
 pub(super) static CERTIFICATE: Section = Section {
     name: "listeners[].tls.certificates[]",
-    keys: &["cert", "private_key"],
-    later: &["ocsp"],
+    keys: &["cert", "private_key", "ocsp"],
+    later: &[],
     elsewhere: &[
         ("key", "private_key"),
         ("ssl_certificate", "cert"),
         ("ssl_certificate_key", "private_key"),
         ("certificate", "cert"),
         ("chain", "cert"),
+        ("ssl_stapling_file", "ocsp"),
     ],
 };
 pub(super) static REDIRECT: Section =
@@ -151,6 +159,8 @@ fn tls(decoder: &mut Decoder<'_>, node: &Node, key: &Span) -> Option<Tls> {
     let fields = decoder.fields(node, &TLS)?;
     let local = fields.boolean(decoder, "local", false);
     let min_version = fields.get("min_version").and_then(|node| min_version(decoder, node)).unwrap_or(TlsVersion::V1_2);
+    let client_auth = client_auth(decoder, &fields);
+    let strict_sni = fields.boolean(decoder, "strict_sni", false);
     if fields.get("certificates").is_none() && !local {
         decoder
             .error(key, "`tls` has no certificate")
@@ -159,7 +169,25 @@ fn tls(decoder: &mut Decoder<'_>, node: &Node, key: &Span) -> Option<Tls> {
     }
     let items = fields.get("certificates").and_then(|node| decoder.list("certificates", node)).unwrap_or_default();
     let certificates = items.iter().filter_map(|item| certificate(decoder, item)).collect();
-    Some(Tls { certificates, local, min_version })
+    Some(Tls { certificates, local, min_version, client_auth, strict_sni })
+}
+
+/// `client_ca` and `client_auth`.
+fn client_auth(decoder: &mut Decoder<'_>, fields: &Fields<'_>) -> Option<ClientAuth> {
+    let how = fields.entry("client_auth");
+    let Some(ca) = fields.entry("client_ca") else {
+        if let Some(how) = how {
+            decoder
+                .error(&how.key.span, "`client_auth` has no authority to go by")
+                .help("write client_ca: clients.pem, with the certificates that sign those of the clients");
+        }
+        return None;
+    };
+    let choices = [("require", true), ("request", false)];
+    let is_required = how.map_or(Some(true), |how| decoder.choice("client_auth", &how.value, &choices));
+    let path = decoder.path("client_ca", &ca.value)?;
+    certificate::inspect_client_authorities(decoder, &path, &ca.value.span);
+    Some(ClientAuth { ca: path, is_required: is_required? })
 }
 
 fn min_version(decoder: &mut Decoder<'_>, node: &Node) -> Option<TlsVersion> {
@@ -181,8 +209,13 @@ fn certificate(decoder: &mut Decoder<'_>, node: &Node) -> Option<Certificate> {
     let key_node = fields.required(decoder, "private_key", "write the PEM file with the certificate's private key");
     let cert = cert_node.and_then(|node| decoder.path("cert", node));
     let private_key = key_node.and_then(|node| decoder.path("private_key", node));
-    let pair = Certificate { cert: cert?, private_key: private_key? };
-    certificate::inspect(decoder, &pair, &cert_node?.span, &key_node?.span);
+    let ocsp_node = fields.get("ocsp");
+    let ocsp = ocsp_node.and_then(|node| decoder.path("ocsp", node));
+    let pair = Certificate { cert: cert?, private_key: private_key?, ocsp };
+    let facts = certificate::inspect(decoder, &pair, &cert_node?.span, &key_node?.span);
+    if let (Some(facts), Some(path), Some(node)) = (facts, &pair.ocsp, ocsp_node) {
+        certificate::inspect_response(decoder, path, &facts, &node.span);
+    }
     Some(pair)
 }
 

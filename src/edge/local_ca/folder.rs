@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::LocalCaError;
-use crate::edge::tls::facts::CertificateFacts;
 use crate::edge::tls::provider;
+use crate::x509::CertificateFacts;
 
 #[derive(Debug)]
 pub(super) struct Folder {

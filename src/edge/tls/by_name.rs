@@ -24,11 +24,11 @@ pub(super) struct ByName {
     /// Without the `*.`.
     wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
     first: Option<Arc<CertifiedKey>>,
-    local: Option<Local>,
+    local: Option<Arc<Local>>,
 }
 
 /// Certificates for names below localhost, made at their first use.
-struct Local {
+pub(super) struct Local {
     subdomains: Subdomains,
     made: Mutex<HashMap<String, Arc<CertifiedKey>>>,
 }
@@ -47,20 +47,26 @@ impl ByName {
     }
 
     /// Makes certificates for names below localhost as they are asked for.
-    pub(super) fn add_local(&mut self, subdomains: Subdomains) {
-        self.local = Some(Local { subdomains, made: Mutex::default() });
+    pub(super) fn add_local(&mut self, local: Arc<Local>) {
+        self.local = Some(local);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
+    /// Whether there is a certificate for this name, or one can be made.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named(name).is_some() || self.local.as_ref().is_some_and(|local| local.get(name).is_some())
+    }
+
+    fn named(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+        let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(name).or_else(parent)
+    }
+
     pub(super) fn pick(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let named = name.and_then(|name| {
-            let parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
-            self.exact.get(name).or_else(parent)
-        });
-        let Some(keys) = named else {
+        let Some(keys) = name.and_then(|name| self.named(name)) else {
             let local = || self.local.as_ref()?.get(name?);
             return local().or_else(|| self.first.clone());
         };
@@ -70,6 +76,10 @@ impl ByName {
 }
 
 impl Local {
+    pub(super) fn new(subdomains: Subdomains) -> Self {
+        Self { subdomains, made: Mutex::default() }
+    }
+
     fn get(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = made.get(name) {

@@ -1,17 +1,28 @@
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion,
+};
 
+use super::by_name::ByName;
+use super::files::Pair;
 use super::*;
+use crate::config::{Certificate, ClientAuth, Tls, TlsVersion};
+use crate::x509::{CertificateFacts, ocsp_response};
 
 /// A CA of the test's own, and certificates of it in files.
 struct Files {
     dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
     roots: RootCertStore,
+    root_pem: String,
 }
 
 impl Files {
@@ -20,8 +31,13 @@ impl Files {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let mut roots = RootCertStore::empty();
-        roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), roots }
+        let root = params.self_signed(&key).unwrap();
+        roots.add(root.der().clone()).unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), roots, root_pem: root.pem() }
+    }
+
+    fn root_pem(&self) -> &str {
+        &self.root_pem
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -45,6 +61,7 @@ impl Files {
         Certificate {
             cert: self.write(&format!("{stem}.crt"), certificate.pem()),
             private_key: self.write(&format!("{stem}.key"), key.serialize_pem()),
+            ocsp: None,
         }
     }
 
@@ -64,15 +81,23 @@ const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::v
 const ONLY_1_2: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
 fn tls(certificates: Vec<Certificate>) -> Tls {
-    Tls { certificates, local: false, min_version: TlsVersion::V1_2 }
+    Tls { certificates, local: false, min_version: TlsVersion::V1_2, client_auth: None, strict_sni: false }
 }
 
 fn config(tls: &Tls) -> Arc<ServerConfig> {
-    server_config(tls, true, &TlsShared::new().unwrap()).unwrap()
+    read(tls, true, &TlsShared::new().unwrap())
+}
+
+fn read(tls: &Tls, http2: bool, shared: &TlsShared) -> Arc<ServerConfig> {
+    Arc::clone(ServerTls::read(tls, http2, shared).unwrap().current().config())
+}
+
+fn refused(tls: &Tls) -> TlsError {
+    ServerTls::read(tls, true, &TlsShared::new().unwrap()).map(|_| ()).unwrap_err()
 }
 
 fn error(certificate: Certificate) -> String {
-    server_config(&tls(vec![certificate]), true, &TlsShared::new().unwrap()).unwrap_err().to_string()
+    refused(&tls(vec![certificate])).to_string()
 }
 
 type Handshake = Result<(ClientConnection, ServerConnection), rustls::Error>;
@@ -139,8 +164,8 @@ fn of_two_certificates_for_a_name_the_client_gets_the_one_it_understands() {
         (files.certificate_of(&ed25519, &["shop.example"]), files.certificate_of(&p256, &["shop.example"]));
     let mut keys = ByName::default();
     for certificate in [&new, &old] {
-        let (key, facts) = load(certificate, &provider()).unwrap();
-        keys.add(Arc::new(key), &facts.dns_names);
+        let pair = Pair::read(certificate, &provider()).unwrap();
+        keys.add(Arc::new(pair.key), &pair.facts.dns_names);
     }
     let algorithm =
         |schemes: &[rustls::SignatureScheme]| keys.pick(Some("shop.example"), schemes).unwrap().key.algorithm();
@@ -158,7 +183,7 @@ fn http2_is_offered_unless_switched_off() {
     let files = Files::new();
     let tls = tls(vec![files.certificate(&["shop.example"])]);
     let agreed = |http2: bool, offers: &[&str]| {
-        let server = server_config(&tls, http2, &TlsShared::new().unwrap()).unwrap();
+        let server = read(&tls, http2, &TlsShared::new().unwrap());
         let (client, server) = handshake(&server, &files.client(BOTH, offers), "shop.example").unwrap();
         assert_eq!(client.alpn_protocol(), server.alpn_protocol());
         server.alpn_protocol().map(|name| String::from_utf8(name.to_vec()).unwrap())
@@ -174,8 +199,8 @@ fn a_session_is_resumed_after_a_reload_with_either_version() {
     let files = Files::new();
     let tls = tls(vec![files.certificate(&["shop.example"])]);
     let shared = TlsShared::new().unwrap();
-    let before = server_config(&tls, true, &shared).unwrap();
-    let after = server_config(&tls, true, &shared).unwrap();
+    let before = read(&tls, true, &shared);
+    let after = read(&tls, true, &shared);
     let stranger = config(&tls);
     for (versions, version) in [(BOTH, HandshakeVersion::V1_3), (ONLY_1_2, HandshakeVersion::V1_2)] {
         let client = files.client(versions, &["h2"]);
@@ -189,21 +214,328 @@ fn a_session_is_resumed_after_a_reload_with_either_version() {
     }
 }
 
+/// A server, and the time that its looks see.
+struct Watched {
+    server: ServerTls,
+    now: Instant,
+    clock: SystemTime,
+}
+
+impl Watched {
+    fn new(tls: &Tls) -> Self {
+        let server = ServerTls::read(tls, true, &TlsShared::new().unwrap()).unwrap();
+        Self { server, now: Instant::now(), clock: SystemTime::now() }
+    }
+
+    fn look(&self) -> Looked {
+        self.server.look(self.now, self.clock)
+    }
+
+    /// What has happened when files have changed and stood still.
+    fn settle(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        loop {
+            let looked = self.look();
+            changes.extend(looked.changes);
+            if !looked.is_moving {
+                return changes;
+            }
+            self.now += Duration::from_millis(250);
+        }
+    }
+
+    /// What is told of files that stay as they are.
+    fn settle_for_good(&mut self) -> Vec<Change> {
+        let mut changes = self.settle();
+        self.now += Duration::from_secs(3);
+        changes.extend(self.settle());
+        changes
+    }
+
+    fn shown(&self, files: &Files, name: &str) -> Vec<String> {
+        let config = Arc::clone(self.server.current().config());
+        names_shown(&handshake(&config, &files.client(BOTH, &["h2"]), name).unwrap().0)
+    }
+}
+
 #[test]
-fn new_files_are_shown_from_the_next_handshake_on_and_bad_ones_never() {
+fn a_new_certificate_is_shown_once_its_files_stand_still() {
     let files = Files::new();
-    let old = files.certificate(&["shop.example"]);
+    let pair = files.certificate(&["shop.example"]);
+    let mut watched = Watched::new(&tls(vec![pair.clone()]));
+    assert!(watched.settle().is_empty(), "nothing has changed");
+    let before = watched.server.current();
+    assert_eq!(files.certificate(&["shop.example", "new.example"]), pair, "the same files");
+    let looked = watched.look();
+    assert!(looked.is_moving && looked.changes.is_empty(), "{looked:?}");
+    assert_eq!(watched.shown(&files, "shop.example"), ["shop.example"]);
+    let changes = watched.settle();
+    let [Change::Certificate(shown)] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!((shown.name.as_str(), shown.cert.as_ref()), ("shop.example", Some(&pair.cert)));
+    assert_eq!(watched.shown(&files, "shop.example"), ["shop.example", "new.example"]);
+    let begun = handshake(before.config(), &files.client(BOTH, &[]), "shop.example").unwrap();
+    assert_eq!(names_shown(&begun.0), ["shop.example"], "what has begun ends with what it began with");
+}
+
+#[test]
+fn a_bad_new_certificate_keeps_the_old_one() {
+    let files = Files::new();
+    let pair = files.certificate(&["shop.example"]);
+    let mut watched = Watched::new(&tls(vec![pair.clone()]));
+    let good = (fs::read(&pair.cert).unwrap(), fs::read(&pair.private_key).unwrap());
+    let other = files.certificate(&["other.example"]);
+    let of_another = fs::read(&other.private_key).unwrap();
+    let (cert, key) = (pair.cert.clone(), pair.private_key.clone());
+    let spoil: [(&str, &dyn Fn()); 5] = [
+        ("holds no certificate", &|| fs::write(&cert, "").unwrap()),
+        ("is broken PEM", &|| fs::write(&cert, "-----BEGIN CERTIFICATE-----\n").unwrap()),
+        ("No such file", &|| fs::remove_file(&cert).unwrap()),
+        ("is not that of the first certificate", &|| fs::write(&key, &of_another).unwrap()),
+        ("has more than 1024 KiB", &|| fs::write(&cert, vec![b'a'; 2 << 20]).unwrap()),
+    ];
+    for (why, spoil) in spoil {
+        spoil();
+        let changes = watched.settle_for_good();
+        let [Change::Refused(error)] = &changes[..] else { panic!("{why}: {changes:?}") };
+        assert!(error.to_string().contains(why), "{error}");
+        watched.now += Duration::from_secs(60);
+        assert!(watched.settle().is_empty(), "{why}: told once");
+        assert_eq!(watched.shown(&files, "shop.example"), ["shop.example"], "{why}");
+        // What is good again needs no reload either.
+        fs::write(&cert, &good.0).unwrap();
+        fs::write(&key, &good.1).unwrap();
+        let changes = watched.settle();
+        assert!(matches!(changes[..], [Change::Certificate(_)]), "{why}: {changes:?}");
+    }
+}
+
+#[test]
+fn a_pair_that_is_replaced_one_file_after_the_other_is_not_complained_of() {
+    let files = Files::new();
+    let pair = files.certificate(&["shop.example"]);
+    let mut watched = Watched::new(&tls(vec![pair.clone()]));
+    let old_key = fs::read(&pair.private_key).unwrap();
+    files.certificate(&["shop.example", "new.example"]);
+    let new_key = fs::read(&pair.private_key).unwrap();
+    fs::write(&pair.private_key, old_key).unwrap();
+    assert!(watched.settle().is_empty(), "the new certificate with the old key");
+    watched.now += Duration::from_secs(1);
+    fs::write(&pair.private_key, new_key).unwrap();
+    let changes = watched.settle_for_good();
+    assert!(matches!(changes[..], [Change::Certificate(_)]), "{changes:?}");
+    assert_eq!(watched.shown(&files, "shop.example"), ["shop.example", "new.example"]);
+}
+
+#[test]
+fn one_bad_certificate_does_not_keep_the_others_old() {
+    let files = Files::new();
+    let (one, two) = (files.certificate(&["one.example"]), files.certificate(&["two.example"]));
+    let mut watched = Watched::new(&tls(vec![one.clone(), two]));
+    fs::write(&one.cert, "").unwrap();
+    files.certificate(&["two.example", "new.example"]);
+    let changes = watched.settle_for_good();
+    assert!(matches!(changes[..], [Change::Certificate(_), Change::Refused(_)]), "{changes:?}");
+    assert_eq!(watched.shown(&files, "new.example"), ["two.example", "new.example"]);
+    assert_eq!(watched.shown(&files, "one.example"), ["one.example"]);
+}
+
+#[test]
+fn an_ocsp_response_is_shown_for_as_long_as_it_holds() {
+    let files = Files::new();
+    let mut pair = files.certificate(&["shop.example"]);
+    let ocsp = files.path("shop.ocsp");
+    pair.ocsp = Some(ocsp.clone());
+    let serial = Pair::read(&pair, &provider()).unwrap().facts.serial;
+    let mut watched = Watched::new(&tls(vec![pair]));
+    let stapled = |watched: &Watched| {
+        let hello = watched.server.current();
+        hello.ocsp_of("shop.example")
+    };
+    let why = |changes: &[Change]| match changes {
+        [Change::NotStapled { why, .. }] => why.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(why(&watched.settle()).contains("No such file"), "that it is not there yet is said");
+    assert_eq!(stapled(&watched), None);
+    let hour = Duration::from_secs(3600);
+    let good = ocsp_response(&serial, &[0x80, 0], watched.clock - hour, Some(watched.clock + hour));
+    fs::write(&ocsp, &good).unwrap();
+    let changes = watched.settle();
+    assert!(matches!(changes[..], [Change::Stapled { .. }]), "{changes:?}");
+    assert_eq!(stapled(&watched), Some(good));
+    assert!(watched.settle().is_empty(), "said once");
+    watched.clock += hour * 2;
+    assert_eq!(why(&watched.settle()), "it has expired");
+    assert_eq!(stapled(&watched), None);
+    for (bytes, expected) in [
+        (b"-----BEGIN OCSP RESPONSE-----".to_vec(), "is not an OCSP response in DER"),
+        (vec![0x30, 3, 0x0a, 1, 6], "unauthorized"),
+        (vec![0x30; 70_000], "more than 64 KiB"),
+        (ocsp_response(&[9], &[0x80, 0], watched.clock, None), "not about this certificate"),
+    ] {
+        fs::write(&ocsp, bytes).unwrap();
+        let why = why(&watched.settle());
+        assert!(why.contains(expected), "{why}");
+        assert_eq!(stapled(&watched), None);
+    }
+}
+
+#[test]
+fn a_new_certificate_is_not_shown_with_the_response_about_the_old_one() {
+    let files = Files::new();
+    let mut pair = files.certificate(&["shop.example"]);
+    let serial = Pair::read(&pair, &provider()).unwrap().facts.serial;
+    pair.ocsp = Some(files.write("shop.ocsp", ocsp_response(&serial, &[0x80, 0], SystemTime::now(), None)));
+    let mut watched = Watched::new(&tls(vec![pair]));
+    assert!(watched.server.current().ocsp_of("shop.example").is_some());
+    watched.settle();
+    files.certificate(&["shop.example"]);
+    let changes = watched.settle();
+    assert!(matches!(changes[..], [Change::Certificate(_), Change::NotStapled { .. }]), "{changes:?}");
+    assert_eq!(watched.server.current().ocsp_of("shop.example"), None);
+}
+
+/// A handshake of a client with this certificate, or without any: the server's end.
+fn as_client(server: &ServerTls, files: &Files, shown: Option<&Certificate>) -> Result<(), rustls::Error> {
+    let mut client = Arc::unwrap_or_clone(files.client(BOTH, &["h2"]));
+    if let Some(shown) = shown {
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let chain = vec![CertificateDer::from_pem_file(&shown.cert).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(&shown.private_key).unwrap();
+        client = builder.with_root_certificates(files.roots.clone()).with_client_auth_cert(chain, key).unwrap();
+    }
+    let client = Arc::new(client);
+    let config = Arc::clone(server.current().config());
+    for _ in 0..2 {
+        let (_, server) = handshake(&config, &client, "shop.example")?;
+        assert_eq!(handshake_outcome(&server).1, HandshakeResult::Full, "a ticket would skip the certificate");
+        assert_eq!(server.peer_certificates().is_some(), shown.is_some());
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_show_certificates_of_the_authorities_that_are_named() {
+    let (files, strangers) = (Files::new(), Files::new());
+    let mut tls = tls(vec![files.certificate(&["shop.example"])]);
+    let ca = files.write("clients.pem", files.root_pem());
+    let (client, stranger) = (files.certificate(&["till-7"]), strangers.certificate(&["till-7"]));
+    tls.client_auth = Some(ClientAuth { ca: ca.clone(), is_required: true });
+    let mut watched = Watched::new(&tls);
+    let is_in = |watched: &Watched, shown| as_client(&watched.server, &files, shown);
+    assert_eq!(is_in(&watched, Some(&client)), Ok(()));
+    assert_eq!(is_in(&watched, None), Err(rustls::Error::NoCertificatesPresented));
+    assert!(matches!(is_in(&watched, Some(&stranger)), Err(rustls::Error::InvalidCertificate(_))));
+    tls.client_auth = Some(ClientAuth { ca: ca.clone(), is_required: false });
+    let asked = Watched::new(&tls);
+    assert_eq!((is_in(&asked, Some(&client)), is_in(&asked, None)), (Ok(()), Ok(())));
+    assert!(matches!(is_in(&asked, Some(&stranger)), Err(rustls::Error::InvalidCertificate(_))));
+    // Authorities are watched as certificates are.
+    fs::write(&ca, strangers.root_pem()).unwrap();
+    let changes = watched.settle();
+    assert!(matches!(&changes[..], [Change::Authorities(path)] if *path == ca), "{changes:?}");
+    assert_eq!(is_in(&watched, Some(&stranger)), Ok(()));
+    assert!(matches!(is_in(&watched, Some(&client)), Err(rustls::Error::InvalidCertificate(_))));
+    fs::write(&ca, "").unwrap();
+    let changes = watched.settle_for_good();
+    assert!(matches!(&changes[..], [Change::Refused(TlsError::NoAuthority(_))]), "{changes:?}");
+    assert_eq!(is_in(&watched, Some(&stranger)), Ok(()));
+}
+
+#[test]
+fn a_ticket_of_another_listener_opens_none_that_asks_for_certificates() {
+    let files = Files::new();
+    let mut tls = tls(vec![files.certificate(&["shop.example"])]);
     let shared = TlsShared::new().unwrap();
-    let server = ServerTls::read(&tls(vec![old.clone()]), true, &shared).unwrap();
-    let shown = || names_shown(&handshake(&server.current(), &files.client(BOTH, &["h2"]), "shop.example").unwrap().0);
-    let new = files.certificate(&["shop.example", "new.example"]);
-    assert_eq!(new, old, "the same files");
-    assert_eq!(shown(), ["shop.example"], "nobody has looked at them");
-    server.read_again(&shared).unwrap();
-    assert_eq!(shown(), ["shop.example", "new.example"]);
-    fs::write(&new.cert, "").unwrap();
-    assert!(matches!(server.read_again(&shared), Err(TlsError::NoCertificate(_))));
-    assert_eq!(shown(), ["shop.example", "new.example"]);
+    let open = read(&tls, true, &shared);
+    tls.client_auth = Some(ClientAuth { ca: files.write("clients.pem", files.root_pem()), is_required: true });
+    let closed = read(&tls, true, &shared);
+    for versions in [BOTH, ONLY_1_2] {
+        let client = files.client(versions, &["h2"]);
+        handshake(&open, &client, "shop.example").unwrap();
+        let refused = handshake(&closed, &client, "shop.example").map(|_| ()).unwrap_err();
+        assert_eq!(refused, rustls::Error::NoCertificatesPresented);
+        handshake(&open, &client, "shop.example").unwrap();
+    }
+}
+
+/// A handshake over the function that connections use: what the server makes of it, and what the client hears.
+async fn accepted(
+    tls: &Tls,
+    client: Arc<ClientConfig>,
+    name: &str,
+) -> (Result<Option<Box<str>>, Refused>, Result<(), std::io::Error>) {
+    let server = ServerTls::read(tls, true, &TlsShared::new().unwrap()).unwrap();
+    let connector = tokio_rustls::TlsConnector::from(client);
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let (served, connected) = tokio::join!(accept(&server, far), connector.connect(name, near));
+    (served.map(|accepted| accepted.client_subject), connected.map(|_| ()))
+}
+
+fn alert(connected: Result<(), std::io::Error>) -> Option<AlertDescription> {
+    let error = connected.unwrap_err();
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn with_strict_sni_a_name_without_certificate_is_refused_with_the_alert_for_it() {
+    let files = Files::new();
+    let mut tls = tls(vec![files.certificate(&["shop.example"]), files.certificate(&["*.shop.example", "127.0.0.1"])]);
+    tls.strict_sni = true;
+    for versions in [BOTH, ONLY_1_2] {
+        let client = || files.client(versions, &["h2"]);
+        for known in ["shop.example", "WWW.shop.example"] {
+            let (served, connected) = accepted(&tls, client(), known).await;
+            assert!(served.is_ok() && connected.is_ok(), "{known}");
+        }
+        for unknown in ["other.example", "a.b.shop.example"] {
+            let (served, connected) = accepted(&tls, client(), unknown).await;
+            assert!(matches!(served, Err(Refused::Name(Some(name))) if *name == *unknown));
+            assert_eq!(alert(connected), Some(AlertDescription::UnrecognisedName));
+        }
+        // An address is no name: such a client names nobody.
+        let (served, connected) = accepted(&tls, client(), "127.0.0.1").await;
+        let refused = served.unwrap_err();
+        assert!(matches!(refused, Refused::Name(None)), "{refused}");
+        assert_eq!(refused.result(), HandshakeResult::UnrecognizedName);
+        assert_eq!(alert(connected), Some(AlertDescription::UnrecognisedName));
+    }
+    tls.strict_sni = false;
+    let (served, _) = accepted(&tls, files.client(BOTH, &[]), "127.0.0.1").await;
+    assert!(
+        served.is_ok() || matches!(served, Err(Refused::Other(_))),
+        "the first certificate, whatever the client says"
+    );
+}
+
+#[tokio::test]
+async fn the_subject_of_a_good_certificate_is_told_and_a_missing_one_has_a_reason() {
+    let files = Files::new();
+    let mut tls = tls(vec![files.certificate(&["shop.example"])]);
+    tls.client_auth = Some(ClientAuth { ca: files.write("clients.pem", files.root_pem()), is_required: true });
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "Shop, Inc.");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "till 7");
+    let certificate = params.signed_by(&key, &files.issuer).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(files.roots.clone())
+        .with_client_auth_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let (served, _) = accepted(&tls, Arc::new(client), "shop.example").await;
+    assert_eq!(served.unwrap().as_deref(), Some(r"CN=till 7,O=Shop\, Inc."));
+    let (served, _) = accepted(&tls, files.client(BOTH, &[]), "shop.example").await;
+    let refused = served.unwrap_err();
+    assert!(matches!(refused, Refused::ClientCertificate(_)), "{refused}");
+    assert_eq!(refused.result(), HandshakeResult::ClientCertificate);
 }
 
 #[test]
@@ -245,7 +577,7 @@ fn local_serves_localhost_beside_the_certificates_of_files() {
     let shared = TlsShared::new().unwrap().with_state_folder(files.path("state"));
     let mut tls = tls(vec![files.certificate(&["shop.example"])]);
     tls.local = true;
-    let server = server_config(&tls, true, &shared).unwrap();
+    let server = read(&tls, true, &shared);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(LocalCa::below(&files.path("state")).root_path()).unwrap()).unwrap();
     let trusting = Files { roots, ..Files::new() };
@@ -256,7 +588,7 @@ fn local_serves_localhost_beside_the_certificates_of_files() {
     assert!(handshake(&server, &files.client(BOTH, &[]), "shop.example").is_ok());
     // Alone, it also serves clients that go by address.
     tls.certificates.clear();
-    let server = server_config(&tls, true, &shared).unwrap();
+    let server = read(&tls, true, &shared);
     for name in ["127.0.0.1", "::1"] {
         assert!(handshake(&server, &local, name).is_ok(), "{name}");
     }
@@ -280,7 +612,7 @@ fn an_error_says_which_file_and_why() {
     let good = files.certificate(&["shop.example"]);
     let other = files.certificate(&["other.example"]);
     let check = |cert: &Path, private_key: &Path, named: &Path, why: &str| {
-        let message = error(Certificate { cert: cert.to_owned(), private_key: private_key.to_owned() });
+        let message = error(Certificate { cert: cert.to_owned(), private_key: private_key.to_owned(), ocsp: None });
         assert!(message.contains(named.to_str().unwrap()) && message.contains(why), "{message}");
     };
     let missing = files.path("missing.pem");
@@ -304,8 +636,7 @@ fn an_error_says_which_file_and_why() {
 
 #[test]
 fn without_any_certificate_there_is_nothing_to_show() {
-    let refused = server_config(&tls(vec![]), true, &TlsShared::new().unwrap()).unwrap_err();
-    assert!(matches!(refused, TlsError::NothingToShow));
+    assert!(matches!(refused(&tls(vec![])), TlsError::NothingToShow));
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub(super) struct Families {
     pub(super) connections_evicted: IntCounter,
     pub(super) proxy_headers: IntCounterVec,
     pub(super) handshakes: IntCounterVec,
+    pub(super) certificate_expiry: IntGaugeVec,
+    pub(super) certificate_reloads: IntCounterVec,
     pub(super) http2_refused: IntCounterVec,
     pub(super) spool_bytes: IntGaugeVec,
     pub(super) spool_limit_bytes: IntGaugeVec,
@@ -150,6 +152,18 @@ impl Families {
                 &["listener", "result"],
             )?,
             handshakes: counters(r, "tls_handshakes_total", "TLS handshakes that ended.", &["version", "result"])?,
+            certificate_expiry: gauges(
+                r,
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate that clients are shown expires, in seconds since 1970.",
+                &["listener", "name"],
+            )?,
+            certificate_reloads: counters(
+                r,
+                "certificate_reloads_total",
+                "Certificates, OCSP responses and authorities that came into use while serving (ok), or could not, or are over (failed).",
+                &["listener", "result"],
+            )?,
             http2_refused: counters(
                 r,
                 "http2_refused_total",

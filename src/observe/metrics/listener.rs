@@ -75,6 +75,7 @@ pub struct ListenerMetrics {
     proxy_headers: IntCounterVec,
     /// Each from its first use on: most listeners have none.
     proxy_header_results: [OnceLock<IntCounter>; ProxyHeaderResult::ALL.len()],
+    certificate_reloads: IntCounterVec,
 }
 
 impl ListenerMetrics {
@@ -87,6 +88,7 @@ impl ListenerMetrics {
             refused: [refused(Reason::TooManyConnections), refused(Reason::TooManyConnectionsOfClient)],
             proxy_headers: families.proxy_headers.clone(),
             proxy_header_results: std::array::from_fn(|_| OnceLock::new()),
+            certificate_reloads: families.certificate_reloads.clone(),
         }
     }
 
@@ -99,6 +101,13 @@ impl ListenerMetrics {
     pub fn proxy_header(&self, result: ProxyHeaderResult) {
         let resolve = || self.proxy_headers.with_label_values(&[self.name.as_str(), result.as_str()]);
         self.proxy_header_results[result as usize].get_or_init(resolve).inc();
+    }
+
+    /// Counts a certificate, an OCSP response or a file of authorities that came into use while serving; or that could not,
+    /// or has come to its end.
+    pub fn certificate_reloaded(&self, succeeded: bool) {
+        let result = if succeeded { "ok" } else { "failed" };
+        self.certificate_reloads.with_label_values(&[self.name.as_str(), result]).inc();
     }
 
     /// Counts a connection for as long as the guard lives.
@@ -170,10 +179,15 @@ pub enum HandshakeResult {
     Failed,
     /// Not completed in time.
     Timeout,
+    /// Refused: no certificate for the name that the client asked for (`strict_sni`).
+    UnrecognizedName,
+    /// Refused: the client has shown no certificate, or one that is not good (`client_ca`).
+    ClientCertificate,
 }
 
 impl HandshakeResult {
-    const ALL: &'static [Self] = &[Self::Full, Self::Resumed, Self::Failed, Self::Timeout];
+    const ALL: &'static [Self] =
+        &[Self::Full, Self::Resumed, Self::Failed, Self::Timeout, Self::UnrecognizedName, Self::ClientCertificate];
 
     /// The label value.
     #[must_use]
@@ -183,6 +197,8 @@ impl HandshakeResult {
             Self::Resumed => "resumed",
             Self::Failed => "failed",
             Self::Timeout => "timeout",
+            Self::UnrecognizedName => "unrecognized_name",
+            Self::ClientCertificate => "client_certificate",
         }
     }
 }

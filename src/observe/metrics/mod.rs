@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 
@@ -166,6 +167,21 @@ impl Metrics {
     /// Counts a header field that was removed.
     pub fn header_dropped(&self, kind: HeaderKind) {
         self.headers_dropped[kind as usize].inc();
+    }
+
+    /// Notes what clients are shown now: listener, name and end of each certificate. Of several with one name, an ECDSA and
+    /// an RSA one, the first to end counts. Those that are not shown any more are forgotten.
+    pub fn certificates_shown<'a>(&self, all: impl IntoIterator<Item = (&'a str, &'a str, SystemTime)>) {
+        let mut ends: HashMap<(&str, &str), i64> = HashMap::new();
+        for (listener, name, not_after) in all {
+            let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            ends.entry((listener, name)).and_modify(|end| *end = seconds.min(*end)).or_insert(seconds);
+        }
+        self.families.certificate_expiry.reset();
+        for ((listener, name), end) in ends {
+            self.families.certificate_expiry.with_label_values(&[listener, name]).set(end);
+        }
     }
 
     /// Counts a TLS handshake that has ended.
