@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hostler::app::Gateway;
 use hostler::config;
+use hostler::edge::inherited::Inherited;
 
 use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, GOAWAY, RST_STREAM, WINDOW_UPDATE, block, frame};
 
@@ -160,8 +161,8 @@ fn a_proxied_get_stays_within_its_allocations() {
     );
     let loaded = config::load_str(&text, "test.yaml", Path::new(folder.path()), &|_| None).unwrap();
     // Each of its threads calls this when it begins.
-    let gateway = Gateway::start(loaded.config, || IS_COUNTED.set(true)).unwrap();
-    let address = gateway.listeners()[0].address.as_str();
+    let gateway = Gateway::start(loaded.config, Inherited::default(), || IS_COUNTED.set(true)).unwrap();
+    let address = gateway.listeners()[0].addresses[0].as_str();
     let (mut client, mut http2) = (TcpStream::connect(address).unwrap(), open_http2(address));
     let requests = 1000;
     // What the clock brings now and then (the sweep, the date) is nobody's.

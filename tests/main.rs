@@ -41,6 +41,7 @@ mod route_timeout;
 mod routing;
 mod servers;
 mod slow_clients;
+mod sockets;
 mod tls;
 mod two_in_a_row;
 mod uploads;

@@ -25,7 +25,8 @@ pub use self::parameters::Parameters;
 
 use self::door::Caller;
 use crate::config::{self, MinRate, Secret};
-use crate::edge::listener::Listening;
+use crate::edge::inherited::Inherited;
+use crate::edge::listener::{self, BindError, Listening};
 use crate::edge::tls::Shown;
 use crate::http::{Body, ConnectionInfo, Request, Response, Service};
 use crate::http1::head::HeadLimits;
@@ -246,11 +247,17 @@ fn wants_text(headers: &http::HeaderMap) -> bool {
 ///
 /// # Errors
 /// Why it cannot be listened on.
-pub fn bind(admin: &config::Admin) -> Result<(Listening, String), crate::edge::listener::BindError> {
-    let (mut sockets, address) = crate::edge::listener::bind_private(&admin.bind)?;
-    let socket = sockets.pop().ok_or_else(|| crate::edge::listener::BindError {
-        address: address.clone(),
-        message: "no socket was opened".into(),
-    })?;
+pub fn bind(admin: &config::Admin, inherited: &Inherited) -> Result<(Listening, String), BindError> {
+    let (sockets, addresses) = listener::bind_private(&admin.bind, inherited)?;
+    let failed = |message: &str| BindError { address: admin.bind.to_string(), message: message.into() };
+    let (Ok([socket]), Ok([address])) = (<[_; 1]>::try_from(sockets), <[_; 1]>::try_from(addresses)) else {
+        return Err(failed("several sockets have this name, and the admin listener takes one"));
+    };
+    // What systemd opens is known only now.
+    if admin.token.is_none() && !socket.is_local() {
+        return Err(failed(
+            "other machines can reach this socket, and whoever reaches it controls Hostler: write admin.token",
+        ));
+    }
     Ok((socket, address))
 }

@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::background::Background;
 use super::gateway::{Gateway, StartError};
+use super::notify::Notifier;
 use crate::admin::{self, Admin, NotReloaded, Reloaded, Reloads, Running as _};
 use crate::config::{self, Config, Loaded, Report, Secret};
+use crate::edge::inherited::Inherited;
 use crate::edge::listener::Listening;
 use crate::edge::local_ca::LocalCa;
 use crate::observe::log::Log;
@@ -53,6 +55,8 @@ impl From<StartError> for Failure {
 /// # Errors
 /// Why it did not start.
 pub fn serve(path: &Path, give_back: fn()) -> Result<(), Failure> {
+    // Before anything is opened that could be taken for one of them.
+    let inherited = Inherited::take();
     let loaded = config::load(path).map_err(Failure::Config)?;
     let log = crate::observe::log::init(&loaded.config.logging)
         .map_err(|error| StartError::System("the log cannot be set up", error))?;
@@ -60,7 +64,7 @@ pub fn serve(path: &Path, give_back: fn()) -> Result<(), Failure> {
     raise_descriptor_limit();
     let config = loaded.config;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "Hostler starts");
-    runtime::block_on(control(path, config, log, give_back))
+    runtime::block_on(control(path, config, inherited, log, give_back))
         .map_err(|error| StartError::System("no event queue", error))?
 }
 
@@ -136,21 +140,24 @@ impl Signals {
     }
 }
 
-async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Result<(), Failure> {
+async fn control(path: &Path, config: Config, inherited: Inherited, log: Log, give_back: fn()) -> Result<(), Failure> {
     // Before anything else: a signal that comes while we start is not lost, and does not kill.
     let mut signals = Signals::listen()?;
-    let operator = config.admin.as_ref().map(admin::bind).transpose().map_err(StartError::Bind)?;
+    let notifier = Notifier::from_environment();
+    let operator = config.admin.as_ref().map(|admin| admin::bind(admin, &inherited));
+    let operator = operator.transpose().map_err(StartError::Bind)?;
     let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let (reloads, mut asked) = mpsc::channel(WAITING_RELOADS);
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
-    let mut gateway = Gateway::start(config, give_back)?;
+    let mut gateway = Gateway::start(config, inherited, give_back)?;
     log.count_lost_into(gateway.shared().metrics.log_dropped.clone());
     let ready = Arc::new(AtomicBool::new(true));
     open_door(operator, token, &gateway, &ready, reloads);
     let mut background = Background::default();
     background.follow(&gateway.current());
     tracing::info!("ready");
+    notifier.ready(&status(&gateway));
     loop {
         let wish = tokio::select! {
             wish = signals.next() => wish,
@@ -160,10 +167,14 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
             Wish::Stop => break,
             Wish::Reopen => reopen(&gateway),
             Wish::Reload(answer_to) => {
+                notifier.reloading();
                 let result = reload(path, &mut gateway, &mut background);
                 if let Ok((config, _)) = &result {
                     log.apply(&config.logging);
                     shutdown = config.shutdown.clone();
+                    notifier.ready(&status(&gateway));
+                } else {
+                    notifier.ready("Not reloaded, see the log: serves as before");
                 }
                 if let Some(sender) = answer_to {
                     // An error is an operator who has not waited.
@@ -175,12 +186,20 @@ async fn control(path: &Path, config: Config, log: Log, give_back: fn()) -> Resu
     // Whoever asks for a reload from now on hears that it is too late.
     drop(asked);
     ready.store(false, Ordering::Relaxed);
+    notifier.stopping("Lets what is in flight come to its end");
     let stopping = stop(gateway, &shutdown);
     tokio::select! {
         () = stopping => {}
         _ = signals.interrupt.recv() => tracing::warn!("stopped at once, as asked: what was in flight is cut"),
     }
     Ok(())
+}
+
+/// What `systemctl status` shows of a gateway that serves.
+fn status(gateway: &Gateway) -> String {
+    let mut names: Vec<&str> = gateway.listeners().iter().map(|bound| bound.name.as_str()).collect();
+    names.dedup();
+    format!("Serves on {}", names.join(", "))
 }
 
 async fn stop(gateway: Gateway, shutdown: &config::Shutdown) {

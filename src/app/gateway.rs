@@ -15,6 +15,7 @@ use crate::access::Checks;
 use crate::config::{self, AccessTarget, Bind, Config, Descriptors};
 use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
+use crate::edge::inherited::Inherited;
 use crate::edge::listener::{self, BindError, Listening};
 use crate::edge::tls::{ServerTls, TlsError, TlsShared};
 use crate::observe::access_log::AccessLog;
@@ -32,6 +33,7 @@ pub struct Gateway {
     shared: Shared,
     admission: Arc<Admission>,
     tls: TlsShared,
+    inherited: Inherited,
     current: Arc<Current>,
     threads: Vec<Thread>,
     listeners: Vec<Bound>,
@@ -47,8 +49,8 @@ struct Thread {
 pub struct Bound {
     /// Its name in the configuration.
     pub name: String,
-    /// The address that was bound.
-    pub address: String,
+    /// The address that was bound; several, where systemd has passed several sockets.
+    pub addresses: Vec<String>,
     bind: Bind,
 }
 
@@ -88,12 +90,12 @@ impl From<BindError> for StartError {
 }
 
 impl Gateway {
-    /// Opens the listeners and starts the threads. Each of them calls `give_back`, which gives freed memory back to the
+    /// Opens the listeners, or takes those that the process was started with, and starts the threads. Each of them calls `give_back`, which gives freed memory back to the
     /// system, when it begins and when it has much less to do than it had.
     ///
     /// # Errors
     /// What could not be had; nothing runs then.
-    pub fn start(config: Config, give_back: fn()) -> Result<Self, StartError> {
+    pub fn start(config: Config, inherited: Inherited, give_back: fn()) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let access_log = AccessLog::start(target(&config), metrics.access_log_dropped.clone())
             .map_err(|error| StartError::System("the access log cannot be opened", error))?;
@@ -109,7 +111,7 @@ impl Gateway {
         let connectors = connectors(&config)?;
         let mut opened = Vec::new();
         for listener in &config.listeners {
-            opened.push(open(listener, count)?);
+            opened.push(open(listener, &inherited, count)?);
         }
         let blueprint = Blueprint::compile(config, connectors, None, shared.clone());
         blueprint.put_in_force(None);
@@ -122,7 +124,7 @@ impl Gateway {
             give_back,
         };
         let threads = (0..count).map(|index| start_thread(index, &current, &handles)).collect::<Result<_, _>>()?;
-        let mut gateway = Self { shared, admission, tls, current, threads, listeners: Vec::new() };
+        let mut gateway = Self { shared, admission, tls, inherited, current, threads, listeners: Vec::new() };
         opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
         Ok(gateway)
     }
@@ -154,7 +156,7 @@ impl Gateway {
         let connectors = connectors(&config)?;
         let mut opened = Vec::new();
         for listener in config.listeners.iter().filter(|wanted| !self.has(wanted)) {
-            opened.push(open(listener, self.threads.len())?);
+            opened.push(open(listener, &self.inherited, self.threads.len())?);
         }
         let retarget = self.shared.access_log.retarget(target(&config));
         retarget.map_err(|error| StartError::System("the access log cannot be opened", error))?;
@@ -176,8 +178,11 @@ impl Gateway {
     }
 
     fn add(&mut self, bound: Bound, sockets: Vec<Listening>) {
-        tracing::info!(listener = %bound.name, address = %bound.address, "listening");
-        for (thread, socket) in self.threads.iter().zip(sockets) {
+        for address in &bound.addresses {
+            tracing::info!(listener = %bound.name, address, "listening");
+        }
+        // As many for each thread.
+        for (thread, socket) in self.threads.iter().cycle().zip(sockets) {
             thread.tell(Command::Open(bound.name.clone(), socket));
         }
         self.listeners.push(bound);
@@ -185,7 +190,9 @@ impl Gateway {
 
     fn close_all_but(&mut self, kept: &[String]) {
         for bound in self.listeners.extract_if(.., |bound| !kept.contains(&bound.name)) {
-            tracing::info!(listener = %bound.name, address = %bound.address, "no longer listening");
+            for address in &bound.addresses {
+                tracing::info!(listener = %bound.name, address, "no longer listening");
+            }
             self.threads.iter().for_each(|thread| thread.tell(Command::Close(bound.name.clone())));
             bound.remove_socket();
         }
@@ -298,9 +305,13 @@ fn start_thread(index: usize, current: &Arc<Current>, handles: &Handles) -> Resu
     Ok(Thread { commands, handle })
 }
 
-fn open(listener: &config::Listener, threads: usize) -> Result<(Bound, Vec<Listening>), StartError> {
-    let (sockets, address) = listener::bind(&listener.bind, threads)?;
-    Ok((Bound { name: listener.name.clone(), address, bind: listener.bind.clone() }, sockets))
+fn open(
+    listener: &config::Listener,
+    inherited: &Inherited,
+    threads: usize,
+) -> Result<(Bound, Vec<Listening>), StartError> {
+    let (sockets, addresses) = listener::bind(&listener.bind, inherited, threads)?;
+    Ok((Bound { name: listener.name.clone(), addresses, bind: listener.bind.clone() }, sockets))
 }
 
 /// How each listener's connections are to be served. Reads certificates.

@@ -6,6 +6,7 @@
 mod background;
 mod control;
 mod gateway;
+mod notify;
 mod thread;
 mod watch;
 

@@ -145,22 +145,21 @@ pub(super) async fn run(
     let (connections, empty) = (Cell::new(0), Notify::new());
     let thread =
         Rc::new(Thread { current, admission, metrics, budget, turned_away: Cell::new(0), built, connections, empty });
-    let mut listening: HashMap<String, Rc<Notify>> = HashMap::new();
+    // A listener may have several sockets.
+    let mut listening: HashMap<String, Vec<Rc<Notify>>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread), give_back));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Open(name, socket) => {
                 let closing = Rc::new(Notify::new());
-                listening.insert(name.clone(), Rc::clone(&closing));
+                listening.entry(name.clone()).or_default().push(Rc::clone(&closing));
                 tokio::task::spawn_local(accept(Rc::clone(&thread), name, socket, closing));
             }
             Command::Close(name) => {
-                if let Some(closing) = listening.remove(&name) {
-                    closing.notify_one();
-                }
+                listening.remove(&name).iter().flatten().for_each(|closing| closing.notify_one());
             }
             Command::Drain { begun, ended } => {
-                listening.drain().for_each(|(_, closing)| closing.notify_one());
+                listening.drain().flat_map(|(_, closing)| closing).for_each(|closing| closing.notify_one());
                 tokio::task::spawn_local(drain_connections(Rc::clone(&thread), begun, ended));
             }
             Command::Stop(cut) => {

@@ -92,6 +92,10 @@ pub(super) fn ask(admin: &Admin, method: &Method, target: &str, is_json: bool) -
 fn place(bind: &Bind) -> io::Result<(Place<'_>, String)> {
     let address = match bind {
         Bind::Unix(path) => return Ok((Place::Unix(path), "localhost".into())),
+        Bind::Systemd(_) => {
+            let message = "systemd has opened it, and only its socket unit says where: ask with curl";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         Bind::Any(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
         Bind::Tcp(address) if address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
             SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))

@@ -13,20 +13,34 @@ pub enum Bind {
     Tcp(SocketAddr),
     /// `unix:/path`, absolute.
     Unix(PathBuf),
+    /// `systemd:NAME`: every socket that systemd passes under this name (`FileDescriptorName=`).
+    Systemd(String),
 }
 
 impl Bind {
-    /// Reads `port`, `:port`, `host:port` (an address or `localhost`) or `unix:/path`.
+    /// Reads `port`, `:port`, `host:port` (an address or `localhost`), `unix:/path` or `systemd:NAME`.
     ///
     /// # Errors
     /// A sentence that says what is wrong and what an address looks like.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const FORMS: &str = "write a port (443), address:port (127.0.0.1:8080, \"[::1]:8080\") or unix:/path";
+        const FORMS: &str =
+            "write a port (443), address:port (127.0.0.1:8080, \"[::1]:8080\"), unix:/path or systemd:NAME";
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
                 return Err(format!("the path after `unix:` is empty: {FORMS}"));
             }
             return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            // systemd.socket(5), FileDescriptorName=.
+            let is_name = (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+            return if is_name {
+                Ok(Self::Systemd(name.to_owned()))
+            } else {
+                Err(format!(
+                    "`{name}` is not the name of a systemd socket: write that of FileDescriptorName= in its unit"
+                ))
+            };
         }
         if let Some(port) = parse_port(text.strip_prefix(':').unwrap_or(text)) {
             return Ok(Self::Any(port));
@@ -45,13 +59,14 @@ impl Bind {
         }
     }
 
-    /// Whether only this machine can connect.
+    /// Whether only this machine can connect; `None`: the socket that is passed has to be looked at.
     #[must_use]
-    pub fn is_local(&self) -> bool {
+    pub fn is_local(&self) -> Option<bool> {
         match self {
-            Self::Any(_) => false,
-            Self::Tcp(address) => super::is_loopback(address.ip()),
-            Self::Unix(_) => true,
+            Self::Any(_) => Some(false),
+            Self::Tcp(address) => Some(super::is_loopback(address.ip())),
+            Self::Unix(_) => Some(true),
+            Self::Systemd(_) => None,
         }
     }
 }
@@ -62,6 +77,7 @@ impl fmt::Display for Bind {
             Self::Any(port) => write!(f, "[::]:{port}"),
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -194,6 +210,16 @@ mod tests {
     fn a_bare_port_means_every_address() {
         for text in ["443", ":443", "[::]:443"] {
             assert_eq!(Bind::parse(text), Ok(Bind::Any(443)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_systemd_socket_goes_by_its_name() {
+        assert_eq!(Bind::parse("systemd:https"), Ok(Bind::Systemd("https".into())));
+        assert_eq!(Bind::Systemd("https".into()).to_string(), "systemd:https");
+        let long = format!("systemd:{}", "a".repeat(256));
+        for text in ["systemd:", "systemd:a:b", "systemd:a b", "systemd:é", &long] {
+            assert!(Bind::parse(text).is_err(), "{text}");
         }
     }
 

@@ -102,6 +102,7 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
         findings.extend(worker_socket(path).err().map(|trouble| trouble.at(Some(at))));
     }
     findings.extend(unknown_names(&places.names, lookup));
+    findings.extend(places.passed.iter().map(|(name, at)| passed_by_systemd(name).at(Some(at))));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
     findings.extend(descriptors(&config, open_files().1).map(|trouble| trouble.at(places.connections.as_ref())));
     if let Some(AccessTarget::File(file)) = config.logging.access.as_ref().map(|access| &access.to) {
@@ -169,6 +170,12 @@ fn unknown_name(name: &str, found: io::Result<bool>) -> Option<Trouble> {
     };
     let help = "check the name, and that this machine can ask for it: getent hosts NAME";
     Some(Trouble::new(format!("the name {} cannot be looked up: {why}", quoted(name)), help))
+}
+
+/// Whoever runs `check` was not started by systemd.
+fn passed_by_systemd(name: &str) -> Trouble {
+    let message = format!("whether systemd passes a socket called {} shows only when it starts Hostler", quoted(name));
+    Trouble::new(message, format!("its socket unit needs FileDescriptorName={name}; see: systemctl list-sockets"))
 }
 
 /// Whether a worker's socket is there and this process may connect to it.

@@ -160,7 +160,12 @@ impl TrustedProxies {
 
     /// Whether anybody of this kind of listener's peers can be trusted.
     pub(super) fn has_any_for(&self, bind: &super::Bind) -> bool {
-        if matches!(bind, super::Bind::Unix(_)) { self.unix } else { !self.networks.is_empty() }
+        match bind {
+            super::Bind::Unix(_) => self.unix,
+            super::Bind::Any(_) | super::Bind::Tcp(_) => !self.networks.is_empty(),
+            // It may be of either kind.
+            super::Bind::Systemd(_) => self.unix || !self.networks.is_empty(),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ fn resolve_redirects(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     let listeners = &mut draft.listeners;
     let first_tls =
         listeners.iter().filter(|draft| draft.listener.tls.is_some()).find_map(|draft| port(&draft.listener.bind));
+    let is_passed = |draft: &&ListenerDraft| matches!(draft.listener.bind, Bind::Systemd(_));
+    let is_tls_passed = listeners.iter().filter(|draft| draft.listener.tls.is_some()).any(|draft| is_passed(&draft));
     for draft in listeners {
         let Some((redirect, span)) = &draft.redirect else { continue };
         draft.listener.redirect_https = match (redirect, first_tls) {
@@ -48,6 +50,12 @@ fn resolve_redirects(decoder: &mut Decoder<'_>, draft: &mut Draft) {
                 None
             }
             (Redirect::FirstTls, Some(port)) => Some(port),
+            (Redirect::FirstTls, None) if is_tls_passed => {
+                decoder
+                    .error(span, "the port of the TLS listener is not known here")
+                    .help("systemd opens its socket: write redirect: { https: 443 } with the port clients see");
+                None
+            }
             (Redirect::FirstTls, None) if !are_whole => None,
             (Redirect::FirstTls, None) => {
                 decoder.error(span, "there is no TLS listener to redirect to").help(
@@ -63,7 +71,7 @@ fn port(bind: &Bind) -> Option<u16> {
     match bind {
         Bind::Any(port) => Some(*port),
         Bind::Tcp(address) => Some(address.port()),
-        Bind::Unix(_) => None,
+        Bind::Unix(_) | Bind::Systemd(_) => None,
     }
 }
 
@@ -116,12 +124,14 @@ enum Claim<'a> {
     Port(u16),
     Address(IpAddr, u16),
     Path(&'a std::path::Path),
+    Name(&'a str),
 }
 
 /// `0.0.0.0:80` is within `80`, which is every address. Port 0 is a different one each time.
 fn claim(bind: &Bind) -> Option<Claim<'_>> {
     match bind {
         Bind::Unix(path) => Some(Claim::Path(path)),
+        Bind::Systemd(name) => Some(Claim::Name(name)),
         _ if port(bind) == Some(0) => None,
         Bind::Any(port) => Some(Claim::Port(*port)),
         Bind::Tcp(address) if address.ip().is_unspecified() => Some(Claim::Port(address.port())),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
 
+use super::inherited::Inherited;
 use crate::config::Bind;
 use crate::runtime::Socket;
 
@@ -25,13 +26,22 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// One thread's listening socket.
 #[derive(Debug)]
 pub enum Listening {
-    /// With SO_REUSEPORT.
+    /// With SO_REUSEPORT; one that was passed to us, the same in every thread.
     Tcp(std::net::TcpListener),
     /// The same socket in every thread.
     Unix(UnixListener),
 }
 
 impl Listening {
+    /// Whether only this machine can connect.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback()),
+            Self::Unix(_) => true,
+        }
+    }
+
     /// The same socket on this thread's event queue.
     ///
     /// # Errors
@@ -126,30 +136,38 @@ impl std::fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Opens an address for `threads` threads. Returns the sockets and the address that was bound, which tells the port
-/// where 0 was asked for.
+/// Opens an address for `threads` threads, or takes what was passed. Returns the sockets, as many for each thread, and the
+/// addresses that were bound: one, which tells the port where 0 was asked for, or those of the sockets that were passed.
 ///
 /// # Errors
-/// `address_in_use` when anybody, another Hostler included, listens there.
-pub fn bind(bind: &Bind, threads: usize) -> Result<(Vec<Listening>, String), BindError> {
-    open(bind, threads, None)
+/// `address_in_use` when anybody, another Hostler included, listens there; no socket of that name was passed.
+pub fn bind(bind: &Bind, inherited: &Inherited, threads: usize) -> Result<(Vec<Listening>, Vec<String>), BindError> {
+    open(bind, inherited, threads, None)
 }
 
 /// The same, for one thread; a unix socket can be opened by its owner alone.
 ///
 /// # Errors
 /// As above.
-pub fn bind_private(bind: &Bind) -> Result<(Vec<Listening>, String), BindError> {
-    open(bind, 1, Some(Permissions::from_mode(0o600)))
+pub fn bind_private(bind: &Bind, inherited: &Inherited) -> Result<(Vec<Listening>, Vec<String>), BindError> {
+    open(bind, inherited, 1, Some(Permissions::from_mode(0o600)))
 }
 
-fn open(bind: &Bind, threads: usize, permissions: Option<Permissions>) -> Result<(Vec<Listening>, String), BindError> {
+fn open(
+    bind: &Bind,
+    inherited: &Inherited,
+    threads: usize,
+    permissions: Option<Permissions>,
+) -> Result<(Vec<Listening>, Vec<String>), BindError> {
     let opened = match bind {
         Bind::Any(port) => any(*port, threads),
         Bind::Tcp(address) => tcp(*address, threads),
         Bind::Unix(path) => unix(path, threads, permissions),
+        Bind::Systemd(name) => return inherited.open(name, threads),
     };
-    opened.map_err(|error| BindError { address: bind.to_string(), message: explain(&error) })
+    let (sockets, address) =
+        opened.map_err(|error| BindError { address: bind.to_string(), message: explain(&error) })?;
+    Ok((sockets, vec![address]))
 }
 
 fn explain(error: &io::Error) -> String {
@@ -197,15 +215,19 @@ fn tcp(address: SocketAddr, threads: usize) -> io::Result<(Vec<Listening>, Strin
 fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // Accepted connections inherit both: no waiting for acknowledgements, and an end to those whose client is gone
-    // without a word.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL))?;
     if address.is_ipv6() {
         socket.set_only_v6(!matches!(address, SocketAddr::V6(all) if all.ip().is_unspecified()))?;
     }
-    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
     Ok(socket)
+}
+
+/// What every TCP socket that we listen on is like. Accepted connections inherit it: no waiting for acknowledgements, and an
+/// end to those whose client is gone without a word.
+pub(super) fn prepare(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL))?;
+    socket.set_nonblocking(true)
 }
 
 fn unix(path: &Path, threads: usize, permissions: Option<Permissions>) -> io::Result<(Vec<Listening>, String)> {
@@ -244,13 +266,18 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn open(address: &Bind, threads: usize) -> Result<(Vec<Listening>, String), BindError> {
+        let (sockets, mut addresses) = bind(address, &Inherited::default(), threads)?;
+        Ok((sockets, addresses.remove(0)))
+    }
+
     fn loopback() -> Bind {
         Bind::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
     #[test]
     fn every_thread_has_a_socket_on_the_same_port() {
-        let (sockets, address) = bind(&loopback(), 3).unwrap();
+        let (sockets, address) = open(&loopback(), 3).unwrap();
         assert_eq!(sockets.len(), 3);
         for socket in &sockets {
             let Listening::Tcp(socket) = socket else { panic!("not TCP") };
@@ -260,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_second_instance_on_the_same_address_fails() {
-        let (_held, address) = bind(&loopback(), 2).unwrap();
-        let error = bind(&Bind::parse(&address).unwrap(), 2).unwrap_err();
+        let (_held, address) = open(&loopback(), 2).unwrap();
+        let error = open(&Bind::parse(&address).unwrap(), 2).unwrap_err();
         assert!(error.message.starts_with("address_in_use"), "{error}");
     }
 
@@ -269,17 +296,17 @@ mod tests {
     fn a_stale_unix_socket_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = Bind::Unix(folder.path().join("s"));
-        let held = bind(&path, 2).unwrap();
-        assert!(bind(&path, 1).unwrap_err().message.starts_with("address_in_use"));
+        let held = open(&path, 2).unwrap();
+        assert!(open(&path, 1).unwrap_err().message.starts_with("address_in_use"));
         drop(held);
-        bind(&path, 1).unwrap();
+        open(&path, 1).unwrap();
     }
 
     #[test]
     fn a_private_unix_socket_is_its_owners_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let _held = bind_private(&Bind::Unix(path.clone())).unwrap();
+        let _held = bind_private(&Bind::Unix(path.clone()), &Inherited::default()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         UnixStream::connect(path).unwrap();
     }
@@ -289,7 +316,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("precious");
         std::fs::write(&path, "data").unwrap();
-        assert!(bind(&Bind::Unix(path.clone()), 1).is_err());
+        assert!(open(&Bind::Unix(path.clone()), 1).is_err());
         assert_eq!(std::fs::read_to_string(path).unwrap(), "data");
     }
 }

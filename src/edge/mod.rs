@@ -5,6 +5,7 @@ mod coalesce;
 pub mod connection;
 pub mod frame_guard;
 mod http2;
+pub mod inherited;
 pub mod listener;
 pub mod local_ca;
 pub mod proxy_protocol;

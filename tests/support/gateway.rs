@@ -59,11 +59,17 @@ impl Gateway {
 
     /// The same in a process that may have so many open files.
     pub(crate) fn start_limited(files: usize, config: &str) -> Self {
+        Self::start_by(&["sh", "-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()], config)
+    }
+
+    /// The same by another program, which gets the command as its last arguments and becomes it.
+    pub(crate) fn start_by(launcher: &[&str], config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let whole = command(folder.path(), config);
-        let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
-        command.arg(whole.get_program()).args(whole.get_args());
+        let mut command = Command::new(launcher[0]);
+        let launcher =
+            launcher[1..].iter().map(|argument| argument.replace("@folder@", &folder.path().display().to_string()));
+        command.args(launcher).arg(whole.get_program()).args(whole.get_args());
         command.envs(whole.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::spawn(folder, command)
@@ -121,6 +127,11 @@ impl Gateway {
             Some((_, address)) => address,
             None => self.fail(&format!("no listener {bind}")),
         }
+    }
+
+    /// All addresses of that listener.
+    pub(crate) fn addresses(&self, bind: &str) -> Vec<&Address> {
+        self.listeners.iter().filter(|(name, _)| name == bind).map(|(_, address)| address).collect()
     }
 
     /// A client of the first listener.

@@ -112,12 +112,6 @@ fn listener(decoder: &mut Decoder<'_>, node: &Node) -> Option<ListenerDraft> {
 /// `bind`: the address as written, and as read.
 pub(super) fn bind(decoder: &mut Decoder<'_>, node: &Node) -> Option<(String, Bind)> {
     let text = decoder.scalar("bind", node, "an address")?;
-    if text.starts_with("systemd:") {
-        decoder
-            .error(&node.span, "systemd sockets are not available in this version")
-            .help("write an address and a port");
-        return None;
-    }
     let parsed = Bind::parse(&text).map_err(split_fault);
     let bind = match decoder.fault(&node.span, parsed)? {
         Bind::Unix(path) => Bind::Unix(socket_path(decoder, "bind", &node.span, path)?),

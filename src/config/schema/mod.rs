@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use super::decode::{Decoder, Section};
 use super::node::{Node, Span, Value};
 use super::values::nearest;
-use super::{Admin, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
+use super::{Admin, Bind, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
 
 pub(super) use listeners::{ListenerDraft, Redirect};
 pub(super) use sites::SiteDraft;
@@ -49,6 +49,8 @@ pub(super) struct Places {
     pub(super) sockets: Vec<(PathBuf, Span)>,
     /// Endpoints by name.
     pub(super) names: Vec<(String, Span)>,
+    /// The names of sockets that systemd is to pass.
+    pub(super) passed: Vec<(String, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
     /// `limits.connections`
@@ -156,12 +158,20 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let trusted_proxies_are_whole = decoder.error_count() == errors && !file.means("trusted_proxies");
     let errors = decoder.error_count();
     let listeners = listeners::decode(decoder, file.get("listeners"));
+    let listeners_are_whole = decoder.error_count() == errors && !file.means("listeners");
+    let admin = file.get("admin").and_then(|node| process::admin(decoder, node));
+    let binds = listeners.iter().map(|draft| (&draft.listener.bind, &draft.span));
+    let binds = binds.chain(admin.iter().map(|(admin, span)| (&admin.bind, span)));
+    places.passed.extend(binds.filter_map(|(bind, span)| match bind {
+        Bind::Systemd(name) => Some((name.clone(), span.clone())),
+        Bind::Any(_) | Bind::Tcp(_) | Bind::Unix(_) => None,
+    }));
     Some(Draft {
         listeners,
-        listeners_are_whole: decoder.error_count() == errors && !file.means("listeners"),
+        listeners_are_whole,
         shutdown: file.get("shutdown").map_or_else(Shutdown::default, |node| process::shutdown(decoder, node)),
         spool: file.get("spool").map_or_else(Spool::default, |node| process::spool(decoder, node, &mut places)),
-        admin: file.get("admin").and_then(|node| process::admin(decoder, node)),
+        admin,
         logging: file.get("logging").map_or_else(Logging::default, |node| logging::decode(decoder, node, &mut places)),
         runtime: file.get("runtime").map_or_else(Runtime::default, |node| process::runtime(decoder, node)),
         trusted_proxies: trusted_proxies.unwrap_or_default(),

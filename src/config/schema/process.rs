@@ -157,11 +157,11 @@ pub(super) fn admin(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Admin, Sp
     let is_without_token = token.is_none() && decoder.error_count() == errors && !fields.means("token");
     let node = fields.required(decoder, "bind", "write bind: 127.0.0.1:9180, or bind: unix:/run/hostler/admin.sock")?;
     let (text, bind) = bind(decoder, node)?;
-    if !bind.is_local() && is_without_token {
+    if bind.is_local() == Some(false) && is_without_token {
         let port = match &bind {
             crate::config::Bind::Any(port) => *port,
             crate::config::Bind::Tcp(address) => address.port(),
-            crate::config::Bind::Unix(_) => 0,
+            crate::config::Bind::Unix(_) | crate::config::Bind::Systemd(_) => 0,
         };
         decoder
             .error(&node.span, format!("`admin` needs a `token` to listen on {}", quoted(&text)))
