@@ -3,13 +3,19 @@
 
 use serde_json::Value;
 
+use crate::support::gunicorn::{Kind, Plan};
 use crate::support::tls_worker::Ca;
 use crate::support::tool::curl;
+use crate::support::worker::Transport;
 use crate::support::{Gateway, Gunicorn};
 
 /// Not what a test's client is by default.
 const CLIENT: &str = "127.0.0.9";
 const NAME: &str = "shop.example";
+
+fn shop() -> Gunicorn {
+    Plan::new(Kind::Sync, 1, Transport::Unix).variable("SHOP_ALLOWED_HOSTS", NAME).start()
+}
 
 /// The one before the app, and the one before that, with a plain and a TLS listener.
 fn row(gunicorn: &Gunicorn, ca: &Ca, second: &str, first: &str) -> [Gateway; 2] {
@@ -64,7 +70,7 @@ fn check(first: &Gateway, ca: &Ca, scheme: &str) {
 
 #[test]
 fn the_app_sees_the_client_by_x_forwarded_fields() {
-    let (gunicorn, ca) = (Gunicorn::start(1), Ca::new());
+    let (gunicorn, ca) = (shop(), Ca::new());
     let [first, _second] = row(&gunicorn, &ca, "trusted_proxies: [127.0.0.1]\n", "");
     for scheme in ["http", "https"] {
         check(&first, &ca, scheme);
@@ -73,7 +79,7 @@ fn the_app_sees_the_client_by_x_forwarded_fields() {
 
 #[test]
 fn the_app_sees_the_client_by_proxy_headers() {
-    let (gunicorn, ca) = (Gunicorn::start(1), Ca::new());
+    let (gunicorn, ca) = (shop(), Ca::new());
     let listener = "listeners:\n  - { bind: \"127.0.0.1:0\", proxy_protocol: true }\ntrusted_proxies: [127.0.0.1]\n";
     let [first, _second] = row(&gunicorn, &ca, listener, ", client_address: proxy_v2");
     for scheme in ["http", "https"] {
@@ -83,9 +89,8 @@ fn the_app_sees_the_client_by_proxy_headers() {
 
 #[test]
 fn gunicorn_takes_what_a_proxy_header_says_of_tls() {
-    use crate::support::gunicorn::{Kind, Plan};
-    use crate::support::worker::Transport;
-    let plan = Plan::new(Kind::Sync, 1, Transport::Tcp).argument("--proxy-protocol=auto");
+    let plan = Plan::new(Kind::Sync, 1, Transport::Unix).variable("SHOP_ALLOWED_HOSTS", NAME);
+    let plan = plan.argument("--proxy-protocol=auto").argument("--proxy-allow-from=*");
     let (gunicorn, ca) = (plan.start(), Ca::new());
     let (cert, key) = ca.files(NAME);
     let gateway = Gateway::start(&format!(
