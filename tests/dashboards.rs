@@ -14,10 +14,6 @@ use crate::support::{Client, Gateway, Worker, look_until};
 const DASHBOARD: &str = include_str!("../dashboards/hostler.json");
 const RULES: &str = include_str!("../dashboards/rules.yaml");
 
-/// Names that no gateway of this test tells, each with who does.
-const ELSEWHERE: [(&str, &str); 1] =
-    [("hostler_certificate_expiry_timestamp_seconds", "told once certificates are watched")];
-
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -105,10 +101,7 @@ fn whatever_dashboard_and_rules_ask_for_is_told() {
     for (file, text) in [("hostler.json", DASHBOARD), ("rules.yaml", RULES)] {
         let asked = names(text);
         assert!(asked.len() > 10, "{file} asks for {asked:?}");
-        let missing: Vec<&String> = asked
-            .iter()
-            .filter(|name| !told.contains(name.as_str()) && !ELSEWHERE.iter().any(|(known, _)| known == name))
-            .collect();
+        let missing: Vec<&String> = asked.iter().filter(|name| !told.contains(name.as_str())).collect();
         assert!(missing.is_empty(), "{file} asks for {missing:?}, which a gateway does not tell:\n{metrics}");
     }
     let labels: BTreeSet<&str> =

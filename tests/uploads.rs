@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::client::post;
+use crate::support::gunicorn::{Kind, Plan};
 use crate::support::tool::{Output, Tool};
 use crate::support::{Gateway, Gunicorn, Worker, worker::Transport};
 
@@ -18,6 +19,11 @@ fn shop(gunicorn: &Gunicorn, spool: &str) -> Gateway {
          sites:\n  - routes: [{{ path: /, proxy: app, buffer: {{ disk: 2GiB }} }}]\n",
         gunicorn.endpoint()
     ))
+}
+
+/// Workers that are not killed while they read for long: this machine may have a lot else to do.
+fn patient() -> Gunicorn {
+    Plan::new(Kind::Sync, 2, Transport::Unix).argument("--timeout=500").start()
 }
 
 fn upload(gateway: &Gateway, file: &Path, options: &[&str]) -> Tool {
@@ -34,7 +40,7 @@ fn echo(output: &Output) -> serde_json::Value {
 
 #[test]
 fn a_gibibyte_arrives_whole_in_little_memory() {
-    let gunicorn = Gunicorn::start(2);
+    let gunicorn = patient();
     let gateway = shop(&gunicorn, "disk: 2GiB");
     let path = gateway.folder().join("zeros");
     File::create(&path).unwrap().set_len(1 << 30).unwrap();
@@ -63,7 +69,7 @@ fn a_gibibyte_arrives_whole_in_little_memory() {
 
 #[test]
 fn fifty_uploads_at_once_stay_within_the_spool() {
-    let gunicorn = Gunicorn::start(2);
+    let gunicorn = patient();
     // All of them come from one client, which may have half of it.
     let gateway = shop(&gunicorn, "memory: 8MiB, disk: 2100MiB");
     let path = gateway.folder().join("bytes");
