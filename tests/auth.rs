@@ -384,8 +384,8 @@ fn keys_from_whoever_is_not_trusted_are_none() {
 fn clients_come_from_where_they_may() {
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let gateway = Gateway::start(&format!(
-        "listeners:\n  - bind: 127.0.0.1:0\n  - bind: unix:@folder@/edge.sock\ntrusted_proxies: [127.0.0.7/32]\n{}",
-        config(&worker.endpoint(), "{ allow: [127.0.0.8/32, 203.0.113.0/24] }")
+        "listeners:\n  - bind: 127.0.0.1:0\n  - bind: unix:@folder@/edge.sock\ntrusted_proxies: [127.0.0.6/31]\n{}",
+        config(&worker.endpoint(), "{ allow: [127.0.0.8/32, 127.0.0.6/32, 203.0.113.0/24] }")
     ));
     for (from, fields, expected) in [
         ([127, 0, 0, 8], "", 200),
@@ -394,6 +394,10 @@ fn clients_come_from_where_they_may() {
         ([127, 0, 0, 7], "X-Forwarded-For: 203.0.113.5\r\n", 200),
         ([127, 0, 0, 7], "X-Forwarded-For: 198.51.100.5\r\n", 403),
         ([127, 0, 0, 7], "", 403),
+        ([127, 0, 0, 6], "", 200),
+        ([127, 0, 0, 6], "X-Forwarded-For: 198.51.100.5\r\nForwarded: for=203.0.113.5\r\n", 403),
+        ([127, 0, 0, 6], "X-Forwarded-For: unknown\r\n", 403),
+        ([127, 0, 0, 6], "Forwarded: for=_hidden\r\n", 403),
     ] {
         let response = ask(&mut Client::connect_from(from, gateway.address()), "/", fields);
         assert_eq!(response.status, expected, "{from:?} {fields}");

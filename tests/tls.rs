@@ -270,6 +270,9 @@ fn an_ocsp_response_is_stapled_once_it_is_there_and_says_good() {
     let is_there = look_until(|| stapled(&gateway).contains("OCSP Response Status: successful").then_some(()));
     assert!(is_there.is_some(), "{}", stapled(&gateway));
     assert!(stapled(&gateway).contains("Cert Status: good"));
+    std::fs::write(&ocsp, "tryLater").unwrap();
+    says(&gateway, "the one before is shown for as long as it holds");
+    assert!(stapled(&gateway).contains("Cert Status: good"), "what cannot be used takes nothing away");
     fetch(&site, &responder, "revoked");
     says(&gateway, "it says that the certificate is revoked");
     assert!(stapled(&gateway).contains("OCSP response: no response sent"));

@@ -122,7 +122,8 @@ impl Keys {
         if !matches!(first, Err(NoKeys) | Ok(Err(Refusal::UnknownKey))) {
             return first;
         }
-        let Some(mut round) = self.want() else { return first };
+        // They may have come just now.
+        let Some(mut round) = self.want() else { return verdict() };
         // An error is the patience that is over: the verdict is the same.
         let _ = timeout(PATIENCE, round.changed()).await;
         verdict()
@@ -163,6 +164,8 @@ impl Keys {
                     () = self.wanted.notified() => {}
                 }
             }
+            // Whatever ends this task meanwhile: the next one begins with it.
+            self.fetching().due = None;
             let fetched = fetch::get(url)
                 .await
                 .and_then(|bytes| KeySet::parse(&bytes, &"the answer").map_err(|unusable| unusable.to_string()));

@@ -32,13 +32,47 @@ fn value_after(text: &str, start: usize, end: usize) -> Option<(usize, usize)> {
     let value = after.trim_start_matches([' ', '\t']);
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
     let value = quote.map_or(value, |quote| &value[quote.len_utf8()..]);
+    let at = text.len() - value.len();
     let length = match quote {
-        Some(quote) => value.find([quote, '\n']).unwrap_or(value.len()),
-        None => value.find([',', '}', '#', '\n', '\r']).unwrap_or(value.len()),
+        Some(quote) => quoted_end(value, quote),
+        None => plain_end(value, is_in_braces(&text[..start])),
     };
     let secret = value[..length].trim_end();
-    let at = text.len() - value.len();
-    (!secret.is_empty() && !secret.starts_with("${")).then_some((at, at + secret.len()))
+    (!secret.is_empty() && !only_names_a_variable(secret)).then_some((at, at + secret.len()))
+}
+
+/// To the closing quote, which has an even number of backslashes before it, or to the end of the line.
+fn quoted_end(value: &str, quote: char) -> usize {
+    let is_end = |at: usize| {
+        let before = value[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+        quote == '\'' || before.is_multiple_of(2)
+    };
+    let line = value.find('\n').unwrap_or(value.len());
+    value[..line].match_indices(quote).map(|(at, _)| at).find(|at| is_end(*at)).unwrap_or(line)
+}
+
+/// To the end of the line or a comment, and within braces to what ends an entry there.
+fn plain_end(value: &str, is_in_braces: bool) -> usize {
+    let mut before = ' ';
+    for (at, c) in value.char_indices() {
+        let is_comment = c == '#' && matches!(before, ' ' | '\t');
+        if matches!(c, '\n' | '\r') || is_comment || (is_in_braces && matches!(c, ',' | '}')) {
+            return at;
+        }
+        before = c;
+    }
+    value.len()
+}
+
+/// Whether the line of a key has an open brace before it.
+fn is_in_braces(before: &str) -> bool {
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    line.matches('{').count() > line.matches('}').count()
+}
+
+/// A default beside the name is a value like any other.
+fn only_names_a_variable(secret: &str) -> bool {
+    secret.starts_with("${") && secret.split_once(":-").is_none_or(|(_, default)| default.starts_with('}'))
 }
 
 #[cfg(test)]
@@ -59,6 +93,10 @@ mod tests {
             ("secret: é", "secret: **"),
             ("client_secret: a", "client_secret: *"),
             ("a: {token: x,password: yy}", "a: {token: *,password: **}"),
+            ("token: abc#def", "token: *******"),
+            ("token: a,b}c", "token: *****"),
+            ("token: \"a\\\"b\"", "token: \"****\""),
+            ("token: ${TOKEN:-default}", "token: *****************"),
         ] {
             assert_eq!(mask(text), masked);
         }

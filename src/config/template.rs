@@ -96,6 +96,15 @@ impl Template {
 }
 
 fn placeholder(name: &str, within: Within, path: Option<&PathPattern>) -> Result<Part, Fault> {
+    if let Some(PathPattern::Regex(regex)) = path
+        && NAMES.contains(&name)
+        && regex.group(name).is_some()
+    {
+        return Err(Fault::new(
+            format!("{{{name}}} is a part of the request and a group of `path_regex`"),
+            "give the group another name",
+        ));
+    }
     Ok(match name {
         "scheme" => Part::Scheme,
         "host" => Part::Host,
@@ -187,6 +196,13 @@ mod tests {
     fn parse(text: &str) -> Result<Template, Fault> {
         let regex = PathRegex::parse("^/(\\d+)/(?P<slug>[^/]+)").unwrap();
         Template::parse(text, Some(&PathPattern::Regex(regex)))
+    }
+
+    #[test]
+    fn a_group_with_the_name_of_a_part_of_the_request_is_refused() {
+        let regex = PathRegex::parse("^/(?P<path>[a-z]+)/old").unwrap();
+        let parsed = Template::parse("/new/{path}", Some(&PathPattern::Regex(regex)));
+        assert_eq!(parsed.unwrap_err().help, "give the group another name");
     }
 
     #[test]

@@ -55,7 +55,9 @@ impl Users {
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, Unusable> {
         let mut hashes: HashMap<Box<str>, Arc<Hash>> = HashMap::new();
         let mut in_order = Vec::new();
-        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        // The mark that some editors put before the first name is no part of it.
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let at = |(what, help): (String, String)| {
                 Unusable::new(format!("line {} of {} {what}", index + 1, path.display()), help)
             };
@@ -261,6 +263,12 @@ mod tests {
 
     fn is_let_in(users: &Users, name: &str, password: &str) -> bool {
         users.get(name).is_some_and(|hash| hash.is_of(password.as_bytes()))
+    }
+
+    #[test]
+    fn a_mark_of_an_editor_is_no_part_of_the_first_name() {
+        let users = users(&format!("\u{feff}ann:{BCRYPT}\n")).unwrap();
+        assert!(is_let_in(&users, "ann", "secret"));
     }
 
     #[test]

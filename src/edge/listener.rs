@@ -82,21 +82,22 @@ impl Acceptor {
     }
 
     /// Closes the socket. Returns the connections that the kernel has already accepted for us: asked of the kernel
-    /// itself, because what the event queue knows may be a turn old.
+    /// itself, because what the event queue knows may be a turn old. Not more than it can hold: others may go on to listen
+    /// on the same socket, and clients to come.
     #[must_use]
     pub fn into_queued(self) -> Vec<Accepted> {
         let mut queued = Vec::new();
         match self {
             Self::Tcp(listener) => {
                 let Ok(listener) = listener.into_std() else { return queued };
-                while let Ok((stream, peer)) = listener.accept() {
+                for (stream, peer) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
                     let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
                     queued.extend(stream.map(|stream| Accepted { socket: Socket::Tcp(stream), peer: Some(peer) }));
                 }
             }
             Self::Unix(listener) => {
                 let Ok(listener) = listener.into_std() else { return queued };
-                while let Ok((stream, _)) = listener.accept() {
+                for (stream, _) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
                     let stream = stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream));
                     queued.extend(stream.map(|stream| Accepted { socket: Socket::Unix(stream), peer: None }));
                 }

@@ -107,6 +107,12 @@ impl Claims {
         }
     }
 
+    /// Whether a request has what a proxy says of who its client is, readable or not.
+    #[must_use]
+    pub fn name_client(headers: &HeaderMap) -> bool {
+        [X_FORWARDED_FOR, header::FORWARDED].iter().any(|name| headers.contains_key(name))
+    }
+
     /// Whether a request has what a proxy says of its client.
     #[must_use]
     pub fn are_made(headers: &HeaderMap) -> bool {

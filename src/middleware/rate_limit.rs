@@ -166,8 +166,10 @@ impl RateLimit {
 fn client(exchange: &Exchange) -> Option<u64> {
     let address = exchange.client.get()?;
     let connection = &exchange.connection;
-    let is_proxy =
-        exchange.claims.get().is_some() && connection.source().is_some_and(|s| s.ip().to_canonical() == address);
+    // One whose fields contradict each other, as a client behind it can make them, does not get away with it: all of these
+    // share the proxy's own place.
+    let speaks_for_others = exchange.claims.get().is_some_and(|claims| !claims.is_contradictory);
+    let is_proxy = speaks_for_others && connection.source().is_some_and(|s| s.ip().to_canonical() == address);
     (!is_proxy && connection.sender != Sender::Hidden).then(|| network(address))
 }
 
@@ -291,6 +293,13 @@ mod tests {
         };
         assert!(is_let_in(&limit, named()).await);
         assert!(!is_let_in(&limit, named()).await, "whom it names is held to it");
+        let contradictory = || {
+            let request = request(Some("10.0.0.1:1"), &[]);
+            request.exchange.claims.set(Claims { is_contradictory: true, ..Claims::default() }).unwrap();
+            request
+        };
+        assert!(is_let_in(&limit, contradictory()).await);
+        assert!(!is_let_in(&limit, contradictory()).await, "a client can make its proxy contradict itself");
     }
 
     #[tokio::test(start_paused = true)]

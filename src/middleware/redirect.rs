@@ -61,8 +61,17 @@ impl Redirect {
                 Error::new(Reason::BadTarget).detail("the redirect would lead to another host: it begins with `//`")
             );
         }
+        if self.groups.is_some() && has_dot_segment(&out) {
+            return Err(Error::new(Reason::BadTarget).detail("the redirect would lead out of its folder: it has `..`"));
+        }
         Ok(out)
     }
+}
+
+/// Whether the path of a target has a segment that a client resolves: a group can end in one.
+fn has_dot_segment(target: &[u8]) -> bool {
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    path.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."))
 }
 
 /// Nothing is appended for an empty query, and no mark where the target has written one.
@@ -138,6 +147,13 @@ mod tests {
     fn led(redirect: &Redirect, request: &Request) -> Result<String, Reason> {
         let location = redirect.location(request).map_err(|error| error.reason)?;
         Ok(String::from_utf8(location).unwrap())
+    }
+
+    #[test]
+    fn a_group_does_not_lead_out_of_its_folder() {
+        let redirect = redirect("path_regex: '^/x(.*)$'", "/public/{1}");
+        assert_eq!(led(&redirect, &request(None, "/xa..b").unwrap()).as_deref(), Ok("/public/a..b"));
+        assert_eq!(led(&redirect, &request(None, "/x../private").unwrap()), Err(Reason::BadTarget));
     }
 
     #[test]

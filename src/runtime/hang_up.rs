@@ -25,6 +25,8 @@ pub struct HangUp<'a> {
     stream: &'a UnixStream,
     /// `None`: there is no descriptor for it.
     watch: Option<OwnedFd>,
+    /// It was done before.
+    is_done: bool,
 }
 
 impl<'a> HangUp<'a> {
@@ -32,6 +34,7 @@ impl<'a> HangUp<'a> {
     #[must_use]
     pub fn begin(socket: &'a Socket) -> Option<Self> {
         let Socket::Unix(stream) = socket else { return None };
+        let is_done = has(stream, PollFlags::RDHUP);
         // Before it, since the other end may be done at once.
         let watch = watch(stream).ok();
         shutdown(stream, Shutdown::Read).ok()?;
@@ -39,12 +42,15 @@ impl<'a> HangUp<'a> {
             // Our own shutdown is a change, too. Should the other end's have come already, its close will tell.
             take_event(watch);
         }
-        Some(Self { stream, watch })
+        Some(Self { stream, watch, is_done })
     }
 
     /// Resolves when the other end has closed, or has said that it writes no more.
     pub async fn seen(self) {
-        let Self { stream, watch } = self;
+        let Self { stream, watch, is_done } = self;
+        if is_done {
+            return;
+        }
         if let Some(watch) = watch.and_then(observed)
             && (is_closed(stream) || watch.readable().await.is_ok())
         {
@@ -77,11 +83,16 @@ fn take_event(watch: &OwnedFd) {
 
 /// Whether the other end has closed, although this one takes no more bytes.
 fn is_closed(stream: &UnixStream) -> bool {
+    has(stream, PollFlags::empty())
+}
+
+/// Whether one of these events is there, or the end in both directions.
+fn has(stream: &UnixStream, events: PollFlags) -> bool {
     use rustix::event::{PollFd, poll};
-    let mut descriptor = [PollFd::new(stream, PollFlags::empty())];
+    let mut descriptor = [PollFd::new(stream, events)];
     // A system that does not answer must not be asked for ever.
     poll(&mut descriptor, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err()
-        || descriptor[0].revents().contains(PollFlags::HUP)
+        || descriptor[0].revents().intersects(events | PollFlags::HUP)
 }
 
 #[cfg(test)]
@@ -131,9 +142,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_that_has_closed_already_is_not_waited_for() {
+    async fn an_end_that_is_done_already_is_not_waited_for() {
         let (ours, theirs) = pair();
         drop(theirs);
+        HangUp::begin(&ours).unwrap().seen().await;
+        let (ours, theirs) = pair();
+        theirs.shutdown(Side::Write).unwrap();
         HangUp::begin(&ours).unwrap().seen().await;
     }
 }

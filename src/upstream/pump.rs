@@ -162,6 +162,7 @@ impl Stall {
     async fn without_room<T>(
         &mut self,
         length: u64,
+        writer: &spool::Writer,
         rest: &Rest,
         mut push: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
@@ -170,10 +171,12 @@ impl Stall {
             *pin = rest.permit.pin_without_room();
         }
         if pin.is_none() {
-            return unpinned(rest, push).await;
+            return unpinned(writer, rest, push).await;
         }
         let pushed = poll_fn(|cx| match push.as_mut().poll(cx) {
             Poll::Ready(pushed) => Poll::Ready(Some(pushed)),
+            // Only our own disk is waited for.
+            Poll::Pending if writer.is_taken() => Poll::Pending,
             Poll::Pending => without_room.poll_wait(deadline, cx).map(|()| None),
         });
         let pushed = pushed.await;
@@ -183,12 +186,15 @@ impl Stall {
 }
 
 /// Waits for a push while no worker may be pinned: not for long, and not when somebody else waits for the worker.
-async fn unpinned<T>(rest: &Rest, mut push: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+async fn unpinned<T>(writer: &spool::Writer, rest: &Rest, mut push: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let begun = Instant::now();
     let mut patience = AT_ONCE;
     loop {
         if let Ok(pushed) = tokio::time::timeout(patience, push.as_mut()).await {
             return Some(pushed);
+        }
+        if writer.is_taken() {
+            return Some(push.await);
         }
         if rest.permit.is_wanted() || begun.elapsed() >= LAST_CHANCE {
             return None;
@@ -211,8 +217,11 @@ async fn push(
     if let Poll::Ready(pushed) = poll_fn(|cx| Poll::Ready(push.as_mut().poll(cx))).await {
         return pushed.map(Ok);
     }
+    if writer.is_taken() {
+        return push.await.map(Ok);
+    }
     if writer.is_short() {
-        return match stall.without_room(length, rest, push).await {
+        return match stall.without_room(length, writer, rest, push).await {
             Some(pushed) => pushed.map(Ok),
             None => Ok(Err(spool::full())),
         };
@@ -221,13 +230,16 @@ async fn push(
         if let Ok(pushed) = tokio::time::timeout(AT_ONCE, push.as_mut()).await {
             return pushed.map(Ok);
         }
+        if writer.is_taken() {
+            return push.await.map(Ok);
+        }
         // A body larger than its share is the route's wish.
         stall.pin = rest.permit.pin();
     }
     if stall.pin.is_some() {
         return push.await.map(Ok);
     }
-    match unpinned(rest, push).await {
+    match unpinned(writer, rest, push).await {
         Some(pushed) => pushed.map(Ok),
         None => Ok(Err(rest.client.upstream().streams_full())),
     }

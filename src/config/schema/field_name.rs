@@ -33,7 +33,9 @@ fn reserved(name: &str) -> Option<Reserved> {
         "proxy-authenticate",
         "proxy-authorization",
     ];
-    const EDGE: [&str; 13] = [
+    const EDGE: [&str; 16] = [
+        "client-cert",
+        "client-cert-chain",
         "forwarded",
         "front-end-https",
         "path-info",
@@ -41,6 +43,7 @@ fn reserved(name: &str) -> Option<Reserved> {
         "remote-addr",
         "remote-user",
         "script-name",
+        "x-client-cert-subject",
         "x-queue-start",
         "x-real-ip",
         "x-remote-user",
@@ -222,6 +225,9 @@ mod tests {
             "script-name",
             "path-info",
             "proxy",
+            "client-cert",
+            "client-cert-chain",
+            "x-client-cert-subject",
             "x-remote-user",
             "x-script-name",
             "x-lighttpd-send-file",

@@ -24,7 +24,7 @@ pub(super) fn key_by(key: &str, text: &str) -> Result<KeyBy, Fault> {
         let help = format!("did you mean header:{}?", name.replace('_', "-"));
         return fault("never arrives: header names with an underscore are removed", &help);
     }
-    Ok(KeyBy::Header(name.to_ascii_lowercase()))
+    super::field_name::of_condition(name).map(KeyBy::Header)
 }
 
 /// RFC 9110, 5.6.2.
@@ -56,6 +56,9 @@ mod tests {
             "query:x",
             "header:a:b",
             "header:x_user",
+            "header:X-Forwarded-For",
+            "header:Remote-User",
+            "header:Connection",
             "client:",
         ] {
             assert!(key_by("hash", text).is_err(), "{text}");

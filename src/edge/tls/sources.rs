@@ -18,7 +18,7 @@ use super::in_force::{Clients, InForce, Shown};
 use super::settle::{Look, Watched};
 use super::{TlsError, TlsShared};
 use crate::config::{Certificate, ClientAuth, Tls};
-use crate::x509::{CertificateFacts, Staple};
+use crate::x509::{CertificateFacts, NotStapled, Staple};
 
 /// The TLS of a listener, for many threads.
 pub struct ServerTls {
@@ -68,6 +68,8 @@ struct Sources {
     pairs: Vec<Source>,
     clients: Option<ClientSource>,
     local: Option<LocalSource>,
+    /// Something was read that is not in force, and not because it was refused.
+    is_dirty: bool,
 }
 
 /// The authorities of clients' certificates.
@@ -89,6 +91,8 @@ struct Ocsp {
     response: Watched<Result<Vec<u8>, String>>,
     /// What was made of it; `None`: nothing yet.
     judged: Option<Result<Staple, String>>,
+    /// The last that was good: shown for as long as it holds, whatever else has come after it, short of bad news.
+    good: Option<Vec<u8>>,
 }
 
 /// What the local CA has made.
@@ -125,13 +129,19 @@ impl ServerTls {
         let mut looked = Looked::default();
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_new = sources.look(&mut looked, &self.shared, now);
+        // What could not be put together before may go with what has changed since.
+        is_new |= sources.is_dirty && !looked.changes.is_empty();
         let judged = sources.judge(clock);
         is_new |= !judged.is_empty();
         looked.changes.extend(judged);
         if is_new {
+            sources.is_dirty = true;
             match sources.assemble(&self.tls, self.http2, &self.shared) {
-                Ok(in_force) => self.in_force.store(Arc::new(in_force)),
-                Err(error) => looked.changes = vec![Change::Refused(error)],
+                Ok(in_force) => {
+                    self.in_force.store(Arc::new(in_force));
+                    sources.is_dirty = false;
+                }
+                Err(error) => looked.changes.push(Change::Refused(error)),
             }
         }
         looked
@@ -143,7 +153,7 @@ impl Sources {
         let pairs = tls.certificates.iter().map(|files| Source::read(files, shared)).collect::<Result<_, _>>()?;
         let clients = tls.client_auth.as_ref().map(ClientSource::read).transpose()?;
         let local = if tls.local { Some(LocalSource::read(shared)?) } else { None };
-        Ok(Self { pairs, clients, local })
+        Ok(Self { pairs, clients, local, is_dirty: false })
     }
 
     /// Reads what has changed. Whether anything of it is new, OCSP responses apart.
@@ -156,7 +166,9 @@ impl Sources {
             }
             if let Some(ocsp) = &mut source.ocsp {
                 // What it says is judged whether it is new or not.
-                let _ = looked.takes(ocsp.response.look(now, || files::response(&ocsp.path).map(Ok)));
+                if looked.takes(ocsp.response.look(now, || files::response(&ocsp.path).map(Ok))) {
+                    ocsp.judged = None;
+                }
             }
         }
         if let Some(ClientSource { authorities, .. }) = &mut self.clients {
@@ -248,21 +260,33 @@ impl Ocsp {
         // A response is made by somebody who needs the certificate first: that it is not there yet is no reason not to serve.
         let read = || Ok(files::response(path).map_err(|error| error.to_string()));
         let response = Watched::read(vec![path.to_owned()], read)?;
-        Ok(Self { path: path.to_owned(), response, judged: None })
+        Ok(Self { path: path.to_owned(), response, judged: None, good: None })
     }
 
     fn judge(&mut self, serial: &[u8], clock: SystemTime) -> Option<Change> {
-        let judged = match self.response.value() {
-            Ok(bytes) => Staple::judge(bytes, serial, clock).map_err(|why| why.to_string()),
-            Err(why) => Err(why.clone()),
+        let (judged, is_bad_news) = match self.response.value() {
+            Ok(bytes) => match Staple::judge(bytes, serial, clock) {
+                Ok(staple) => {
+                    self.good = Some(bytes.clone());
+                    (Ok(staple), false)
+                }
+                Err(why) => (Err(why.to_string()), why == NotStapled::Revoked),
+            },
+            Err(why) => (Err(why.clone()), false),
         };
-        if self.judged.as_ref() == Some(&judged) {
+        let holds = |bytes: &Vec<u8>| !is_bad_news && Staple::judge(bytes, serial, clock).is_ok();
+        let had_good = self.good.is_some();
+        self.good = self.good.take().filter(holds);
+        if self.judged.as_ref() == Some(&judged) && had_good == self.good.is_some() {
             return None;
         }
         let ocsp = self.path.clone();
         let change = match &judged {
             Ok(staple) => Change::Stapled { ocsp, until: staple.until },
-            Err(why) => Change::NotStapled { ocsp, why: why.clone() },
+            Err(why) => {
+                let still = if self.good.is_some() { "; the one before is shown for as long as it holds" } else { "" };
+                Change::NotStapled { ocsp, why: format!("{why}{still}") }
+            }
         };
         self.judged = Some(judged);
         Some(change)
@@ -270,10 +294,7 @@ impl Ocsp {
 
     /// The bytes that go out.
     fn shown(&self) -> Option<Vec<u8>> {
-        match (&self.judged, self.response.value()) {
-            (Some(Ok(_)), Ok(bytes)) => Some(bytes.clone()),
-            _ => None,
-        }
+        self.good.clone()
     }
 }
 

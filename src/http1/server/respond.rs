@@ -145,6 +145,7 @@ impl Writer {
                     }
                 }
             }
+            let is_in_file = self.span.is_some();
             match self.poll_send(cx, connection) {
                 Poll::Ready(Ok(Went::All)) if self.body_is_done => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(Went::Turn)) => {
@@ -165,7 +166,7 @@ impl Writer {
                 Poll::Pending => {
                     // With all of it in TLS's hands, being polled again means that the socket has taken some.
                     let is_flushing =
-                        self.out.is_none() && self.large.is_empty() && self.after.is_empty() && self.span.is_none();
+                        self.out.is_none() && self.large.is_empty() && self.after.is_empty() && !is_in_file;
                     let stalled = self.taken.poll_stalled(cx, connection, is_flushing);
                     return stalled.map(|()| Err(Reason::ClientStalled.into()));
                 }
@@ -246,7 +247,12 @@ impl Writer {
     /// Sends what lies in a file, from there.
     fn poll_send_span(&mut self, cx: &mut Context<'_>, socket: &Socket, deadline: &Deadline) -> Poll<Result<Went, ()>> {
         while let Some(span) = &mut self.span {
-            let Some(count) = ready!(socket.poll_send_file(cx, span)).map_err(|_| ())? else {
+            let Poll::Ready(sent) = socket.poll_send_file(cx, span) else {
+                // Until the client has taken what the kernel has, the file may be out of memory again.
+                self.span = None;
+                return Poll::Pending;
+            };
+            let Some(count) = sent.map_err(|_| ())? else {
                 self.reads_files = true;
                 self.span = None;
                 break;

@@ -46,6 +46,7 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         end: 0,
         writing: None,
         behind: VecDeque::new(),
+        behind_tail: BytesMut::new(),
         behind_length: 0,
         disk_has_failed: false,
         result: None,
@@ -56,7 +57,7 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
         lease: Lease::new(Arc::clone(budget), share.client),
     }));
     (
-        Writer { shared: Rc::clone(&shared), share, is_short: Cell::new(false) },
+        Writer { shared: Rc::clone(&shared), share, is_short: Cell::new(false), is_taken: Cell::new(false) },
         Reader { shared, pieces: PieceReader::default(), length },
     )
 }
@@ -73,6 +74,8 @@ struct Shared {
     writing: Option<Batch>,
     /// What is to be written to the file next.
     behind: VecDeque<Bytes>,
+    /// Small pieces side by side, as in `tail`.
+    behind_tail: BytesMut,
     behind_length: u64,
     /// The file cannot be written: what is in it is good, the rest goes at the reader's speed.
     disk_has_failed: bool,
@@ -95,6 +98,8 @@ pub struct Writer {
     share: Share,
     /// Whether the last piece would have found room in its own share, and found none in the budget.
     is_short: Cell<bool>,
+    /// Whether the last piece is in the spool already, and its push waits for the disk alone.
+    is_taken: Cell<bool>,
 }
 
 /// The end that the client's connection reads.
@@ -122,7 +127,7 @@ enum Room {
 impl Shared {
     /// Whether the file has been read to its end: only then do bytes go to memory, so that they keep their order.
     fn is_in_order(&self) -> bool {
-        self.is_read_up() && self.behind.is_empty()
+        self.is_read_up() && self.behind_length == 0
     }
 
     /// Whether all that is in the file, or soon will be, has been read.
@@ -162,6 +167,9 @@ impl Shared {
 
     /// The oldest of what has not been written to the file, for a reader that has read all that has.
     fn take_behind(&mut self) -> Option<Bytes> {
+        if self.behind.is_empty() {
+            self.close_behind_tail();
+        }
         let data = self.behind.pop_front()?;
         self.behind_length -= data.len() as u64;
         if self.disk_has_failed {
@@ -174,12 +182,19 @@ impl Shared {
         Some(data)
     }
 
+    fn close_behind_tail(&mut self) {
+        if !self.behind_tail.is_empty() {
+            self.behind.push_back(std::mem::take(&mut self.behind_tail).freeze());
+        }
+    }
+
     fn has_batch(&self) -> bool {
         self.behind_length >= BATCH && !self.disk_has_failed
     }
 
     /// Begins to write what is behind.
     fn write_behind(&mut self) {
+        self.close_behind_tail();
         let pieces: Vec<Bytes> = self.behind.drain(..).collect();
         let length = std::mem::take(&mut self.behind_length);
         let handle = file::write_pieces(self.file.place(self.lease.budget()), pieces.clone(), self.end);
@@ -255,6 +270,7 @@ impl Writer {
     /// # Errors
     /// [`Gone`].
     pub async fn push(&self, data: Bytes) -> Result<(), Gone> {
+        self.is_taken.set(false);
         loop {
             match self.room(data.len() as u64)? {
                 Room::Memory => {
@@ -263,6 +279,7 @@ impl Writer {
                 }
                 Room::Disk => {
                     self.keep_behind(data);
+                    self.is_taken.set(true);
                     return self.write_behind().await;
                 }
                 Room::None => self.changed().await,
@@ -302,6 +319,12 @@ impl Writer {
         shared.is_in_order() && shared.queued + length <= self.share.memory && !shared.lease.is_for_disk(length)
     }
 
+    /// Whether a push that waits waits for our own disk, and not for the reader.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.is_taken.get()
+    }
+
     /// Whether it is for want of room in the budget, and not by the size of the body, that a push waits.
     #[must_use]
     pub fn is_short(&self) -> bool {
@@ -311,7 +334,15 @@ impl Writer {
     fn keep_behind(&self, data: Bytes) {
         let shared = &mut *self.shared.borrow_mut();
         shared.behind_length += data.len() as u64;
-        shared.behind.push_back(data);
+        if data.len() < SMALL {
+            shared.behind_tail.extend_from_slice(&data);
+        } else {
+            shared.close_behind_tail();
+            shared.behind.push_back(data);
+        }
+        if shared.behind_tail.len() >= TAIL {
+            shared.close_behind_tail();
+        }
         if shared.is_read_up() {
             wake(&mut shared.reader);
         }
@@ -335,7 +366,7 @@ impl Writer {
         loop {
             self.written().await?;
             let shared = &mut *self.shared.borrow_mut();
-            if shared.behind.is_empty() || shared.disk_has_failed {
+            if shared.behind_length == 0 || shared.disk_has_failed {
                 return Ok(());
             }
             shared.write_behind();
@@ -482,6 +513,7 @@ impl Drop for Reader {
         shared.queue.clear();
         shared.tail = BytesMut::new();
         shared.behind.clear();
+        shared.behind_tail = BytesMut::new();
         shared.behind_length = 0;
         let queued = std::mem::take(&mut shared.queued);
         shared.lease.give_memory(queued);
@@ -662,6 +694,19 @@ mod tests {
             assert!(all == expected, "pieces of {length}");
             assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (0, 0, 0));
         }
+    }
+
+    #[tokio::test]
+    async fn a_byte_at_a_time_goes_to_the_file_in_few_pieces() {
+        let budget = budget(1 << 20, 10 << 20);
+        let (writer, reader) = pipe(None, Share { memory: 10, disk: 10 << 20, client: None }, &budget);
+        for number in 0..100_000_u32 {
+            writer.push(Bytes::from(vec![(number % 251) as u8])).await.unwrap();
+        }
+        assert!(writer.shared.borrow().behind.len() <= 100_000 / TAIL + 1);
+        let ((), all) = tokio::join!(writer.end(Ok(())), read_all(reader));
+        assert!(all.len() == 100_000 && all.iter().zip(0_u32..).all(|(byte, number)| u32::from(*byte) == number % 251));
+        assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (0, 0, 0));
     }
 
     /// The reader takes nothing before all has been written, or leaves in the middle.
