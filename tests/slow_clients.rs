@@ -13,6 +13,18 @@ fn dribble(clients: &mut [Client], byte: &str) {
     clients.iter_mut().for_each(|client| client.send(byte));
 }
 
+/// Answers `/large` with 8 MiB, and everything else with a word.
+fn worker() -> Worker {
+    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 8 << 20, "x".repeat(8 << 20));
+    Worker::start(Transport::Unix, move |visit| {
+        while let Some(request) = visit.request() {
+            if !visit.send(if request.line().contains("/large") { &large } else { OK }) {
+                return;
+            }
+        }
+    })
+}
+
 #[test]
 fn slow_senders_and_slow_readers_leave_the_workers_free() {
     let gunicorn = Gunicorn::start(2);
@@ -59,14 +71,7 @@ fn slow_senders_and_slow_readers_leave_the_workers_free() {
 
 #[test]
 fn a_client_that_keeps_its_part_of_the_spool_full_holds_no_worker() {
-    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 8 << 20, "x".repeat(8 << 20));
-    let worker = Worker::start(Transport::Unix, move |visit| {
-        while let Some(request) = visit.request() {
-            if !visit.send(if request.line().contains("/large") { &large } else { OK }) {
-                return;
-            }
-        }
-    });
+    let worker = worker();
     let gateway = Gateway::start(&format!(
         "spool: {{ dir: \"@folder@\", memory: 64KiB, disk: 4MiB }}\nupstreams:\n  app: {{ endpoints: [\"{}\"], workers: 2 }}\n\
          sites:\n  - routes: [{{ path: /, proxy: app }}]\n",
@@ -104,14 +109,7 @@ fn a_client_that_keeps_its_part_of_the_spool_full_holds_no_worker() {
 
 #[test]
 fn answers_that_find_no_room_wait_at_half_of_the_workers_and_the_others_serve() {
-    let large = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 8 << 20, "x".repeat(8 << 20));
-    let worker = Worker::start(Transport::Unix, move |visit| {
-        while let Some(request) = visit.request() {
-            if !visit.send(if request.line().contains("/large") { &large } else { OK }) {
-                return;
-            }
-        }
-    });
+    let worker = worker();
     let gateway = Gateway::start(&format!(
         "spool: {{ dir: \"@folder@\", memory: 64KiB, disk: 1MiB }}\nupstreams:\n  app: {{ endpoints: [\"{}\"], workers: 4 }}\n\
          sites:\n  - routes: [{{ path: /, proxy: app }}]\n",

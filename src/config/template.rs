@@ -8,8 +8,8 @@
 //! | `{query}` | its query with the `?` before it, or nothing; with `&` instead where the text has a `?` of its own |
 //! | `{1}`, `{slug}` | what a group of `path_regex` has matched, by its number or name; nothing if it has taken no part |
 //!
-//! A request chooses what follows the host, never the host itself: there nothing may stand but `{host}`, which one of the
-//! site's names has answered to. No URL holds a brace as it is, so that braces need no escape.
+//! A request chooses what follows the host, and not the host itself: there nothing may stand but `{host}`, which one of the
+//! site's names has answered to. On a site for any host it is whatever the client says. No URL holds a brace as it is, so that braces need no escape.
 
 use super::PathPattern;
 use super::report::quoted;

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// The wait for the other end, which can write no more.
 pub struct HangUp<'a> {
-    stream: &'a UnixStream,
+    socket: &'a Socket,
     /// `None`: there is no descriptor for it.
     watch: Option<OwnedFd>,
     /// It was done before.
@@ -34,7 +34,7 @@ impl<'a> HangUp<'a> {
     #[must_use]
     pub fn begin(socket: &'a Socket) -> Option<Self> {
         let Socket::Unix(stream) = socket else { return None };
-        let is_done = has(stream, PollFlags::RDHUP);
+        let is_done = socket.has(PollFlags::RDHUP);
         // Before it, since the other end may be done at once.
         let watch = watch(stream).ok();
         shutdown(stream, Shutdown::Read).ok()?;
@@ -42,21 +42,22 @@ impl<'a> HangUp<'a> {
             // Our own shutdown is a change, too. Should the other end's have come already, its close will tell.
             take_event(watch);
         }
-        Some(Self { stream, watch, is_done })
+        Some(Self { socket, watch, is_done })
     }
 
     /// Resolves when the other end has closed, or has said that it writes no more.
     pub async fn seen(self) {
-        let Self { stream, watch, is_done } = self;
+        let Self { socket, watch, is_done } = self;
+        let is_closed = || socket.has(PollFlags::empty());
         if is_done {
             return;
         }
         if let Some(watch) = watch.and_then(observed)
-            && (is_closed(stream) || watch.readable().await.is_ok())
+            && (is_closed() || watch.readable().await.is_ok())
         {
             return;
         }
-        while !is_closed(stream) {
+        while !is_closed() {
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -79,20 +80,6 @@ fn take_event(watch: &OwnedFd) {
     let mut events: [Event; 1] = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
     // There is nothing to be done about an event that cannot be taken: the wait is over too early then.
     let _ = epoll::wait(watch, &mut events[..], Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-}
-
-/// Whether the other end has closed, although this one takes no more bytes.
-fn is_closed(stream: &UnixStream) -> bool {
-    has(stream, PollFlags::empty())
-}
-
-/// Whether one of these events is there, or the end in both directions.
-fn has(stream: &UnixStream, events: PollFlags) -> bool {
-    use rustix::event::{PollFd, poll};
-    let mut descriptor = [PollFd::new(stream, events)];
-    // A system that does not answer must not be asked for ever.
-    poll(&mut descriptor, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_err()
-        || descriptor[0].revents().intersects(events | PollFlags::HUP)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Socket {
     }
 
     /// Whether one of these events is there now, or the end of the connection in both directions.
-    fn has(&self, events: rustix::event::PollFlags) -> bool {
+    pub(super) fn has(&self, events: rustix::event::PollFlags) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut descriptor = match self {
             Self::Tcp(stream) => [PollFd::new(stream, events)],
