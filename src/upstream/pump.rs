@@ -28,7 +28,7 @@ const STREAM: Share = Share { memory: 64 << 10, disk: 0, client: None };
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 /// What a client has to take while there is no room in the spool for what it does not take.
 const WITHOUT_ROOM: MinRate = MinRate { min: 256 << 10, after: LAST_CHANCE };
-/// A client that takes nothing for so long is slow: its worker is pinned, or has others to serve.
+/// A client that takes nothing for so long is slow: its worker is pinned.
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// How often it is looked whether somebody waits for the worker of such a client.
 const LOOK: Duration = Duration::from_millis(10);
@@ -188,9 +188,8 @@ impl Stall {
 /// Waits for a push while no worker may be pinned: not for long, and not when somebody else waits for the worker.
 async fn unpinned<T>(writer: &spool::Writer, rest: &Rest, mut push: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let begun = Instant::now();
-    let mut patience = AT_ONCE;
     loop {
-        if let Ok(pushed) = tokio::time::timeout(patience, push.as_mut()).await {
+        if let Ok(pushed) = tokio::time::timeout(LOOK, push.as_mut()).await {
             return Some(pushed);
         }
         if writer.is_taken() {
@@ -199,7 +198,6 @@ async fn unpinned<T>(writer: &spool::Writer, rest: &Rest, mut push: Pin<&mut imp
         if rest.permit.is_wanted() || begun.elapsed() >= LAST_CHANCE {
             return None;
         }
-        patience = LOOK;
     }
 }
 
