@@ -102,6 +102,8 @@ reasons! {
 
     /// As many connections are open as `limits.connections`, and none of them is idle or stalled.
     TooManyConnections = "too_many_connections", Edge;
+    /// The request was handed on from route to route more often than [`MAX_HOPS`](crate::http::MAX_HOPS) times.
+    TooManyHops = "too_many_hops", Edge;
     /// The process, or the system, has no file descriptor left.
     NoDescriptors = "no_descriptors", Edge;
     /// The waiting room has no place left.

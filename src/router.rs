@@ -15,7 +15,7 @@ use self::hosts::Hosts;
 use crate::config::{HostPattern, PathPattern, When};
 use crate::error::{Error, Reason};
 use crate::http::forwarded::Scheme;
-use crate::http::{Body, Host, Request, Response, RouteLabel, Service, Target};
+use crate::http::{Body, Dispatch, Dispatched, Host, Onward, Request, Response, RouteLabel, Service, Target};
 
 /// One site, compiled.
 pub struct Site<S> {
@@ -33,6 +33,8 @@ pub struct Route<S> {
     pub path: PathPattern,
     /// What else must hold.
     pub when: Option<When>,
+    /// Whether only requests that another route hands on come to it.
+    pub is_internal: bool,
     /// Its names in log and metrics.
     pub label: Arc<RouteLabel>,
     /// The layers and the action of this route.
@@ -56,8 +58,15 @@ pub struct Router<S> {
     probe_paths: Vec<Box<[u8]>>,
 }
 
-/// The route of a request, and the place of its site.
-type Found<'a, S> = (usize, &'a Route<S>, Match);
+/// The route of a request.
+struct Found<'a, S> {
+    /// The place of its site.
+    site: usize,
+    /// Its place among the routes of that.
+    place: usize,
+    route: &'a Route<S>,
+    matched: Match,
+}
 
 impl<S> Router<S> {
     /// Compiles the table of hosts. `probe_paths` are answered for any Host, and in plain HTTP everywhere.
@@ -67,10 +76,27 @@ impl<S> Router<S> {
         Self { sites, hosts, probe_paths: probe_paths.iter().map(|path| path.as_bytes().into()).collect() }
     }
 
+    /// The first route of a site that takes a request of a client.
     fn find(&self, site: usize, request: &Request) -> Option<Found<'_, S>> {
-        let routes = &self.sites.get(site)?.routes;
-        let mut looked = routes.iter().map(|route| (site, route, route.look(request)));
-        looked.find(|(_, _, matched)| *matched != Match::No)
+        self.find_from(0, site, request, |route| !route.is_internal)
+    }
+
+    /// The first of those from the place `first` on.
+    fn find_from(
+        &self,
+        first: usize,
+        site: usize,
+        request: &Request,
+        may_take: impl Fn(&Route<S>) -> bool,
+    ) -> Option<Found<'_, S>> {
+        let routes = self.sites.get(site)?.routes.iter().enumerate().skip(first);
+        let mut looked = routes.filter(|(_, route)| may_take(route)).map(|(place, route)| Found {
+            site,
+            place,
+            route,
+            matched: route.look(request),
+        });
+        looked.find(|found| found.matched != Match::No)
     }
 
     /// The route of a request for a probe path. A load balancer probes by address, or without Host, and does not follow
@@ -87,8 +113,8 @@ impl<S> Router<S> {
     }
 
     fn find_exact(&self, site: usize, request: &Request) -> Option<Found<'_, S>> {
-        let mut exact = self.sites.get(site)?.routes.iter().filter(|route| matches!(route.path, PathPattern::Exact(_)));
-        exact.find(|route| route.look(request) == Match::Yes).map(|route| (site, route, Match::Yes))
+        let is_exact = |route: &Route<S>| !route.is_internal && matches!(route.path, PathPattern::Exact(_));
+        self.find_from(0, site, request, is_exact)
     }
 }
 
@@ -101,7 +127,7 @@ impl<S: Service<Error = Error>> Service for Router<S> {
         let own = named.or(self.hosts.any());
         exchange.site.set(own);
         let probed = if self.probe_paths.is_empty() { None } else { self.find_probed(named, &request) };
-        let (site, route, matched) = match probed {
+        let found = match probed {
             Some(found) => found,
             None => {
                 let site = own.ok_or(Error::new(Reason::UnknownHost))?;
@@ -115,13 +141,33 @@ impl<S: Service<Error = Error>> Service for Router<S> {
                 self.find(site, &request).ok_or(Error::new(Reason::NoRoute))?
             }
         };
-        exchange.site.set(Some(site));
+        exchange.site.set(Some(found.site));
+        found.call(request).await
+    }
+}
+
+impl<S: Service<Error = Error>> Found<'_, S> {
+    async fn call(self, request: Box<Request>) -> Result<Response, Error> {
+        let exchange = &request.exchange;
+        exchange.place.set(self.place);
         // It is set once; a second route of the same exchange keeps the first one's names.
-        let _ = exchange.route.set(Arc::clone(&route.label));
-        if matched == Match::MissingSlash {
+        let _ = exchange.route.set(Arc::clone(&self.route.label));
+        if self.matched == Match::MissingSlash {
             return redirect(&format!("{}/{}", request.target.raw_path(), request.target.query_with_mark()));
         }
-        route.service.call(request).await
+        self.route.service.call(request).await
+    }
+}
+
+impl<S: Service<Error = Error>> Dispatch for Router<S> {
+    fn dispatch(&self, request: Box<Request>, onward: Onward) -> Dispatched<'_> {
+        let exchange = &request.exchange;
+        let found = exchange.site.get().and_then(|site| match onward {
+            Onward::Next => self.find_from(exchange.place.get() + 1, site, &request, |route| !route.is_internal),
+            // A redirect would lead the client to where it may not go.
+            Onward::Internal => self.find_from(0, site, &request, |_| true).filter(|found| found.matched == Match::Yes),
+        });
+        Box::pin(async move { found.ok_or(Error::new(Reason::NoRoute))?.call(request).await })
     }
 }
 
@@ -173,7 +219,13 @@ mod tests {
         let route = |site: &config::Site, route: &config::Route| {
             let label = RouteLabel { index: 1, site: site.name.as_str().into(), route: route.name.as_str().into() };
             let named = Named(format!("{} {}", site.name, route.name));
-            Route { path: route.path.clone(), when: route.when.clone(), label: Arc::new(label), service: named }
+            Route {
+                path: route.path.clone(),
+                when: route.when.clone(),
+                is_internal: route.internal,
+                label: Arc::new(label),
+                service: named,
+            }
         };
         let site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),

@@ -18,6 +18,7 @@ use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
 use crate::config::{self, Config};
+use crate::http::Redispatch;
 use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
@@ -30,7 +31,7 @@ use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
-pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Router<RouteStack>>>>>>;
+pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Rc<Router<RouteStack>>>>>>>;
 
 /// What is one for the process, whatever the configuration.
 #[derive(Clone)]
@@ -145,6 +146,9 @@ impl Blueprint {
         };
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
         let metrics = self.routes.iter().map(|plan| Arc::clone(&plan.metrics)).collect();
+        let redispatch = Redispatch::default();
+        let router = Rc::new(Router::new(self.sites(&clients, &redispatch), &self.config.probe_paths));
+        redispatch.connect(&router);
         let stack = ServiceBuilder::new()
             // First: everything below goes by the client that is found here.
             .layer(ClientIpLayer::new(Arc::clone(&self.trusted), Arc::clone(&self.hints)))
@@ -159,11 +163,11 @@ impl Blueprint {
             // Everything below fails with a reason; here it becomes an answer. Refused bytes turn back here, too.
             .layer(RescueLayer::new(Arc::clone(&self.error_pages)))
             // Names site and route; what needs a route's policy comes below: see `route`.
-            .service(Router::new(self.sites(&clients), &self.config.probe_paths));
+            .service(router);
         (stack, clients)
     }
 
-    fn sites(&self, clients: &[Rc<Client>]) -> Vec<Site<RouteStack>> {
+    fn sites(&self, clients: &[Rc<Client>], redispatch: &Redispatch) -> Vec<Site<RouteStack>> {
         let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
@@ -175,8 +179,9 @@ impl Blueprint {
                 .map(|(route, plan)| Route {
                     path: route.path.clone(),
                     when: route.when.clone(),
+                    is_internal: route.internal,
                     label: Arc::clone(&plan.label),
-                    service: plan.build(route, self.action(route, clients)),
+                    service: plan.build(route, self.action(route, clients), redispatch),
                 })
                 .collect(),
         };

@@ -82,6 +82,8 @@ pub struct Route {
     pub headers: HeaderRules,
     /// Who may use it; `None`: everybody.
     pub auth: Option<Auth>,
+    /// Whether only requests that another route hands on (`X-Accel-Redirect`) come to it.
+    pub internal: bool,
 }
 
 impl Route {

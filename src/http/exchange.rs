@@ -16,7 +16,7 @@ use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::forwarded::{Claims, Scheme};
-use super::{AnswerFields, Host, Identity, RequestId};
+use super::{AnswerFields, Codings, Host, Identity, RequestId};
 use crate::config::TrustedProxies;
 use crate::error::Reason;
 
@@ -289,6 +289,12 @@ pub struct Exchange {
     pub id: Cell<Option<RequestId>>,
     /// The place of its site among those of the configuration in force, set by the router; `None`: no site has its host.
     pub site: Cell<Option<usize>>,
+    /// The place of its route among those of its site, set by the router: the one that it was given to last.
+    pub place: Cell<usize>,
+    /// How often it was handed on from one route to another.
+    pub hops: Cell<u8>,
+    /// What the client takes, where a layer has read it and the field is not passed on.
+    pub codings: Cell<Option<Codings>>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
     /// What the app is told of who asks.
@@ -353,6 +359,9 @@ impl Exchange {
             referer: OnceCell::new(),
             id: Cell::new(None),
             site: Cell::new(None),
+            place: Cell::new(0),
+            hops: Cell::new(0),
+            codings: Cell::new(None),
             route: OnceCell::new(),
             identity: Identity::default(),
             answer_fields: AnswerFields::default(),

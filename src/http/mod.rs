@@ -2,6 +2,7 @@
 
 mod answer_fields;
 mod body;
+pub mod coding;
 mod exchange;
 pub mod fields;
 pub mod forwarded;
@@ -12,6 +13,7 @@ mod network;
 mod path;
 pub mod query;
 pub mod range;
+mod redispatch;
 mod request_id;
 mod service;
 pub mod text;
@@ -22,6 +24,7 @@ mod tests;
 
 pub use answer_fields::AnswerFields;
 pub use body::{Body, Source};
+pub use coding::{Coding, Codings};
 pub use exchange::{
     ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
     cut_open_exchanges, open_exchanges,
@@ -31,5 +34,6 @@ pub use identity::Identity;
 pub use key::{Key, key};
 pub use network::network;
 pub use path::Target;
+pub use redispatch::{Dispatch, Dispatched, MAX_HOPS, Onward, Redispatch};
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};

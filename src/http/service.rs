@@ -45,3 +45,11 @@ pub trait Service {
     /// What kept it from an answer, with its reason.
     fn call(&self, request: Box<Request>) -> impl Future<Output = Result<Response, Self::Error>>;
 }
+
+impl<S: Service> Service for Rc<S> {
+    type Error = S::Error;
+
+    fn call(&self, request: Box<Request>) -> impl Future<Output = Result<Response, Self::Error>> {
+        (**self).call(request)
+    }
+}

@@ -134,7 +134,9 @@ fn row(reason: Reason) -> Row {
         R::AuthUnavailable => {
             (S::SERVICE_UNAVAILABLE, OURS, "Logging in does not work at the moment. Please try again later.")
         }
-        R::SpoolFailed | R::Internal => (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong."),
+        R::SpoolFailed | R::TooManyHops | R::Internal => {
+            (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong.")
+        }
         R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),
         R::BacklogFull => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")

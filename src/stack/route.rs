@@ -11,7 +11,7 @@ use tower::ServiceBuilder;
 use super::{Action, Shared};
 use crate::access::Gathering;
 use crate::config;
-use crate::http::RouteLabel;
+use crate::http::{Redispatch, RouteLabel};
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
@@ -77,7 +77,7 @@ impl Plan {
     }
 
     /// The layers of the route, for the calling thread.
-    pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
+    pub(super) fn build(&self, route: &config::Route, action: Action, _redispatch: &Redispatch) -> RouteStack {
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
             .layer(ResponseHeadersLayer::compile(route))

@@ -17,7 +17,7 @@ pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
                     .warning(&draft.span, "this route can never match")
                     .also(first, "this one takes its requests")
                     .help("the first route that matches wins: put the more specific one before the other");
-            } else {
+            } else if !draft.route.internal {
                 earlier.add(&draft.route, &draft.span);
             }
         }

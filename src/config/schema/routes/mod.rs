@@ -47,8 +47,9 @@ pub(super) static ROUTE: Section = Section {
         "auth",
         "headers",
         "cors",
+        "internal",
     ],
-    later: &["files", "internal", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
+    later: &["files", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -89,6 +90,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
+    let internal = fields.boolean(decoder, "internal", false);
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
         preflights_arrive(decoder, entry, when);
     }
@@ -121,6 +123,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         auth: auth.flatten(),
         cors: cors.flatten(),
         headers,
+        internal,
     };
     Some(RouteDraft { route, span: entry.value.span.clone() })
 }
