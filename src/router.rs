@@ -321,4 +321,79 @@ probe_paths: [/up, /blog-up, /nobody]
             assert_eq!(nobody, if unknown == "unknown_host" { unknown } else { "no_route" });
         }
     }
+
+    async fn handed_on(router: &Router<Named>, from: &str, target: &'static str, onward: Onward) -> String {
+        let connection = ConnectionInfo::new("80");
+        let host = Host::parse(Bytes::from_static(b"shop.example")).unwrap();
+        let exchange =
+            Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), Some(host), None);
+        exchange.site.set(Some(0));
+        let place = router.sites[0].routes.iter().position(|route| *route.label.route == *from).unwrap();
+        exchange.place.set(place);
+        let request = Request {
+            method: Method::GET,
+            target: Target::from_static(target),
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            exchange: Rc::new(exchange),
+            refused: None,
+        };
+        match router.dispatch(Box::new(request), onward).await {
+            Ok(response) => {
+                let field = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+                field("name").or_else(|| field("location")).unwrap()
+            }
+            Err(error) => error.reason.to_string(),
+        }
+    }
+
+    const INTERNAL: &str = "
+sites:
+  - hosts: [shop.example]
+    routes:
+      - { path: /static/, respond: {} }
+      - { path: /protected/, internal: true, respond: {} }
+      - { path: /app/, respond: {} }
+      - { path_exact: /protected/readme, respond: {} }
+      - { path_exact: /static, respond: {} }
+  - hosts: [blog.example]
+    routes: [{ path: /protected/, internal: true, respond: {} }]
+probe_paths: [/protected/x]
+";
+
+    #[tokio::test]
+    async fn internal_routes_are_for_requests_that_another_route_hands_on() {
+        let router = router(INTERNAL);
+        for (target, answer) in [
+            ("/protected/x", "no_route"),
+            ("/protected", "no_route"),
+            ("/protected/readme", "shop.example /protected/readme"),
+        ] {
+            assert_eq!(super::tests::answer(&router, "shop.example", target, false).await, answer, "{target}");
+        }
+        for (target, answer) in [
+            ("/protected/x", "shop.example /protected/"),
+            ("/protected/readme", "shop.example /protected/"),
+            ("/protected", "no_route"),
+            ("/app/", "shop.example /app/"),
+            ("/static/x", "shop.example /static/"),
+            ("/other", "no_route"),
+        ] {
+            assert_eq!(handed_on(&router, "/app/", target, Onward::Internal).await, answer, "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_route_is_one_behind_and_not_internal() {
+        let router = router(INTERNAL);
+        for (from, target, answer) in [
+            ("/static/", "/static/x", "no_route"),
+            ("/static/", "/static", "shop.example /static"),
+            ("/static/", "/protected/readme", "shop.example /protected/readme"),
+            ("/static/", "/app", "/app/"),
+            ("/static", "/static", "no_route"),
+        ] {
+            assert_eq!(handed_on(&router, from, target, Onward::Next).await, answer, "{from} {target}");
+        }
+    }
 }

@@ -231,6 +231,7 @@ fn the_smallest_file_has_every_default() {
                     mount: None,
                     strip_prefix: None,
                     auth: None,
+                    internal: false,
                     buffer: Buffer::default(),
                     rate_limit: None,
                     timeout: None,

@@ -67,3 +67,51 @@ impl std::fmt::Debug for Redispatch {
         f.debug_tuple("Redispatch").field(&self.0.get().is_some()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::http::{Body, ConnectionInfo, Exchange, Protocol, Target};
+
+    /// Hands everything on to itself.
+    struct Circle(Redispatch);
+
+    impl Dispatch for Circle {
+        fn dispatch(&self, request: Box<Request>, onward: Onward) -> Dispatched<'_> {
+            Box::pin(self.0.call(request, onward))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_goes_round_in_circles_is_stopped() {
+        let connection = Rc::new(ConnectionInfo::new("80"));
+        let exchange = Exchange::new(connection, Protocol::Http11, Method::GET, Bytes::new(), None, None);
+        let exchange = Rc::new(exchange);
+        let request = || {
+            Box::new(Request {
+                method: Method::GET,
+                target: Target::from_static("/"),
+                headers: HeaderMap::new(),
+                body: Body::Empty,
+                exchange: Rc::clone(&exchange),
+                refused: None,
+            })
+        };
+        let redispatch = Redispatch::default();
+        let unconnected = redispatch.call(request(), Onward::Next).await;
+        assert_eq!(unconnected.err().map(|error| error.reason), Some(Reason::Internal));
+        exchange.hops.set(0);
+        let router = Rc::new(Circle(redispatch.clone()));
+        redispatch.connect(&router);
+        let answer = redispatch.call(request(), Onward::Internal).await;
+        assert_eq!(answer.err().map(|error| error.reason), Some(Reason::TooManyHops));
+        assert_eq!(exchange.hops.get(), MAX_HOPS);
+        drop(router);
+        exchange.hops.set(0);
+        let gone = redispatch.call(request(), Onward::Next).await;
+        assert_eq!(gone.err().map(|error| error.reason), Some(Reason::Internal), "it keeps no router alive");
+    }
+}

@@ -14,7 +14,7 @@ use crate::http::network;
 
 /// Where there is disk, this fraction of the memory is for whoever comes first. Beyond it a body has this many bytes there:
 /// what piles up for clients that do not read is as well off on disk, and costs the process nothing.
-const PLENTY: u64 = 8;
+const PLENTY: u64 = 16;
 const WHEN_CROWDED: u64 = 32 << 10;
 
 /// Sums that clients are added up in, by a hash that nobody can foresee. Two clients may meet in one.
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_an_eighth_of_the_memory_bodies_are_better_off_on_disk_where_there_is_one() {
+    fn beyond_a_sixteenth_of_the_memory_bodies_are_better_off_on_disk_where_there_is_one() {
         let spool = |disk| config::Spool { dir: "/tmp".into(), memory: 8 << 20, disk };
         let budget = Budget::new(&spool(1 << 30));
         let mut leases: Vec<_> = (0..100).map(|_| Lease::new(Arc::clone(&budget), None)).collect();
@@ -358,7 +358,7 @@ mod tests {
             (0..16).take_while(|_| !lease.is_for_disk(16 << 10) && lease.take_memory(16 << 10)).count()
         };
         let taken: Vec<usize> = leases.iter_mut().map(fill).collect();
-        assert_eq!((taken[..4].to_vec(), taken[5..].to_vec()), (vec![16; 4], vec![2; 95]));
+        assert_eq!((taken[..2].to_vec(), taken[3..].to_vec()), (vec![16; 2], vec![2; 97]));
         drop(leases);
         budget.configure(&spool(0));
         assert_eq!((0..3).map(|_| fill(&mut Lease::new(Arc::clone(&budget), None))).sum::<usize>(), 48);

@@ -631,7 +631,7 @@ mod tests {
         assert_eq!((budget.memory_used(), budget.disk_used()), (0, 0));
     }
 
-    /// A budget of which more than an eighth is in use.
+    /// A budget of which more than a sixteenth is in use.
     fn crowded(disk: u64) -> (Arc<Budget>, Lease) {
         let budget = budget(1 << 20, disk);
         let mut other = Lease::new(Arc::clone(&budget), None);
