@@ -167,6 +167,10 @@ reasons! {
     BadHead = "bad_head", Upstream;
     /// A chunk frame of the answer is malformed.
     BadBody = "bad_body", Upstream;
+    /// The app's `X-Accel-Redirect` names nothing that can be asked for here.
+    AccelRefused = "accel_refused", Upstream;
+    /// The app's `X-Sendfile` names no file that the route lets it send.
+    SendfileRefused = "sendfile_refused", Upstream;
 }
 
 impl fmt::Display for Reason {

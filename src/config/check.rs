@@ -103,6 +103,7 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     }
     findings.extend(unknown_names(&places.names, lookup));
     findings.extend(places.passed.iter().map(|(name, at)| passed_by_systemd(name).at(Some(at))));
+    findings.extend(places.roots.iter().filter_map(|(path, at)| Some(root(path).err()?.at(Some(at)))));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
     findings.extend(descriptors(&config, open_files().1).map(|trouble| trouble.at(places.connections.as_ref())));
     if let Some(AccessTarget::File(file)) = config.logging.access.as_ref().map(|access| &access.to) {
@@ -201,6 +202,23 @@ fn worker_socket(path: &Path) -> Result<(), Trouble> {
 pub fn spool_trouble(spool: &Spool) -> Option<String> {
     let Trouble { message, help } = folder(&spool.dir).err()?;
     Some(format!("spool.dir: {message} ({help}): bodies larger than a route's buffer.memory will fail"))
+}
+
+/// Whether a folder exists and files in it can be opened.
+fn root(path: &Path) -> Result<(), Trouble> {
+    enterable(path)?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        Trouble::new(format!("{}: {}", shown(path), said_by_system(&error)), "create the folder, or name another one")
+    })?;
+    if !metadata.is_dir() {
+        return Err(Trouble::new(format!("{} is not a folder", shown(path)), "name a folder"));
+    }
+    if may(path, Access::EXEC_OK) {
+        return Ok(());
+    }
+    let help =
+        format!("the folder has {}; let that user pass with: chmod o+x {}", rights(&metadata), path.display());
+    Err(Trouble::new(format!("{} may not enter {}", myself(), shown(path)), help))
 }
 
 /// Whether a folder exists and files can be made in it.

@@ -58,7 +58,7 @@ pub use path_regex::PathRegex;
 pub use rate::{NotARate, Rate};
 pub use rate_limit::RateLimit;
 pub use report::{Report, Warning};
-pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Site, When};
+pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Sendfile, Site, When};
 pub use secret::Secret;
 pub use template::{Part, Template, Within};
 pub use upstream::{

@@ -84,6 +84,16 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Whether only requests that another route hands on (`X-Accel-Redirect`) come to it.
     pub internal: bool,
+    /// Which files the app may hand to clients by name (`X-Sendfile`); `None`: none.
+    pub sendfile: Option<Sendfile>,
+}
+
+impl Site {
+    /// Whether its apps may hand requests on to its routes: it has one for that.
+    #[must_use]
+    pub fn has_internal(&self) -> bool {
+        self.routes.iter().any(|route| route.internal)
+    }
 }
 
 impl Route {
@@ -92,6 +102,13 @@ impl Route {
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.auth.iter().flat_map(Auth::identity_names)
     }
+}
+
+/// `routes[].sendfile`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sendfile {
+    /// Folders, absolute and without `..`: files below them may be sent. At least one.
+    pub roots: Vec<PathBuf>,
 }
 
 /// `routes[].when`: all of it must hold.

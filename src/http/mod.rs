@@ -17,6 +17,7 @@ mod redispatch;
 mod request_id;
 mod service;
 pub mod text;
+mod told;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -37,3 +38,4 @@ pub use path::Target;
 pub use redispatch::{Dispatch, Dispatched, MAX_HOPS, Onward, Redispatch};
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};
+pub use told::{Asked, Charset, Handover, Handovers, Told};

@@ -158,6 +158,9 @@ fn row(reason: Reason) -> Row {
         R::IdleTimeout => {
             (S::GATEWAY_TIMEOUT, "connection_read_timeout", "The site stopped in the middle of the exchange.")
         }
+        R::AccelRefused | R::SendfileRefused => {
+            (S::BAD_GATEWAY, "http_protocol_error", "The site's answer leads to nothing that can be sent.")
+        }
         R::BadHead | R::BadBody => (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read."),
     }
 }

@@ -19,7 +19,7 @@ use super::values::nearest;
 use super::{Admin, Bind, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
 
 pub(super) use listeners::{ListenerDraft, Redirect};
-pub(super) use sites::SiteDraft;
+pub(super) use sites::{RouteDraft, SiteDraft};
 pub(super) use upstreams::{EndpointDraft, UpstreamDraft, is_server_name};
 
 /// The whole file, section by section.
@@ -57,6 +57,8 @@ pub(super) struct Places {
     pub(super) connections: Option<Span>,
     /// `logging.access.to`, when it is a file.
     pub(super) access: Option<Span>,
+    /// Folders whose files are sent.
+    pub(super) roots: Vec<(PathBuf, Span)>,
 }
 
 /// What routes refer to in the rest of the file.
@@ -95,7 +97,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 40] = [
+static SECTIONS: [&Section; 41] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -128,6 +130,7 @@ static SECTIONS: [&Section; 40] = [
     &routes::RESPOND,
     &routes::BUFFER,
     &routes::RATE_LIMIT,
+    &routes::SENDFILE,
     &routes::WHEN,
     &routes::CORS,
     &routes::HEADERS,
@@ -153,6 +156,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     };
     places.sockets.extend(upstreams.iter().flat_map(UpstreamDraft::sockets));
     places.names.extend(upstreams.iter().flat_map(UpstreamDraft::names));
+    let routes = sites.iter().flat_map(|site| &site.routes);
+    places.roots.extend(routes.flat_map(|draft| draft.roots.iter().cloned()));
     let errors = decoder.error_count();
     let trusted_proxies = file.get("trusted_proxies").map(|node| process::trusted_proxies(decoder, node));
     let trusted_proxies_are_whole = decoder.error_count() == errors && !file.means("trusted_proxies");

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use super::{Given, routes};
 use crate::config::decode::{Decoder, Section};
@@ -28,6 +29,8 @@ pub(in crate::config) struct SiteDraft {
 pub(in crate::config) struct RouteDraft {
     pub(in crate::config) route: Route,
     pub(in crate::config) span: Span,
+    /// Folders whose files are sent, and where each is named.
+    pub(in crate::config) roots: Vec<(PathBuf, Span)>,
 }
 
 impl SiteDraft {

@@ -7,6 +7,7 @@ mod cors;
 mod headers;
 mod path;
 mod rate_limit;
+mod sendfile;
 mod when;
 
 use super::Given;
@@ -25,6 +26,7 @@ pub(super) use self::cors::CORS;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
+pub(super) use self::sendfile::SENDFILE;
 pub(super) use self::when::WHEN;
 
 pub(super) static ROUTE: Section = Section {
@@ -48,8 +50,9 @@ pub(super) static ROUTE: Section = Section {
         "headers",
         "cors",
         "internal",
+        "sendfile",
     ],
-    later: &["files", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
+    later: &["files", "websocket", "grip", "task", "cache", "compress", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -70,6 +73,9 @@ pub(super) static ROUTE: Section = Section {
         ("auth_request", "auth"),
         ("allow", "auth"),
         ("satisfy", "auth"),
+        ("x_sendfile", "sendfile"),
+        ("xsendfile", "sendfile"),
+        ("xsendfilepath", "sendfile"),
     ],
 };
 
@@ -91,12 +97,14 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
     let internal = fields.boolean(decoder, "internal", false);
+    let sendfile = fields.get("sendfile").and_then(|node| sendfile::decode(decoder, node));
+    let (sendfile, roots) = sendfile.map_or((None, Vec::new()), |(sendfile, roots)| (Some(sendfile), roots));
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
         preflights_arrive(decoder, entry, when);
     }
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "strip_prefix", "priority", "timeout"] {
+    for key in ["mount", "strip_prefix", "priority", "timeout", "sendfile"] {
         if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
@@ -124,8 +132,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         cors: cors.flatten(),
         headers,
         internal,
+        sendfile,
     };
-    Some(RouteDraft { route, span: entry.value.span.clone() })
+    Some(RouteDraft { route, span: entry.value.span.clone(), roots })
 }
 
 fn asks_app(action: &Action) -> bool {
