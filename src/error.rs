@@ -116,6 +116,10 @@ reasons! {
     SpoolFull = "spool_full", Edge;
     /// The spool's file could not be made, written or read.
     SpoolFailed = "spool_failed", Edge;
+    /// A file got shorter while it was being sent: its answer is cut.
+    FileChanged = "file_changed", Edge;
+    /// A file could not be read to its end.
+    FileFailed = "file_failed", Edge;
     /// No answer within the route's `timeout`.
     RouteTimeout = "route_timeout", Edge;
     /// More passwords are to be checked at once than the edge has time for.

@@ -134,7 +134,7 @@ fn row(reason: Reason) -> Row {
         R::AuthUnavailable => {
             (S::SERVICE_UNAVAILABLE, OURS, "Logging in does not work at the moment. Please try again later.")
         }
-        R::SpoolFailed | R::TooManyHops | R::Internal => {
+        R::SpoolFailed | R::FileChanged | R::FileFailed | R::TooManyHops | R::Internal => {
             (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong.")
         }
         R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),

@@ -1,0 +1,3 @@
+//! Files that are sent from where they lie.
+
+pub mod body;
