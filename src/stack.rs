@@ -5,6 +5,7 @@
 
 mod action;
 mod route;
+mod sent;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -14,11 +15,12 @@ pub use action::Action;
 use http::HeaderName;
 use route::Plan;
 pub use route::RouteStack;
+pub use sent::Sent;
 use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
 use crate::config::{self, Config};
-use crate::http::Redispatch;
+use crate::http::{Handovers, Redispatch};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
@@ -176,12 +178,16 @@ impl Blueprint {
                 .routes
                 .iter()
                 .zip(plans.by_ref())
-                .map(|(route, plan)| Route {
-                    path: route.path.clone(),
-                    when: route.when.clone(),
-                    is_internal: route.internal,
-                    label: Arc::clone(&plan.label),
-                    service: plan.build(route, self.action(route, clients), redispatch),
+                .map(|(route, plan)| {
+                    let handovers = handovers(site, route);
+                    let action = self.action(route, handovers, clients);
+                    Route {
+                        path: route.path.clone(),
+                        when: route.when.clone(),
+                        is_internal: route.internal,
+                        label: Arc::clone(&plan.label),
+                        service: plan.build(route, action, handovers, Sent::roots(route), redispatch),
+                    }
                 })
                 .collect(),
         };
@@ -189,9 +195,15 @@ impl Blueprint {
     }
 
     /// The bottom of a route. `clients` are the calling thread's, one for each upstream.
-    fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
-        Action::compile(route, clients, &self.shared.budget, &self.identity_names)
+    fn action(&self, route: &config::Route, handovers: Handovers, clients: &[Rc<Client>]) -> Action {
+        Action::compile(route, handovers, clients, &self.shared.budget, &self.identity_names)
     }
+}
+
+/// What the app of a route may hand over. Who writes an `internal` route lets the apps of its site lead there.
+fn handovers(site: &config::Site, route: &config::Route) -> Handovers {
+    let asks_app = matches!(route.action, config::Action::Proxy(_));
+    Handovers { to_routes: asks_app && site.has_internal(), to_files: asks_app && route.sendfile.is_some() }
 }
 
 /// Names that the configuration has checked.

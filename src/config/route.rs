@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Cors, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,6 +102,11 @@ impl Route {
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.auth.iter().flat_map(Auth::identity_names)
     }
+
+    /// Whether it leaves requests to the routes behind it.
+    pub(super) fn hands_on(&self) -> bool {
+        matches!(&self.action, Action::Files(Files { fallback: Fallback::Next, .. }))
+    }
 }
 
 /// `routes[].sendfile`.
@@ -109,6 +114,13 @@ impl Route {
 pub struct Sendfile {
     /// Folders, absolute and without `..`: files below them may be sent. At least one.
     pub roots: Vec<PathBuf>,
+}
+
+impl Sendfile {
+    /// What is sent from each of them.
+    pub fn files(&self) -> impl Iterator<Item = Files> {
+        self.roots.iter().cloned().map(Files::by_name)
+    }
 }
 
 /// `routes[].when`: all of it must hold.
@@ -144,11 +156,20 @@ pub enum PathPattern {
     Regex(PathRegex),
 }
 
+impl PathPattern {
+    /// Whether one path alone fits.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact(_))
+    }
+}
+
 /// What a route does: exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// To the upstream at this index of [`Config::upstreams`](super::Config::upstreams).
     Proxy(usize),
+    /// From a folder.
+    Files(Files),
     /// A redirect.
     Redirect {
         /// The `Location`, absolute or a path.

@@ -7,7 +7,7 @@ use http::HeaderName;
 
 use crate::config;
 use crate::error::{Error, Reason};
-use crate::http::{Request, Response, Service};
+use crate::http::{Handovers, Request, Response, Service};
 use crate::middleware::answer::Answer;
 use crate::middleware::proxy::Proxy;
 use crate::middleware::redirect::Redirect;
@@ -31,6 +31,7 @@ impl Action {
     #[must_use]
     pub(super) fn compile(
         route: &config::Route,
+        handovers: Handovers,
         clients: &[Rc<Client>],
         budget: &Arc<Budget>,
         identity_names: &Arc<[HeaderName]>,
@@ -39,8 +40,9 @@ impl Action {
             config::Action::Proxy(upstream) => {
                 let client = Rc::clone(&clients[*upstream]);
                 let (budget, identity_names) = (Arc::clone(budget), Arc::clone(identity_names));
-                return Self::Proxy(Proxy::compile(route, client, budget, identity_names));
+                return Self::Proxy(Proxy::compile(route, handovers, client, budget, identity_names));
             }
+            config::Action::Files(_) => return Self::Broken,
             config::Action::Redirect { to, status } => match to.fixed() {
                 Some(to) => Answer::redirect(to, *status),
                 None => return Redirect::compile(to, *status, &route.path).map_or(Self::Broken, Self::Redirect),

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
-use super::{Action, Shared};
+use super::{Action, Sent, Shared};
 use crate::access::Gathering;
 use crate::config;
-use crate::http::{Redispatch, RouteLabel};
+use crate::http::{Handovers, Redispatch, RouteLabel};
+use crate::middleware::accel::{Accel, AccelLayer, Root};
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
@@ -21,7 +22,7 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Action>>>>>>;
+pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -76,8 +77,15 @@ impl Plan {
         Self { label, metrics, rate_limit, auth }
     }
 
-    /// The layers of the route, for the calling thread.
-    pub(super) fn build(&self, route: &config::Route, action: Action, _redispatch: &Redispatch) -> RouteStack {
+    /// The layers of the route, for the calling thread. `roots` has the folders of `sendfile`.
+    pub(super) fn build(
+        &self,
+        route: &config::Route,
+        action: Action,
+        handovers: Handovers,
+        roots: Vec<Root<Sent>>,
+        redispatch: &Redispatch,
+    ) -> RouteStack {
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
             .layer(ResponseHeadersLayer::compile(route))
@@ -89,8 +97,10 @@ impl Plan {
             .layer(AuthLayer::new(self.auth.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
-            // Just above the action: whatever else is wrong with a request is told first.
+            // Below what looks at requests: whatever else is wrong with one is told first.
             .layer(UpgradeLayer::compile(route))
+            // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
+            .layer(AccelLayer::compile(handovers, roots, redispatch))
             .service(action)
     }
 }

@@ -4,6 +4,7 @@ mod action;
 mod auth;
 mod body;
 mod cors;
+mod files;
 mod headers;
 mod path;
 mod rate_limit;
@@ -23,6 +24,7 @@ pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::auth::{AUTH, BASIC, JWT};
 pub(super) use self::body::BUFFER;
 pub(super) use self::cors::CORS;
+pub(super) use self::files::FILES;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
@@ -37,6 +39,7 @@ pub(super) static ROUTE: Section = Section {
         "path_regex",
         "when",
         "proxy",
+        "files",
         "redirect",
         "respond",
         "mount",
@@ -52,7 +55,7 @@ pub(super) static ROUTE: Section = Section {
         "internal",
         "sendfile",
     ],
-    later: &["files", "websocket", "grip", "task", "cache", "compress", "respond_async"],
+    later: &["websocket", "grip", "task", "cache", "compress", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -61,6 +64,10 @@ pub(super) static ROUTE: Section = Section {
         ("prefix", "path"),
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
+        ("alias", "files"),
+        ("root", "files"),
+        ("static", "files"),
+        ("try_files", "files"),
         ("return", "respond"),
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
@@ -98,7 +105,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let when = when.flatten();
     let internal = fields.boolean(decoder, "internal", false);
     let sendfile = fields.get("sendfile").and_then(|node| sendfile::decode(decoder, node));
-    let (sendfile, roots) = sendfile.map_or((None, Vec::new()), |(sendfile, roots)| (Some(sendfile), roots));
+    let (sendfile, sendfile_roots) = sendfile.map_or((None, Vec::new()), |(sendfile, at)| (Some(sendfile), at));
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
         preflights_arrive(decoder, entry, when);
     }
@@ -134,7 +141,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         internal,
         sendfile,
     };
-    Some(RouteDraft { route, span: entry.value.span.clone(), roots })
+    let root = fields.get("files").map(|node| files::root_span(node).clone());
+    Some(RouteDraft { route, span: entry.value.span.clone(), root, sendfile_roots })
 }
 
 fn asks_app(action: &Action) -> bool {

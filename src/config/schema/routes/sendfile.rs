@@ -13,8 +13,8 @@ pub(in crate::config::schema) static SENDFILE: Section = Section {
     elsewhere: &[("root", "roots"), ("path", "roots"), ("paths", "roots"), ("allow", "roots")],
 };
 
-/// The section and the places of its folders; `None`: it cannot be used.
-pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Sendfile, Vec<(PathBuf, Span)>)> {
+/// The section and the place of each folder; `None`: it cannot be used.
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Sendfile, Vec<Span>)> {
     const HELP: &str = "write sendfile: { roots: [/srv/media] }";
     let fields = decoder.fields(node, &SENDFILE)?;
     let node = fields.required(decoder, "roots", HELP)?;
@@ -23,7 +23,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Sendfile
         decoder.error(&node.span, "`roots` names no folder, so that no file can be sent").help(HELP);
         return None;
     }
-    let mut roots = Vec::new();
+    let (mut roots, mut places) = (Vec::new(), Vec::new());
     for item in items {
         let path = normal(&decoder.path("roots", item)?);
         if path == Path::new("/") {
@@ -31,10 +31,10 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Sendfile
                 .warning(&item.span, "the app may send every file that Hostler can read")
                 .help("name the folders that have downloads in them");
         }
-        roots.push((path, item.span.clone()));
+        roots.push(path);
+        places.push(item.span.clone());
     }
-    let sendfile = Sendfile { roots: roots.iter().map(|(path, _)| path.clone()).collect() };
-    Some((sendfile, roots))
+    Some((Sendfile { roots }, places))
 }
 
 /// Without `..`, as the paths are that apps name.
