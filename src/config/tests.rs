@@ -237,6 +237,7 @@ fn the_smallest_file_has_every_default() {
                     cors: None,
                     headers: HeaderRules::default(),
                     internal: false,
+                    sendfile: None,
                 }],
             }],
             probe_paths: vec![],

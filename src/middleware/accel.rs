@@ -148,8 +148,7 @@ impl<F: SendFile> Terms<F> {
                 Ok(response)
             }
             Err(error) => {
-                // What is the edge's own is told where every answer becomes a page.
-                if error.reason.side() != Side::Edge {
+                if shows_a_fault(error.reason) {
                     warn(exchange, error.reason, &format!("the app's {name} to {value} has failed: {error}"));
                 }
                 for cookie in app.get_all(header::SET_COOKIE) {
@@ -199,6 +198,13 @@ fn request(asked: Asked, exchange: &Rc<Exchange>) -> Box<Request> {
     let method = if method == Method::HEAD { method } else { Method::GET };
     let target = Target::from_static("/");
     Box::new(Request { method, target, headers, body: Body::Empty, exchange: Rc::clone(exchange), refused: None })
+}
+
+/// Whether a failure is the app's or the configuration's, and has not been told where every answer becomes a page.
+fn shows_a_fault(reason: Reason) -> bool {
+    let is_missing =
+        matches!(reason, Reason::NoRoute | Reason::Forbidden);
+    is_missing || reason.side() == Side::Upstream
 }
 
 /// Whether an answer shows that the app leads to what is not there.
@@ -254,4 +260,5 @@ fn id(exchange: &Exchange) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

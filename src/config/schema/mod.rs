@@ -59,8 +59,6 @@ pub(super) struct Places {
     pub(super) connections: Option<Span>,
     /// `logging.access.to`, when it is a file.
     pub(super) access: Option<Span>,
-    /// Folders whose files are sent.
-    pub(super) roots: Vec<(PathBuf, Span)>,
 }
 
 /// What routes refer to in the rest of the file.

@@ -125,7 +125,7 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         let mut map = HeaderMap::new();
-        fields.iter().map(field).for_each(|(name, value)| drop(map.append(name, value)));
+        map.extend(fields.iter().map(field));
         map
     }
 

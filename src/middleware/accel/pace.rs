@@ -27,14 +27,7 @@ pub(super) fn at(rate: NonZeroU64, body: Body) -> Body {
     if body.remaining() == Some(0) {
         return body;
     }
-    Body::Stream(Box::new(Paced {
-        body,
-        rate,
-        begun: Cell::new(None),
-        gone: 0,
-        held: Bytes::new(),
-        sleep: None,
-    }))
+    Body::Stream(Box::new(Paced { body, rate, begun: Cell::new(None), gone: 0, held: Bytes::new(), sleep: None }))
 }
 
 struct Paced {
