@@ -203,7 +203,7 @@ fn request(asked: Asked, exchange: &Rc<Exchange>) -> Box<Request> {
 /// Whether a failure is the app's or the configuration's, and has not been told where every answer becomes a page.
 fn shows_a_fault(reason: Reason) -> bool {
     let is_missing =
-        matches!(reason, Reason::NoRoute | Reason::Forbidden);
+        matches!(reason, Reason::NoRoute | Reason::FileNotFound | Reason::FileForbidden | Reason::Forbidden);
     is_missing || reason.side() == Side::Upstream
 }
 

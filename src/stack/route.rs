@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
-use super::{Action, Sent, Shared};
+use super::{Action, Means, Sent, Shared};
 use crate::access::Gathering;
 use crate::config;
-use crate::http::{Handovers, Redispatch, RouteLabel};
-use crate::middleware::accel::{Accel, AccelLayer, Root};
+use crate::files::Folder;
+use crate::http::{Handovers, RouteLabel};
+use crate::middleware::accel::{Accel, AccelLayer};
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
@@ -22,8 +23,7 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack =
-    ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
+pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     rate_limit: Option<Arc<RateLimit>>,
     /// `None`: it is open to everybody.
     auth: Option<Arc<Policy>>,
+    /// Whose files it serves, if it does.
+    pub(super) folder: Option<Arc<Folder>>,
 }
 
 impl Plan {
@@ -75,17 +77,20 @@ impl Plan {
         });
         let auth = route.and_then(|route| route.auth.as_ref());
         let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
-        Self { label, metrics, rate_limit, auth }
+        let folder = route.and_then(|route| match &route.action {
+            config::Action::Files(files) => Some(Arc::new(Folder::compile(files, &route.path))),
+            config::Action::Proxy(_) | config::Action::Redirect { .. } | config::Action::Respond { .. } => None,
+        });
+        Self { label, metrics, rate_limit, auth, folder }
     }
 
-    /// The layers of the route, for the calling thread. `roots` has the folders of `sendfile`.
+    /// The layers of the route, for the calling thread.
     pub(super) fn build(
         &self,
         route: &config::Route,
         action: Action,
         handovers: Handovers,
-        roots: Vec<Root<Sent>>,
-        redispatch: &Redispatch,
+        means: &Means<'_>,
     ) -> RouteStack {
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
@@ -101,7 +106,7 @@ impl Plan {
             // Below what looks at requests: whatever else is wrong with one is told first.
             .layer(UpgradeLayer::compile(route))
             // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
-            .layer(AccelLayer::compile(handovers, roots, redispatch))
+            .layer(AccelLayer::compile(handovers, Sent::roots(route, means.cache), means.redispatch))
             .service(action)
     }
 }
