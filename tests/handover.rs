@@ -197,7 +197,8 @@ fn who_leads_in_circles_is_told_so() {
     let response = gateway.client().get("/download");
     assert_eq!((response.status, worker.requests().len()), (500, 11));
     assert_eq!(gateway.access_of(&response)["reason"], "too_many_hops");
-    gateway.log_event("the circle", |event| event["message"].as_str().is_some_and(|text| text.contains("/inner/again")));
+    gateway
+        .log_event("the circle", |event| event["message"].as_str().is_some_and(|text| text.contains("/inner/again")));
     gateway.wait_idle();
 }
 
@@ -289,7 +290,8 @@ fn no_client_leads_anywhere() {
 fn a_redirect_of_the_target_reaches_the_client_with_the_apps_cookies() {
     let routes =
         "      - { path: /protected/, internal: true, redirect: { to: 'https://cdn.example{path}', status: 302 } }\n";
-    let (response, ..) = said("X-Accel-Redirect: /protected/a\r\nSet-Cookie: s=1\r\nCache-Control: private\r\n", routes);
+    let (response, ..) =
+        said("X-Accel-Redirect: /protected/a\r\nSet-Cookie: s=1\r\nCache-Control: private\r\n", routes);
     assert_eq!(
         (response.status, response.header("location"), response.header("set-cookie"), response.header("cache-control")),
         (302, Some("https://cdn.example/protected/a"), Some("s=1"), Some("private"))
@@ -302,7 +304,9 @@ fn an_app_that_says_so_is_read_ahead_where_the_route_is_not() {
     for (buffering, is_read_ahead) in [("yes", true), ("YES", true), ("no", false), ("off", false)] {
         let worker = Worker::unix(move |visit| {
             while visit.request().is_some() {
-                visit.send(format!("HTTP/1.1 200 OK\r\nX-Accel-Buffering: {buffering}\r\nContent-Length: {SIZE}\r\n\r\n"));
+                visit.send(format!(
+                    "HTTP/1.1 200 OK\r\nX-Accel-Buffering: {buffering}\r\nContent-Length: {SIZE}\r\n\r\n"
+                ));
                 visit.send(vec![b'x'; SIZE]);
             }
         });

@@ -19,6 +19,7 @@ mod cors;
 mod dashboards;
 mod deploy;
 mod django;
+mod downloads;
 mod drain;
 mod error_pages;
 mod failures;

@@ -85,7 +85,7 @@ pub(super) fn file(
     let mut response = match ranges {
         Ranges::Whole => whole(request, form, StatusCode::OK),
         Ranges::One(part) => one_part(form, part),
-        Ranges::Many(parts) => parts_of(form, &parts),
+        Ranges::Many(parts) => parts_of(request, form, &parts),
         Ranges::Unsatisfiable => {
             let length = format!("bytes */{}", form.length());
             if let Ok(length) = HeaderValue::try_from(length) {
@@ -176,8 +176,9 @@ fn slice(bytes: &Bytes, part: ByteRange) -> Bytes {
     bytes.slice(place(part.first)..place(part.last.saturating_add(1)))
 }
 
-fn parts_of(form: &Form, parts: &[ByteRange]) -> Response {
-    let media_type = form.fields.iter().find(|(name, _)| *name == header::CONTENT_TYPE).map(|(_, value)| value);
+fn parts_of(request: &Request, form: &Form, parts: &[ByteRange]) -> Response {
+    let own = form.fields.iter().find(|(name, _)| *name == header::CONTENT_TYPE).map(|(_, value)| value);
+    let media_type = request.exchange.media_type.get().map(|value| &**value).or(own);
     let multipart = match &form.content {
         Content::Memory(bytes) => body::multipart_bytes(bytes, parts, media_type),
         Content::Disk(file) => body::multipart(Arc::clone(file), parts, form.length(), media_type),

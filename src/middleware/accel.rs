@@ -14,6 +14,7 @@ mod path;
 mod target;
 mod word;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -130,6 +131,10 @@ impl<F: SendFile> Terms<F> {
         exchange: &Rc<Exchange>,
     ) -> Result<Response, Error> {
         let request = request(asked, exchange);
+        if let Some(media_type) = app.get(header::CONTENT_TYPE) {
+            // Of an app that has been led to by another one, the first one's counts.
+            let _ = exchange.media_type.set(Box::new(media_type.clone()));
+        }
         let (heir, name, value, result) = match told.handover(self.handovers) {
             Some(Handover::Route(value)) => {
                 (Heir::Route, "X-Accel-Redirect", value, self.to_route(value, request).await)
@@ -137,19 +142,23 @@ impl<F: SendFile> Terms<F> {
             Some(Handover::File(value)) => (Heir::File, "X-Sendfile", value, self.to_file(value, &request).await),
             None => return Err(Error::new(Reason::Internal).detail("an answer was handed over to nobody")),
         };
-        let value = String::from_utf8_lossy(value.as_bytes());
+        let value = shown(value.as_bytes());
         match result {
             Ok(mut response) => {
                 if has_failed(response.status()) {
                     let how = response.status().as_u16();
-                    warn(exchange, Reason::NoRoute, &format!("the app's {name} to {value} was answered with {how}"));
+                    warn(
+                        exchange,
+                        exchange.reason.get(),
+                        &format!("the app's {name} to {value} was answered with {how}"),
+                    );
                 }
                 fields::inherit(&mut response, app, heir);
                 Ok(response)
             }
             Err(error) => {
                 if shows_a_fault(error.reason) {
-                    warn(exchange, error.reason, &format!("the app's {name} to {value} has failed: {error}"));
+                    warn(exchange, Some(error.reason), &format!("the app's {name} to {value} has failed: {error}"));
                 }
                 for cookie in app.get_all(header::SET_COOKIE) {
                     exchange.answer_fields.add(header::SET_COOKIE, cookie.clone());
@@ -229,7 +238,7 @@ fn unheeded(answer: &Response, told: &Told, exchange: &Exchange) {
         ),
         (None, None) => return,
     };
-    let value = String::from_utf8_lossy(value.as_bytes());
+    let value = shown(value.as_bytes());
     if matches!(answer.body(), Body::Full(bytes) if !bytes.is_empty()) {
         // It has an answer of its own for those who do not follow.
         tracing::debug!(request_id = id(exchange), "the app's {name}, {value}, {advice}");
@@ -247,12 +256,18 @@ fn hint(exchange: &Exchange, what: &str) {
     tracing::warn!(request_id = id(exchange), site, route, left_out, "{what}");
 }
 
-fn warn(exchange: &Exchange, reason: Reason, what: &str) {
+/// What has gone wrong once. `reason` is `None` for an answer that is not the edge's.
+fn warn(exchange: &Exchange, reason: Option<Reason>, what: &str) {
     static THROTTLES: Throttles = Throttles::new();
-    let Some(left_out) = THROTTLES.pass(reason) else { return };
-    let asked = String::from_utf8_lossy(&exchange.target);
-    let path = asked.split('?').next().unwrap_or_default();
-    tracing::warn!(request_id = id(exchange), path, reason = reason.as_str(), left_out, "{what}");
+    static OF_APPS: Throttle = Throttle::new();
+    let Some(left_out) = reason.map_or_else(|| OF_APPS.pass(), |reason| THROTTLES.pass(reason)) else { return };
+    let path = shown(&exchange.target);
+    tracing::warn!(request_id = id(exchange), %path, reason = reason.map(Reason::as_str), left_out, "{what}");
+}
+
+/// For the log: without the query, which may hold secrets.
+fn shown(target: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(target.split(|byte| *byte == b'?').next().unwrap_or_default())
 }
 
 fn id(exchange: &Exchange) -> String {

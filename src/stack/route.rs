@@ -23,7 +23,8 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
+pub type RouteStack =
+    ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
