@@ -22,6 +22,7 @@ mod django;
 mod drain;
 mod error_pages;
 mod failures;
+mod files_beside_nginx;
 mod harness;
 mod header_rules;
 mod health;

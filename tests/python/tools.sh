@@ -5,6 +5,7 @@ set -euo pipefail
 declare -A package=(
     [curl]=curl [h2load]=nghttp2-client [openssl]=openssl [ss]=iproute2 [apache2]=apache2-bin
     [htpasswd]=apache2-utils [logrotate]=logrotate [promtool]=prometheus [systemd-analyze]=systemd
+    [nginx]=nginx-light
 )
 mod_wsgi=/usr/lib/apache2/modules/mod_wsgi.so
 
