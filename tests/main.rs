@@ -13,6 +13,7 @@ mod admin;
 mod allocations;
 mod auth;
 mod behind_a_balancer;
+mod browser;
 mod client_address;
 mod client_gone;
 mod cors;
