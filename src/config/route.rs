@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Cors, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +92,11 @@ impl Route {
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.auth.iter().flat_map(Auth::identity_names)
     }
+
+    /// Whether it leaves requests to the routes behind it.
+    pub(super) fn hands_on(&self) -> bool {
+        matches!(&self.action, Action::Files(Files { fallback: Fallback::Next, .. }))
+    }
 }
 
 /// `routes[].when`: all of it must hold.
@@ -127,11 +132,20 @@ pub enum PathPattern {
     Regex(PathRegex),
 }
 
+impl PathPattern {
+    /// Whether one path alone fits.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact(_))
+    }
+}
+
 /// What a route does: exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// To the upstream at this index of [`Config::upstreams`](super::Config::upstreams).
     Proxy(usize),
+    /// From a folder.
+    Files(Files),
     /// A redirect.
     Redirect {
         /// The `Location`, absolute or a path.

@@ -24,6 +24,7 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
         // Hints about a file that has errors would be guesses.
         routes::unreachable(decoder, &draft.sites);
         routes::endless_redirects(decoder, &draft.sites);
+        routes::idle_fallbacks(decoder, &draft.sites);
         routes::unanswered_probes(decoder, draft);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);

@@ -236,6 +236,7 @@ fn the_smallest_file_has_every_default() {
                     timeout: None,
                     cors: None,
                     headers: HeaderRules::default(),
+                    internal: false,
                 }],
             }],
             probe_paths: vec![],

@@ -3,6 +3,7 @@
 mod answer_fields;
 mod body;
 pub mod coding;
+pub mod conditional;
 mod exchange;
 pub mod fields;
 pub mod forwarded;

@@ -8,7 +8,7 @@ use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Entry, Node, Span};
 use crate::config::report::quoted;
 use crate::config::values::Fault;
-use crate::config::{ErrorPage, HostPattern, Route, Site, page, punycode};
+use crate::config::{Action, ErrorPage, Files, HostPattern, Route, Site, page, punycode};
 
 /// A site and its places.
 pub(in crate::config) struct SiteDraft {
@@ -28,9 +28,19 @@ pub(in crate::config) struct SiteDraft {
 pub(in crate::config) struct RouteDraft {
     pub(in crate::config) route: Route,
     pub(in crate::config) span: Span,
+    /// Of its `files.root`.
+    pub(in crate::config) root: Option<Span>,
 }
 
 impl SiteDraft {
+    /// The folders whose files are served, whether each may be a file itself, and where it is written.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (Files, bool, Span)> {
+        self.routes.iter().filter_map(|RouteDraft { route, root, .. }| match (&route.action, root) {
+            (Action::Files(files), Some(span)) => Some((files.clone(), route.path.is_exact(), span.clone())),
+            _ => None,
+        })
+    }
+
     /// Without the places.
     pub(in crate::config) fn into_site(self) -> Site {
         Site {

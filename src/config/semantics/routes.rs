@@ -17,7 +17,7 @@ pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
                     .warning(&draft.span, "this route can never match")
                     .also(first, "this one takes its requests")
                     .help("the first route that matches wins: put the more specific one before the other");
-            } else if !draft.route.internal {
+            } else if !draft.route.internal && !draft.route.hands_on() {
                 earlier.add(&draft.route, &draft.span);
             }
         }
@@ -35,6 +35,20 @@ pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
                     .warning(&draft.span, "this redirect leads to itself")
                     .label(format!("it takes {path} as well"))
                     .help("lead it elsewhere, or put a route for its target before it");
+            }
+        }
+    }
+}
+
+/// Routes that hand on what they have no file for, with nothing behind them to take it.
+pub(super) fn idle_fallbacks(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites {
+        let last = site.routes.iter().rposition(|draft| !draft.route.internal);
+        for (_, draft) in site.routes.iter().enumerate().filter(|(at, _)| last.is_none_or(|last| last <= *at)) {
+            if draft.route.hands_on() {
+                decoder
+                    .warning(&draft.span, "`fallback: next` leads nowhere: there is no route behind this one")
+                    .help("put the route that is to take what is no file behind it, or take `fallback` out");
             }
         }
     }

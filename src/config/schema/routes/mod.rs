@@ -4,6 +4,7 @@ mod action;
 mod auth;
 mod body;
 mod cors;
+mod files;
 mod headers;
 mod path;
 mod rate_limit;
@@ -22,6 +23,7 @@ pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::auth::{AUTH, BASIC, JWT};
 pub(super) use self::body::BUFFER;
 pub(super) use self::cors::CORS;
+pub(super) use self::files::FILES;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
@@ -35,6 +37,7 @@ pub(super) static ROUTE: Section = Section {
         "path_regex",
         "when",
         "proxy",
+        "files",
         "redirect",
         "respond",
         "mount",
@@ -49,7 +52,7 @@ pub(super) static ROUTE: Section = Section {
         "cors",
         "internal",
     ],
-    later: &["files", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
+    later: &["websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -58,6 +61,10 @@ pub(super) static ROUTE: Section = Section {
         ("prefix", "path"),
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
+        ("alias", "files"),
+        ("root", "files"),
+        ("static", "files"),
+        ("try_files", "files"),
         ("return", "respond"),
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
@@ -125,7 +132,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         headers,
         internal,
     };
-    Some(RouteDraft { route, span: entry.value.span.clone() })
+    let root = fields.get("files").map(|node| files::root_span(node).clone());
+    Some(RouteDraft { route, span: entry.value.span.clone(), root })
 }
 
 fn asks_app(action: &Action) -> bool {
