@@ -29,6 +29,7 @@ mod header_rules;
 mod health;
 mod hostile;
 mod hostile_workers;
+mod large_files;
 mod life;
 mod limits;
 mod logs;

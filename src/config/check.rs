@@ -225,7 +225,8 @@ fn root(files: &Files, may_be_file: bool) -> Result<(), Trouble> {
     let path = &files.root;
     enterable(path)?;
     let metadata = std::fs::metadata(path).map_err(|error| {
-        let help = "create it (collectstatic does), or check the path; a relative one starts at the folder of this file";
+        let help =
+            "create it (collectstatic does), or check the path; a relative one starts at the folder of this file";
         Trouble::new(format!("{}: {}", shown(path), said_by_system(&error)), help)
     })?;
     if metadata.is_file() && may_be_file {
@@ -271,7 +272,8 @@ fn readable(path: &Path) -> Result<(), Trouble> {
         return Ok(());
     }
     let what = if metadata.is_dir() { "folder" } else { "file" };
-    let help = format!("the {what} has {}; let that user read it with: chmod o+r {}", rights(&metadata), path.display());
+    let help =
+        format!("the {what} has {}; let that user read it with: chmod o+r {}", rights(&metadata), path.display());
     Err(Trouble::new(format!("{} may not read {}", myself(), shown(path)), help))
 }
 
@@ -488,7 +490,9 @@ mod tests {
     fn told_of_root(folder: &Path, path: &str, root: &str, keys: &str) -> Vec<String> {
         std::fs::create_dir_all(folder.join("spool")).unwrap();
         let file = folder.join("hostler.yaml");
-        let text = format!("spool: {{ dir: ./spool }}\nsites:\n  - routes:\n      - {{ {path}, files: {{ root: {root}, {keys} }} }}\n");
+        let text = format!(
+            "spool: {{ dir: ./spool }}\nsites:\n  - routes:\n      - {{ {path}, files: {{ root: {root}, {keys} }} }}\n"
+        );
         std::fs::write(&file, text).unwrap();
         let checked = check(&file);
         assert!(checked.is_ok(), "{checked}");

@@ -13,8 +13,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Tags of a list that are looked at. Browsers send one, and caches one for each variant that they have.
 pub const MAX_TAGS: usize = 64;
@@ -417,7 +417,12 @@ mod tests {
     }
 
     /// The same decision, written again from the text of 13.2.2.
-    fn by_the_book(match_: Option<bool>, unmodified: Option<bool>, none: Option<bool>, modified: Option<bool>) -> Verdict {
+    fn by_the_book(
+        match_: Option<bool>,
+        unmodified: Option<bool>,
+        none: Option<bool>,
+        modified: Option<bool>,
+    ) -> Verdict {
         let first = match_.or(unmodified).unwrap_or(true);
         let second = none.or(modified).unwrap_or(true);
         match (first, second) {

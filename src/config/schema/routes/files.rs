@@ -10,17 +10,7 @@ use crate::config::{Fallback, Files, Immutable, Precompressed, Symlinks};
 
 pub(in crate::config::schema) static FILES: Section = Section {
     name: "routes[].files",
-    keys: &[
-        "root",
-        "index",
-        "fallback",
-        "not_found",
-        "precompressed",
-        "immutable",
-        "max_age",
-        "browse",
-        "symlinks",
-    ],
+    keys: &["root", "index", "fallback", "not_found", "precompressed", "immutable", "max_age", "browse", "symlinks"],
     later: &[],
     elsewhere: &[
         ("alias", "root"),
@@ -56,9 +46,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<Files> {
         index: fields.get("index").map_or(default.index, |node| index(decoder, node)),
         fallback: fields.get("fallback").and_then(|node| fallback(decoder, node)).unwrap_or(default.fallback),
         not_found: fields.get("not_found").and_then(|node| below_root(decoder, "not_found", node)),
-        precompressed: fields
-            .get("precompressed")
-            .map_or(default.precompressed, |node| precompressed(decoder, node)),
+        precompressed: fields.get("precompressed").map_or(default.precompressed, |node| precompressed(decoder, node)),
         immutable: fields.get("immutable").and_then(|node| immutable(decoder, node)).unwrap_or(default.immutable),
         max_age: fields.duration(decoder, "max_age", Duration::ZERO..=YEAR, default.max_age),
         browse: fields.boolean(decoder, "browse", default.browse),
@@ -132,14 +120,20 @@ fn check_below_root(key: &str, text: &str) -> Result<String, Fault> {
         let also = if key == "fallback" { "`next` for the next route, or " } else { "" };
         return fault(
             &format!("is not a value of `{key}`"),
-            format!("it is {also}a file below `root`, written from there: /{}", if bare.is_empty() { "404.html" } else { bare }),
+            format!(
+                "it is {also}a file below `root`, written from there: /{}",
+                if bare.is_empty() { "404.html" } else { bare }
+            ),
         );
     };
     if path.chars().any(char::is_control) {
         return fault("holds a control character", "take it out".into());
     }
     if path.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        return fault("does not name a file below the root", "write it as /folder/page.html, without `.` and `..`".into());
+        return fault(
+            "does not name a file below the root",
+            "write it as /folder/page.html, without `.` and `..`".into(),
+        );
     }
     Ok(path.to_owned())
 }
