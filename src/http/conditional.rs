@@ -56,13 +56,13 @@ impl<'a> EntityTag<'a> {
 
     /// Whether both stand for the same bytes (8.8.3.2).
     #[must_use]
-    pub fn matches_strongly(self, other: Self) -> bool {
+    pub fn matches_strongly(self, other: EntityTag<'_>) -> bool {
         !self.is_weak && self.matches_weakly(other) && !other.is_weak
     }
 
     /// Whether one may stand for the other.
     #[must_use]
-    pub fn matches_weakly(self, other: Self) -> bool {
+    pub fn matches_weakly(self, other: EntityTag<'_>) -> bool {
         self.opaque == other.opaque
     }
 }
@@ -106,7 +106,7 @@ pub enum Verdict {
 pub fn evaluate(method: &Method, headers: &HeaderMap, validators: &Validators<'_>) -> Verdict {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     if headers.contains_key(header::IF_MATCH) {
-        if !lists(headers, &header::IF_MATCH, validators.tag, EntityTag::matches_strongly) {
+        if !lists(headers, &header::IF_MATCH, validators.tag, |ours, tag| ours.matches_strongly(tag)) {
             return Verdict::PreconditionFailed;
         }
     } else if let Some((modified, since)) = validators.modified.zip(date_of(headers, &header::IF_UNMODIFIED_SINCE))
@@ -115,7 +115,7 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, validators: &Validators<'_
         return Verdict::PreconditionFailed;
     }
     if headers.contains_key(header::IF_NONE_MATCH) {
-        if lists(headers, &header::IF_NONE_MATCH, validators.tag, EntityTag::matches_weakly) {
+        if lists(headers, &header::IF_NONE_MATCH, validators.tag, |ours, tag| ours.matches_weakly(tag)) {
             return if reads { Verdict::NotModified } else { Verdict::PreconditionFailed };
         }
     } else if reads

@@ -7,7 +7,8 @@ use http::HeaderName;
 
 use crate::config;
 use crate::error::{Error, Reason};
-use crate::http::{Request, Response, Service};
+use crate::files::{self, Files};
+use crate::http::{Redispatch, Request, Response, Service};
 use crate::middleware::answer::Answer;
 use crate::middleware::proxy::Proxy;
 use crate::middleware::redirect::Redirect;
@@ -18,6 +19,8 @@ use crate::upstream::spool::Budget;
 pub enum Action {
     /// A worker.
     Proxy(Proxy),
+    /// A folder.
+    Files(Box<Files>),
     /// The edge.
     Answer(Answer),
     /// The edge, with something of the request.
@@ -27,19 +30,28 @@ pub enum Action {
 }
 
 impl Action {
-    /// The action of one route. `clients` are the calling thread's, one for each upstream.
+    /// The action of one route. `clients` are the calling thread's, one for each upstream, and so is `cache`. `folder` is the
+    /// route's, if it has files.
     #[must_use]
     pub(super) fn compile(
         route: &config::Route,
         clients: &[Rc<Client>],
         budget: &Arc<Budget>,
         identity_names: &Arc<[HeaderName]>,
+        folder: Option<&Arc<files::Folder>>,
+        cache: &Rc<files::Cache>,
+        redispatch: &Redispatch,
     ) -> Self {
         let answer = match &route.action {
             config::Action::Proxy(upstream) => {
                 let client = Rc::clone(&clients[*upstream]);
                 let (budget, identity_names) = (Arc::clone(budget), Arc::clone(identity_names));
                 return Self::Proxy(Proxy::compile(route, client, budget, identity_names));
+            }
+            config::Action::Files(files) => {
+                let Some(folder) = folder else { return Self::Broken };
+                let (folder, cache) = (Arc::clone(folder), Rc::clone(cache));
+                return Self::Files(Box::new(Files::compile(route, files, folder, cache, redispatch.clone())));
             }
             config::Action::Redirect { to, status } => match to.fixed() {
                 Some(to) => Answer::redirect(to, *status),
@@ -57,6 +69,7 @@ impl Service for Action {
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         match self {
             Self::Proxy(proxy) => proxy.call(request).await,
+            Self::Files(files) => files.call(request).await,
             Self::Answer(answer) => answer.call(request).await,
             Self::Redirect(redirect) => redirect.call(request).await,
             Self::Broken => Err(Error::new(Reason::Internal)),

@@ -11,6 +11,7 @@ use tower::ServiceBuilder;
 use super::{Action, Shared};
 use crate::access::Gathering;
 use crate::config;
+use crate::files::Folder;
 use crate::http::{Redispatch, RouteLabel};
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     rate_limit: Option<Arc<RateLimit>>,
     /// `None`: it is open to everybody.
     auth: Option<Arc<Policy>>,
+    /// Whose files it serves, if it does.
+    pub(super) folder: Option<Arc<Folder>>,
 }
 
 impl Plan {
@@ -73,7 +76,11 @@ impl Plan {
         });
         let auth = route.and_then(|route| route.auth.as_ref());
         let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
-        Self { label, metrics, rate_limit, auth }
+        let folder = route.and_then(|route| match &route.action {
+            config::Action::Files(files) => Some(Arc::new(Folder::compile(files, &route.path))),
+            config::Action::Proxy(_) | config::Action::Redirect { .. } | config::Action::Respond { .. } => None,
+        });
+        Self { label, metrics, rate_limit, auth, folder }
     }
 
     /// The layers of the route, for the calling thread.

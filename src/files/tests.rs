@@ -1,0 +1,2 @@
+//! The action over a folder on the disk.
+
