@@ -148,7 +148,7 @@ struct Stretch {
 
 impl Stretch {
     fn new(file: Arc<File>, at: u64, end: u64) -> Self {
-        Self { file, at, end, pieces: PieceReader::default() }
+        Self { file, at, end, pieces: PieceReader::in_batches() }
     }
 }
 
@@ -299,7 +299,7 @@ mod tests {
 
     fn uncached(file: &Arc<File>, at: u64, end: u64) -> Body {
         let mut stretch = Stretch::new(Arc::clone(file), at, end);
-        stretch.pieces = PieceReader::uncached();
+        stretch.pieces = PieceReader::in_batches().uncached();
         Body::Stream(Box::new(stretch))
     }
 
