@@ -23,6 +23,7 @@ mod django;
 mod drain;
 mod error_pages;
 mod failures;
+mod files;
 mod files_beside_nginx;
 mod harness;
 mod header_rules;

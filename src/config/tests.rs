@@ -253,7 +253,8 @@ fn the_smallest_file_has_every_default() {
 fn files_are_a_folder_and_what_is_said_of_it() {
     let files = |text: &str| {
         let text = format!("sites: [{{ routes: [{{ path: /static/, files: {text} }}] }}]");
-        let loaded = load_str(&text, "f", Path::new("/etc/hostler"), &no_env).unwrap_or_else(|report| panic!("{report}"));
+        let loaded =
+            load_str(&text, "f", Path::new("/etc/hostler"), &no_env).unwrap_or_else(|report| panic!("{report}"));
         let Action::Files(files) = loaded.config.sites[0].routes[0].action.clone() else { panic!() };
         files
     };
@@ -274,7 +275,9 @@ fn files_are_a_folder_and_what_is_said_of_it() {
         }
     );
     assert_eq!(
-        files("{ root: static, not_found: /e/404.html, max_age: 5m, browse: true, immutable: hashed, symlinks: follow }"),
+        files(
+            "{ root: static, not_found: /e/404.html, max_age: 5m, browse: true, immutable: hashed, symlinks: follow }"
+        ),
         Files {
             not_found: Some("e/404.html".into()),
             max_age: Duration::from_secs(300),
