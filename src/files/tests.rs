@@ -445,6 +445,8 @@ async fn where_there_is_no_file_the_next_route_answers() {
     assert_eq!(site.ask("OPTIONS", "/robots.txt", &[]).await.status, 204);
     assert_eq!(site.get("/admin").await.status, 308);
     assert_eq!(Rc::strong_count(&site.router), 1);
+    fs::remove_dir_all(site.path("")).unwrap();
+    assert_eq!(site.get("/page").await.text(), "Next GET /page", "a missing root keeps nobody from the app");
 }
 
 #[tokio::test]
