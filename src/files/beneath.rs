@@ -58,6 +58,38 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &[u8], symlinks: Symlinks, flags:
     Err(Errno::AGAIN)
 }
 
+/// The same as far as the kernel can tell from memory, without asking a disk or a server. `None`: it cannot.
+pub(super) fn peek(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    symlinks: Symlinks,
+    flags: OFlags,
+) -> Option<Result<OwnedFd, Errno>> {
+    let path = if path.is_empty() { b"." } else { path };
+    peek_at(root, path, flags, resolve(symlinks))
+}
+
+/// The same for the folder itself.
+pub(super) fn peek_root(root: &Path) -> Option<OwnedFd> {
+    peek_at(CWD, root, LOOK | OFlags::DIRECTORY, ResolveFlags::empty())?.ok()
+}
+
+fn peek_at(
+    from: BorrowedFd<'_>,
+    path: impl rustix::path::Arg,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Option<Result<OwnedFd, Errno>> {
+    if IS_WITHOUT.load(Ordering::Relaxed) {
+        return None;
+    }
+    match openat2(from, path, flags, Mode::empty(), resolve | ResolveFlags::CACHED) {
+        // Linux before 5.12 does not know of it (EINVAL).
+        Err(Errno::AGAIN | Errno::INTR | Errno::INVAL | Errno::NOSYS | Errno::PERM) => None,
+        result => Some(result),
+    }
+}
+
 fn resolve(symlinks: Symlinks) -> ResolveFlags {
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     match symlinks {
@@ -171,6 +203,19 @@ mod tests {
             }
         }
         assert_eq!(content(by_steps, &folder, "escape", Symlinks::Follow).unwrap(), "secret");
+    }
+
+    #[test]
+    fn what_the_kernel_remembers_is_told_without_a_disk() {
+        let folder = tree();
+        let root = open_root(&folder.path().join("root"), LOOK | OFlags::DIRECTORY).unwrap();
+        let peeked = |path: &[u8]| peek(root.as_fd(), path, Symlinks::Inside, LOOK).map(|found| found.map(drop));
+        // Looked for a moment ago; there may be no memory for it all the same.
+        for path in ["a/file", "none", "escape"] {
+            let found = open(root.as_fd(), path.as_bytes(), Symlinks::Inside, READ).map(drop);
+            assert!(peeked(path.as_bytes()).is_none_or(|peeked| peeked == found), "{path}");
+        }
+        assert!(peek_root(&folder.path().join("nowhere")).is_none());
     }
 
     #[test]

@@ -155,6 +155,50 @@ impl Folder {
         if path.is_folder() { look.folder(path) } else { look.file(path) }
     }
 
+    /// What is at a path, as far as the kernel can tell from memory: that it is what was `known`, a folder, or nothing.
+    /// `None`: somebody has to look. Never blocks.
+    pub(super) fn peek(&self, path: &Relative<'_>, known: Option<Stamps>, now: Instant) -> Option<Looked> {
+        let root = beneath::peek_root(&self.root)?;
+        let peek = |path: &[u8]| beneath::peek(root.as_fd(), path, self.symlinks, LOOK);
+        let index;
+        let name = match (path.is_folder(), &self.index) {
+            (false, _) => path.as_bytes(),
+            (true, _) if self.browse => return None,
+            (true, None) => return Some(Looked::Missing),
+            (true, Some(file)) => {
+                index = within(path.as_bytes(), file);
+                &index
+            }
+        };
+        let opened = match peek(name)? {
+            Ok(opened) => opened,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Some(Looked::Missing),
+            Err(_) => return None,
+        };
+        let original = match Stamp::at_hand(opened).ok()? {
+            (stamp, FileType::RegularFile) => stamp,
+            (_, FileType::Directory) if !path.is_folder() => return Some(Looked::Folder),
+            _ => return None,
+        };
+        let known = known.filter(|known| known.original == original)?;
+        for (coding, known) in Coding::ALL.into_iter().zip(known.siblings) {
+            if original.size == 0 || !self.siblings.contains(&coding) {
+                continue;
+            }
+            let found = peek(&[name, ending(coding).as_bytes()].concat())?;
+            let found = found.and_then(Stamp::at_hand).ok().filter(|(_, kind)| *kind == FileType::RegularFile);
+            if found.map(|(stamp, _)| stamp) != known {
+                return None;
+            }
+        }
+        let is_immutable = match &self.rule {
+            Rule::Manifest(manifest) => manifest.has_for_sure(name, now)?,
+            Rule::Hashed => is_hashed(name),
+            Rule::None => false,
+        };
+        Some(Looked::Same { is_immutable })
+    }
+
     /// The root itself, which is a file.
     fn look_at_root(&self, known: Option<Stamps>) -> Result<Looked, Error> {
         let name = self.root.file_name().map_or(&b""[..], |name| name.as_bytes());
@@ -297,8 +341,7 @@ impl Look<'_> {
     fn folder(&self, path: &Relative<'_>) -> Result<Looked, Error> {
         let folder = path.as_bytes();
         if let Some(index) = &self.folder.index {
-            let index = if folder.is_empty() { index.to_vec() } else { [folder, b"/", index].concat() };
-            match self.read(&index)? {
+            match self.read(&within(folder, index))? {
                 Looked::Missing | Looked::Folder => {}
                 found => return Ok(found),
             }
@@ -352,6 +395,11 @@ impl Look<'_> {
             }
         })
     }
+}
+
+/// The path of a file in a folder.
+fn within(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
 /// What the name of a file in a coding ends with.

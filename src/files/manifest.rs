@@ -49,15 +49,25 @@ impl Manifest {
     /// Whether it names this file as the hashed form of another. Looks at the manifest when it is time. Blocks.
     pub(super) fn has(&self, root: BorrowedFd<'_>, symlinks: Symlinks, path: &[u8], now: Instant) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= EVERY) {
+        if state.is_due(now) {
             state.looked = Some(now);
             state.look(root, symlinks);
         }
         state.names.contains(path)
     }
+
+    /// The same if nobody has to look, nor to wait. `None`: somebody has to.
+    pub(super) fn has_for_sure(&self, path: &[u8], now: Instant) -> Option<bool> {
+        let state = self.0.try_lock().ok()?;
+        (!state.is_due(now)).then(|| state.names.contains(path))
+    }
 }
 
 impl State {
+    fn is_due(&self, now: Instant) -> bool {
+        self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= EVERY)
+    }
+
     fn look(&mut self, root: BorrowedFd<'_>, symlinks: Symlinks) {
         let Ok(file) = beneath::open(root, NAME, symlinks, READ) else { return };
         let Ok((stamp, FileType::RegularFile)) = Stamp::of(&file) else { return };
@@ -143,6 +153,8 @@ mod tests {
         assert!(!folder.has(EVERY, "b"), "there is none");
         folder.write(r#"{"paths": {"a": "b"}}"#);
         assert!(folder.has(EVERY, "b"));
+        assert_eq!(folder.1.has_for_sure(b"b", folder.2), Some(true));
+        assert_eq!(folder.1.has_for_sure(b"b", folder.2 + EVERY), None, "it may have changed");
         folder.write(r#"{"paths": {"a": "c"}}"#);
         assert!(folder.has(EVERY / 2, "b"), "not looked at yet");
         assert!(folder.has(EVERY, "c") && !folder.has(Duration::ZERO, "b"));

@@ -2,8 +2,9 @@
 //!
 //! 1. The prefix of the route is taken away; what is left names a file or a folder ([`Relative`]). Names with a dot at the
 //!    beginning are hidden.
-//! 2. What is kept of it ([`Cache`]) answers at once. Else another thread looks ([`Folder`]): it opens the file, which the
-//!    kernel keeps below the root, looks beside it for the same in other codings, and reads what is small.
+//! 2. What is kept of it ([`Cache`]) answers at once, and what the kernel remembers of it. Else another thread looks
+//!    ([`Folder`]): it opens the file, which the kernel keeps below the root, looks beside it for the same in other codings,
+//!    and reads what is small.
 //! 3. Preconditions and ranges decide what of it is sent ([`respond`]).
 //! 4. Where there is nothing, `fallback` and `not_found` answer, or 404.
 //!
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 
 pub use self::cache::{Cache, Room};
 use self::cache::{Entry, Found};
+use self::document::Stamps;
 pub use self::folder::Folder;
 use self::folder::Looked;
 pub use self::media_type::media_type;
@@ -169,15 +171,14 @@ impl Files {
         exchange: &Exchange,
     ) -> Result<Rc<Entry>, Error> {
         let now = exchange.now();
-        let looking = known.as_ref().map(Entry::looking);
-        let looked = self.look_elsewhere(path, known.as_ref(), now).await;
-        drop(looking);
-        exchange.tick();
-        let looked = match looked {
-            Ok(looked) => looked,
-            Err(error) => {
-                self.cache.remove(self.folder.id(), path);
-                return Err(error);
+        let stamps = known.as_ref().and_then(|entry| entry.stamps());
+        let looked = match self.folder.peek(path, stamps, now) {
+            Some(looked) => looked,
+            None => {
+                let _looking = known.as_ref().map(Entry::looking);
+                let looked = self.look_elsewhere(path, stamps, now).await;
+                exchange.tick();
+                looked.inspect_err(|_| self.cache.remove(self.folder.id(), path))?
             }
         };
         let (found, is_immutable) = match (looked, known) {
@@ -200,28 +201,29 @@ impl Files {
     }
 
     /// Looks in a thread that may wait for a disk.
-    async fn look_elsewhere(
-        &self,
-        path: &Relative<'_>,
-        known: Option<&Rc<Entry>>,
-        now: Instant,
-    ) -> Result<Looked, Error> {
+    async fn look_elsewhere(&self, path: &Relative<'_>, known: Option<Stamps>, now: Instant) -> Result<Looked, Error> {
         let (folder, path) = (Arc::clone(&self.folder), path.clone().into_owned());
-        let stamps = known.and_then(|entry| entry.stamps());
-        let looked = tokio::task::spawn_blocking(move || folder.look(&path, stamps, now)).await;
+        let looked = tokio::task::spawn_blocking(move || folder.look(&path, known, now)).await;
         looked.unwrap_or_else(|join| Err(Error::new(Reason::Internal).detail(join.to_string())))
     }
 
     /// Sends a file that was found.
-    async fn send(&self, request: &Request, path: &Relative<'_>, mut entry: Rc<Entry>) -> Result<Response, Error> {
-        if has_changed(&entry, request) {
-            // What is there now, or what was opened a moment ago: no third look.
-            entry = Box::pin(self.look(path, None, &request.exchange)).await?;
+    async fn send(&self, request: &Request, path: &Relative<'_>, entry: Rc<Entry>) -> Result<Response, Error> {
+        if let Found::File(document) = &entry.found {
+            let form = respond::form(request, document)?;
+            if !form.has_changed() {
+                return respond::file(request, document, form, self.caching.of(entry.is_immutable()));
+            }
         }
+        // It was opened for others, and has changed since. What is there now is not asked again.
+        let entry = Box::pin(self.look(path, None, &request.exchange)).await?;
         match &entry.found {
-            Found::File(document) => respond::file(request, document, entry.is_immutable(), &self.caching),
+            Found::File(document) => {
+                let form = respond::form(request, document)?;
+                respond::file(request, document, form, self.caching.of(entry.is_immutable()))
+            }
             Found::Forbidden => Err(Error::new(Reason::FileForbidden)),
-            _ => Err(Error::new(Reason::FileNotFound)),
+            Found::Folder | Found::Listing(_) | Found::Missing => Err(Error::new(Reason::FileNotFound)),
         }
     }
 
@@ -261,7 +263,13 @@ impl Service for Files {
             return refuse_method(&request);
         }
         let Some(path) = self.relative(&request.target) else { return Box::pin(self.nothing(request)).await };
-        let entry = self.find(&path, &request.exchange).await?;
+        let entry = match self.find(&path, &request.exchange).await {
+            Err(error) if error.reason == Reason::RootMissing && self.hands_on() => {
+                tell_missing(&error, &request.exchange);
+                return Box::pin(self.nothing(request)).await;
+            }
+            found => found?,
+        };
         match &entry.found {
             Found::Missing => Box::pin(self.nothing(request)).await,
             Found::Forbidden => Err(Error::new(Reason::FileForbidden)),
@@ -277,12 +285,6 @@ impl Service for Files {
 
 fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-/// Whether the file that would be sent is not what it was when it was opened.
-fn has_changed(entry: &Entry, request: &Request) -> bool {
-    let Found::File(document) = &entry.found else { return false };
-    document.form(|| respond::codings(request)).is_some_and(document::Form::has_changed)
 }
 
 /// OPTIONS is told what there is (RFC 9110, 9.3.7); everybody else that this is not it.
@@ -309,12 +311,22 @@ fn to_folder(target: &Target) -> Result<Response, Error> {
     Ok(response)
 }
 
+/// The operator hears that there is no root, though the next route answers, once a second at most.
+fn tell_missing(error: &Error, exchange: &Exchange) {
+    static THROTTLE: Throttle = Throttle::new();
+    tell(&THROTTLE, error.reason, &error.to_string(), exchange);
+}
+
 /// The operator hears which right is missing, once a second at most.
 fn tell_forbidden(why: &str, exchange: &Exchange) {
     static THROTTLE: Throttle = Throttle::new();
-    if let Some(left_out) = THROTTLE.pass() {
+    tell(&THROTTLE, Reason::FileForbidden, why, exchange);
+}
+
+fn tell(throttle: &Throttle, reason: Reason, why: &str, exchange: &Exchange) {
+    if let Some(left_out) = throttle.pass() {
         let id = exchange.id.get();
         let request_id = id.as_ref().map_or("", |id| id.as_str());
-        tracing::warn!(request_id, reason = Reason::FileForbidden.as_str(), left_out, "{why}");
+        tracing::warn!(request_id, reason = reason.as_str(), left_out, "{why}");
     }
 }

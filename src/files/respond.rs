@@ -51,29 +51,28 @@ impl Caching {
         Self { immutable: value.clone(), others: value }
     }
 
-    fn of(&self, is_immutable: bool) -> HeaderValue {
+    pub(super) fn of(&self, is_immutable: bool) -> HeaderValue {
         if is_immutable { self.immutable.clone() } else { self.others.clone() }
     }
 }
 
 /// What the client takes.
-pub(super) fn codings(request: &Request) -> Codings {
+fn codings(request: &Request) -> Codings {
     request.exchange.codings.get().unwrap_or_else(|| Codings::of(&request.headers))
 }
 
-/// Answers with a file.
+/// Answers with a form of a file.
 pub(super) fn file(
     request: &Request,
     document: &Document,
-    is_immutable: bool,
-    caching: &Caching,
+    form: &Form,
+    cache_control: HeaderValue,
 ) -> Result<Response, Error> {
-    let form = form(request, document)?;
     let reads = matches!(request.method, Method::GET | Method::HEAD);
     let validators = form.validators();
     match evaluate(&request.method, &request.headers, &validators) {
         Verdict::PreconditionFailed if reads => return Err(Error::new(Reason::PreconditionFailed)),
-        Verdict::NotModified => return Ok(not_modified(document, form, caching.of(is_immutable))),
+        Verdict::NotModified => return Ok(not_modified(document, form, cache_control)),
         Verdict::Proceed | Verdict::PreconditionFailed => {}
     }
     let ranges = match only(&request.headers, &header::RANGE) {
@@ -94,7 +93,7 @@ pub(super) fn file(
             return Err(Error::new(Reason::RangeNotSatisfiable));
         }
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, caching.of(is_immutable));
+    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
     Ok(response)
 }
 
@@ -126,8 +125,8 @@ pub(super) fn listing(request: &Request, page: &Bytes) -> Response {
     response
 }
 
-/// A document has one form at least.
-fn form<'d>(request: &Request, document: &'d Document) -> Result<&'d Form, Error> {
+/// The form that this client is to have. A document has one at least.
+pub(super) fn form<'d>(request: &Request, document: &'d Document) -> Result<&'d Form, Error> {
     document.form(|| codings(request)).ok_or(Error::new(Reason::Internal))
 }
 

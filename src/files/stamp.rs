@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, fstat, statx};
+use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, StatxTimestamp, fstat, major, minor, statx};
 use rustix::io::Errno;
 
 /// A file whose content has changed this long ago or less may change again without a sign: some file systems keep times to two
@@ -13,7 +13,7 @@ const SETTLES: i64 = 2;
 /// One state of a file. Two files, and two states of one, have different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    device: u64,
+    device: (u32, u32),
     inode: u64,
     pub(super) size: u64,
     /// Seconds and nanoseconds: of the content, and of everything else about the file.
@@ -24,33 +24,48 @@ pub(super) struct Stamp {
 impl Stamp {
     /// Of an open file, and what kind of file that is.
     pub(super) fn of(file: impl AsFd) -> Result<(Self, FileType), Errno> {
-        let stat = fstat(file)?;
-        Ok((Self::from_stat(&stat), FileType::from_raw_mode(stat.st_mode)))
+        Self::ask(file, AtFlags::empty())
+    }
+
+    /// The same as far as it is known without asking a disk or a server.
+    pub(super) fn at_hand(file: impl AsFd) -> Result<(Self, FileType), Errno> {
+        Self::ask(file, AtFlags::STATX_DONT_SYNC)
+    }
+
+    fn ask(file: impl AsFd, how: AtFlags) -> Result<(Self, FileType), Errno> {
+        match statx(&file, "", AtFlags::EMPTY_PATH | how, StatxFlags::BASIC_STATS) {
+            Ok(stat) => {
+                let time = |at: StatxTimestamp| (at.tv_sec, at.tv_nsec);
+                let stamp = Self {
+                    device: (stat.stx_dev_major, stat.stx_dev_minor),
+                    inode: stat.stx_ino,
+                    size: stat.stx_size,
+                    modified: time(stat.stx_mtime),
+                    changed: time(stat.stx_ctime),
+                };
+                Ok((stamp, FileType::from_raw_mode(stat.stx_mode.into())))
+            }
+            // Sandboxes without statx.
+            Err(Errno::NOSYS | Errno::PERM) => fstat(file).map(|stat| Self::from_stat(&stat)),
+            Err(error) => Err(error),
+        }
     }
 
     #[allow(clippy::unnecessary_cast, reason = "what the fields are differs between processors")]
-    pub(super) fn from_stat(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev as u64,
+    fn from_stat(stat: &Stat) -> (Self, FileType) {
+        let stamp = Self {
+            device: (major(stat.st_dev as u64), minor(stat.st_dev as u64)),
             inode: stat.st_ino as u64,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
-        }
+        };
+        (stamp, FileType::from_raw_mode(stat.st_mode))
     }
 
     /// Whether an open file is still what it was, as far as that is known without asking a disk or a server.
     pub(super) fn is_still_of(&self, file: &File) -> bool {
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let wanted = StatxFlags::SIZE | StatxFlags::MTIME | StatxFlags::CTIME;
-        match statx(file, "", flags, wanted) {
-            Ok(now) => {
-                let same = |then: (i64, u32), now: rustix::fs::StatxTimestamp| then == (now.tv_sec, now.tv_nsec);
-                now.stx_size == self.size && same(self.modified, now.stx_mtime) && same(self.changed, now.stx_ctime)
-            }
-            // Kernels and sandboxes without statx: whether it has changed is seen within a second.
-            Err(_) => true,
-        }
+        Self::at_hand(file).is_ok_and(|(now, _)| now == *self)
     }
 
     /// Whether its content has been as it is for so long, at `now` in seconds since 1970, that it cannot change any more
@@ -77,6 +92,7 @@ mod tests {
         file.write_all(b"two").unwrap();
         assert!(!stamp.is_still_of(&file));
         assert_ne!(Stamp::of(&file).unwrap().0, stamp);
+        assert_eq!(Stamp::of(&file), Ok(Stamp::from_stat(&fstat(&file).unwrap())), "however it is asked");
     }
 
     #[test]

@@ -595,7 +595,7 @@ mod tests {
     async fn bytes_that_are_not_in_the_page_cache_come_from_another_thread_in_the_same_order() {
         let budget = budget(100_000, 100_000);
         let (writer, mut reader) = pipe(None, Share { memory: 10, disk: 10_000, client: None }, &budget);
-        reader.pieces = PieceReader::uncached();
+        reader.pieces = PieceReader::default().uncached();
         let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
         assert_eq!(all, (0..100).flat_map(|number| piece(number).to_vec()).collect::<Vec<u8>>());
     }

@@ -290,7 +290,7 @@ mod tests {
     async fn a_body_that_is_not_in_the_page_cache_is_replayed_by_another_thread() {
         let budget = budget(1000, 1000);
         let spooled = spool(15, (0, 100), &budget).await.unwrap();
-        let replay = Replay { spooled: Rc::clone(&spooled), at: 0, reader: PieceReader::uncached() };
+        let replay = Replay { spooled: Rc::clone(&spooled), at: 0, reader: PieceReader::default().uncached() };
         assert_eq!(read(&mut Body::Stream(Box::new(replay))).await, b"hello big world");
     }
 
