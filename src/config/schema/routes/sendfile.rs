@@ -15,14 +15,9 @@ pub(in crate::config::schema) static SENDFILE: Section = Section {
 
 /// The section and the place of each folder; `None`: it cannot be used.
 pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<(Sendfile, Vec<Span>)> {
-    const HELP: &str = "write sendfile: { roots: [/srv/media] }";
     let fields = decoder.fields(node, &SENDFILE)?;
-    let node = fields.required(decoder, "roots", HELP)?;
+    let node = fields.required(decoder, "roots", "write sendfile: { roots: [/srv/media] }")?;
     let items = decoder.list("roots", node)?;
-    if items.is_empty() {
-        decoder.error(&node.span, "`roots` names no folder, so that no file can be sent").help(HELP);
-        return None;
-    }
     let (mut roots, mut places) = (Vec::new(), Vec::new());
     for item in items {
         let path = normal(&decoder.path("roots", item)?);
