@@ -5,6 +5,7 @@
 
 mod action;
 mod route;
+mod sent;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -14,11 +15,13 @@ pub use action::Action;
 use http::HeaderName;
 use route::Plan;
 pub use route::RouteStack;
+pub use sent::Sent;
 use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
-use crate::config::{self, Config};
-use crate::http::Redispatch;
+use crate::config::{self, Config, Descriptors};
+use crate::files::{self, Room};
+use crate::http::{Handovers, Redispatch};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
@@ -76,6 +79,8 @@ pub struct Blueprint {
     sources: Sources,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
+    /// How much of files each thread keeps.
+    room: Room,
     shared: Shared,
 }
 
@@ -100,7 +105,9 @@ impl Blueprint {
         let identity_names = identity_names(&config.sites);
         let error_pages = config.sites.iter().map(|site| ErrorPages::compile(&site.error_pages)).collect();
         let trusted = Arc::new(config.trusted_proxies.clone());
-        Self { config, upstreams, routes, identity_names, error_pages, sources, trusted, hints: Arc::default(), shared }
+        let hints = Arc::default();
+        let room = room_for_files(&config);
+        Self { config, upstreams, routes, identity_names, error_pages, sources, trusted, hints, room, shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -134,9 +141,9 @@ impl Blueprint {
         &self.config
     }
 
-    /// A stack for the calling thread, and its clients, which want a sweep now and then.
+    /// A stack for the calling thread, and what of it wants a sweep now and then: its clients and what it keeps of files.
     #[must_use]
-    pub fn build(&self) -> (Stack, Vec<Rc<Client>>) {
+    pub fn build(&self) -> (Stack, Vec<Rc<Client>>, Rc<files::Cache>) {
         let client = |upstream: &Arc<Upstream>| {
             Rc::new(Client::new(
                 Arc::clone(upstream),
@@ -147,7 +154,9 @@ impl Blueprint {
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
         let metrics = self.routes.iter().map(|plan| Arc::clone(&plan.metrics)).collect();
         let redispatch = Redispatch::default();
-        let router = Rc::new(Router::new(self.sites(&clients, &redispatch), &self.config.probe_paths));
+        let cache = Rc::new(files::Cache::new(self.room));
+        let sites = self.sites(&Means { clients: &clients, cache: &cache, redispatch: &redispatch });
+        let router = Rc::new(Router::new(sites, &self.config.probe_paths));
         redispatch.connect(&router);
         let stack = ServiceBuilder::new()
             // First: everything below goes by the client that is found here.
@@ -164,10 +173,10 @@ impl Blueprint {
             .layer(RescueLayer::new(Arc::clone(&self.error_pages)))
             // Names site and route; what needs a route's policy comes below: see `route`.
             .service(router);
-        (stack, clients)
+        (stack, clients, cache)
     }
 
-    fn sites(&self, clients: &[Rc<Client>], redispatch: &Redispatch) -> Vec<Site<RouteStack>> {
+    fn sites(&self, means: &Means<'_>) -> Vec<Site<RouteStack>> {
         let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
@@ -176,22 +185,50 @@ impl Blueprint {
                 .routes
                 .iter()
                 .zip(plans.by_ref())
-                .map(|(route, plan)| Route {
-                    path: route.path.clone(),
-                    when: route.when.clone(),
-                    is_internal: route.internal,
-                    label: Arc::clone(&plan.label),
-                    service: plan.build(route, self.action(route, clients), redispatch),
+                .map(|(route, plan)| {
+                    let handovers = handovers(site, route);
+                    let action = self.action(route, handovers, plan, means);
+                    Route {
+                        path: route.path.clone(),
+                        when: route.when.clone(),
+                        is_internal: route.internal,
+                        label: Arc::clone(&plan.label),
+                        service: plan.build(route, action, handovers, means),
+                    }
                 })
                 .collect(),
         };
         self.config.sites.iter().map(&mut site).collect()
     }
 
-    /// The bottom of a route. `clients` are the calling thread's, one for each upstream.
-    fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
-        Action::compile(route, clients, &self.shared.budget, &self.identity_names)
+    /// The bottom of a route.
+    fn action(&self, route: &config::Route, handovers: Handovers, plan: &Plan, means: &Means<'_>) -> Action {
+        let (budget, names) = (&self.shared.budget, &self.identity_names);
+        Action::compile(route, handovers, budget, names, plan.folder.as_ref(), means)
     }
+}
+
+/// What the calling thread has of its own for all routes.
+struct Means<'a> {
+    /// One for each upstream.
+    clients: &'a [Rc<Client>],
+    /// What is kept of files.
+    cache: &'a Rc<files::Cache>,
+    /// To the router, once it is there.
+    redispatch: &'a Redispatch,
+}
+
+/// What the app of a route may hand over. Who writes an `internal` route lets the apps of its site lead there.
+fn handovers(site: &config::Site, route: &config::Route) -> Handovers {
+    let asks_app = matches!(route.action, config::Action::Proxy(_));
+    Handovers { to_routes: asks_app && site.has_internal(), to_files: asks_app && route.sendfile.is_some() }
+}
+
+/// Each thread's part of the files that may be kept open.
+fn room_for_files(config: &Config) -> Room {
+    let threads = config.runtime.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (limit, _) = config::open_files();
+    Room::of_thread(threads, Descriptors::share(config, limit, threads).kept)
 }
 
 /// Names that the configuration has checked.

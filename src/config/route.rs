@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Cors, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,6 +84,16 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Whether only requests that another route hands on (`X-Accel-Redirect`) come to it.
     pub internal: bool,
+    /// Which files the app may hand to clients by name (`X-Sendfile`); `None`: none.
+    pub sendfile: Option<Sendfile>,
+}
+
+impl Site {
+    /// Whether its apps may hand requests on to its routes: it has one for that.
+    #[must_use]
+    pub fn has_internal(&self) -> bool {
+        self.routes.iter().any(|route| route.internal)
+    }
 }
 
 impl Route {
@@ -91,6 +101,25 @@ impl Route {
     /// removed.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.auth.iter().flat_map(Auth::identity_names)
+    }
+
+    /// Whether it leaves requests to the routes behind it.
+    pub(super) fn hands_on(&self) -> bool {
+        matches!(&self.action, Action::Files(Files { fallback: Fallback::Next, .. }))
+    }
+}
+
+/// `routes[].sendfile`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sendfile {
+    /// Folders, absolute and without `..`: files below them may be sent. At least one.
+    pub roots: Vec<PathBuf>,
+}
+
+impl Sendfile {
+    /// What is sent from each of them.
+    pub fn files(&self) -> impl Iterator<Item = Files> {
+        self.roots.iter().cloned().map(Files::by_name)
     }
 }
 
@@ -127,11 +156,20 @@ pub enum PathPattern {
     Regex(PathRegex),
 }
 
+impl PathPattern {
+    /// Whether one path alone fits.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact(_))
+    }
+}
+
 /// What a route does: exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// To the upstream at this index of [`Config::upstreams`](super::Config::upstreams).
     Proxy(usize),
+    /// From a folder.
+    Files(Files),
     /// A redirect.
     Redirect {
         /// The `Location`, absolute or a path.

@@ -23,7 +23,9 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     if !decoder.has_errors() {
         // Hints about a file that has errors would be guesses.
         routes::unreachable(decoder, &draft.sites);
+        routes::forgotten(decoder, &draft.sites);
         routes::endless_redirects(decoder, &draft.sites);
+        routes::idle_fallbacks(decoder, &draft.sites);
         routes::unanswered_probes(decoder, draft);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);

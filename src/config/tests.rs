@@ -135,6 +135,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.upstreams[2].tls, default.tls);
     let endpoint = &shown.endpoints[1];
     assert_eq!((endpoint.weight, endpoint.backup), (1, false));
+    let files = reference.sites[0].routes.iter().find(|route| route.name == "/static/").unwrap();
+    assert_eq!(files.action, Action::Files(Files::of(repository().join("config/staticfiles"))));
     let last = reference.sites[0].routes.iter().find(|route| route.name == "/").unwrap();
     let api = reference.sites[1].routes.iter().find(|route| route.name == "/api/").unwrap();
     let default =
@@ -237,12 +239,54 @@ fn the_smallest_file_has_every_default() {
                     timeout: None,
                     cors: None,
                     headers: HeaderRules::default(),
+                    internal: false,
+                    sendfile: None,
                 }],
             }],
             probe_paths: vec![],
             admin: None,
             logging: Logging::default(),
             runtime: Runtime::default(),
+        }
+    );
+}
+
+#[test]
+fn files_are_a_folder_and_what_is_said_of_it() {
+    let files = |text: &str| {
+        let text = format!("sites: [{{ routes: [{{ path: /static/, files: {text} }}] }}]");
+        let loaded =
+            load_str(&text, "f", Path::new("/etc/hostler"), &no_env).unwrap_or_else(|report| panic!("{report}"));
+        let Action::Files(files) = loaded.config.sites[0].routes[0].action.clone() else { panic!() };
+        files
+    };
+    let default = Files::of("/etc/hostler/static".into());
+    assert_eq!(files("./static"), default);
+    assert_eq!(files("{ root: static }"), default);
+    assert_eq!(files("{ root: static, index: false }"), Files { index: None, ..default.clone() });
+    assert_eq!(files("{ root: static, precompressed: false }"), Files { precompressed: vec![], ..default.clone() });
+    assert_eq!(files("{ root: static, precompressed: true }"), default);
+    assert_eq!(
+        files("{ root: static, precompressed: [gzip], fallback: /app.html, immutable: false, symlinks: never }"),
+        Files {
+            precompressed: vec![Precompressed::Gzip],
+            fallback: Fallback::File("app.html".into()),
+            immutable: Immutable::Off,
+            symlinks: Symlinks::Never,
+            ..default.clone()
+        }
+    );
+    assert_eq!(
+        files(
+            "{ root: static, not_found: /e/404.html, max_age: 5m, browse: true, immutable: hashed, symlinks: follow }"
+        ),
+        Files {
+            not_found: Some("e/404.html".into()),
+            max_age: Duration::from_secs(300),
+            browse: true,
+            immutable: Immutable::Hashed,
+            symlinks: Symlinks::Follow,
+            ..default
         }
     );
 }

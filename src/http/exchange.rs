@@ -295,6 +295,8 @@ pub struct Exchange {
     pub hops: Cell<u8>,
     /// What the client takes, where a layer has read it and the field is not passed on.
     pub codings: Cell<Option<Codings>>,
+    /// What the app says that the file is which it hands over, for what has more than one part of it.
+    pub media_type: OnceCell<Box<HeaderValue>>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
     /// What the app is told of who asks.
@@ -362,6 +364,7 @@ impl Exchange {
             place: Cell::new(0),
             hops: Cell::new(0),
             codings: Cell::new(None),
+            media_type: OnceCell::new(),
             route: OnceCell::new(),
             identity: Identity::default(),
             answer_fields: AnswerFields::default(),

@@ -1,6 +1,7 @@
 //! One file, one layer (or one action at the bottom of a route), all of one form: what it does, its configuration key,
 //! what it adds; then the layer, its service, its pure parts, its tests. No file here knows another.
 
+pub mod accel;
 pub mod access_log;
 pub mod answer;
 pub mod auth;

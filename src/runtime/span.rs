@@ -26,11 +26,11 @@ impl Span {
     /// The bytes from `start`, as many before `end` as may be sent in one turn. `None`: they are few, or not in the page
     /// cache, and sending them would keep the thread waiting for a disk.
     #[must_use]
-    pub fn at_hand(file: Arc<File>, start: u64, end: u64) -> Option<Self> {
+    pub fn at_hand(file: &Arc<File>, start: u64, end: u64) -> Option<Self> {
         let length = end.saturating_sub(start).min(MOST);
         // The kernel forgets what was not used for longest: what lies between two bytes that are there is there, too.
-        let is_at_hand = length >= LEAST && is_cached(&file, start) && is_cached(&file, start + length - 1);
-        is_at_hand.then(|| Self { file, start, length: usize::try_from(length).unwrap_or(0) })
+        let is_at_hand = length >= LEAST && is_cached(file, start) && is_cached(file, start + length - 1);
+        is_at_hand.then(|| Self { file: Arc::clone(file), start, length: usize::try_from(length).unwrap_or(0) })
     }
 
     /// Steps over bytes that have been sent. Whether those were all.
@@ -58,7 +58,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; 300 << 10]).unwrap();
         let file = Arc::new(file);
-        let length = |start, end| Span::at_hand(Arc::clone(&file), start, end).map(|span| span.length);
+        let length = |start, end| Span::at_hand(&file, start, end).map(|span| span.length);
         assert_eq!(length(0, 300 << 10), Some(256 << 10));
         assert_eq!(length(200 << 10, 300 << 10), Some(100 << 10));
         assert_eq!(length(299 << 10, 300 << 10), None, "few");

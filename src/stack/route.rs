@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
-use super::{Action, Shared};
+use super::{Action, Means, Sent, Shared};
 use crate::access::Gathering;
 use crate::config;
-use crate::http::{Redispatch, RouteLabel};
+use crate::files::Folder;
+use crate::http::{Handovers, RouteLabel};
+use crate::middleware::accel::{Accel, AccelLayer};
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
@@ -21,7 +23,8 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Action>>>>>>;
+pub type RouteStack =
+    ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -30,6 +33,8 @@ pub(super) struct Plan {
     rate_limit: Option<Arc<RateLimit>>,
     /// `None`: it is open to everybody.
     auth: Option<Arc<Policy>>,
+    /// Whose files it serves, if it does.
+    pub(super) folder: Option<Arc<Folder>>,
 }
 
 impl Plan {
@@ -73,11 +78,21 @@ impl Plan {
         });
         let auth = route.and_then(|route| route.auth.as_ref());
         let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
-        Self { label, metrics, rate_limit, auth }
+        let folder = route.and_then(|route| match &route.action {
+            config::Action::Files(files) => Some(Arc::new(Folder::compile(files, &route.path))),
+            config::Action::Proxy(_) | config::Action::Redirect { .. } | config::Action::Respond { .. } => None,
+        });
+        Self { label, metrics, rate_limit, auth, folder }
     }
 
     /// The layers of the route, for the calling thread.
-    pub(super) fn build(&self, route: &config::Route, action: Action, _redispatch: &Redispatch) -> RouteStack {
+    pub(super) fn build(
+        &self,
+        route: &config::Route,
+        action: Action,
+        handovers: Handovers,
+        means: &Means<'_>,
+    ) -> RouteStack {
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
             .layer(ResponseHeadersLayer::compile(route))
@@ -89,8 +104,10 @@ impl Plan {
             .layer(AuthLayer::new(self.auth.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
-            // Just above the action: whatever else is wrong with a request is told first.
+            // Below what looks at requests: whatever else is wrong with one is told first.
             .layer(UpgradeLayer::compile(route))
+            // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
+            .layer(AccelLayer::compile(handovers, Sent::roots(route, means.cache), means.redispatch))
             .service(action)
     }
 }

@@ -217,6 +217,11 @@ impl Client {
         self.exactly(count, &mut taken).ok().map(|()| taken)
     }
 
+    /// Forgets what has been read and not been used, and says how much that was.
+    pub(crate) fn take_all(&mut self) -> usize {
+        std::mem::take(&mut self.unread).len()
+    }
+
     /// Waits for the gateway's end of the connection. Fails when bytes come before it.
     pub(crate) fn end(&mut self) -> End {
         assert!(self.unread.is_empty(), "more came: {:?}", String::from_utf8_lossy(&self.unread));

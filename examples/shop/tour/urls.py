@@ -18,4 +18,5 @@ urlpatterns = [
     path("login", views.login, name="login"),
     path("count", views.count, name="count"),
     path("environ", views.environ, name="environ"),
+    path("assets", views.assets, name="assets"),
 ]

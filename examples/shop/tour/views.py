@@ -198,6 +198,12 @@ def environ(request):
     return JsonResponse(dict(sorted(seen.items())), json_dumps_params={"indent": 2})
 
 
+@require_safe
+def assets(request):
+    """A page whose style, script and images are static files. Needs `manage.py collectstatic` first."""
+    return render(request, "tour/assets.html")
+
+
 def is_of_request(name):
     """Django's development server adds its own process environment; that is nobody's business."""
     prefixes = ("HTTP_", "SERVER_", "REMOTE_", "REQUEST_", "CONTENT_", "PROXY_", "wsgi.")

@@ -4,22 +4,43 @@ use std::collections::HashMap;
 
 use crate::config::decode::Decoder;
 use crate::config::node::Span;
-use crate::config::schema::{Draft, SiteDraft};
+use crate::config::schema::{Draft, RouteDraft, SiteDraft};
 use crate::config::{Action, PathPattern, Route, When};
 
 /// Routes that an earlier one of their site covers.
 pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
     for site in sites {
-        let mut earlier = Earlier::default();
+        // Requests of clients pass by what is internal; those that are handed on do not.
+        let (mut of_clients, mut of_all) = (Earlier::default(), Earlier::default());
         for draft in &site.routes {
+            let earlier = if draft.route.internal { &of_all } else { &of_clients };
             if let Some(first) = earlier.covers(&draft.route) {
                 decoder
                     .warning(&draft.span, "this route can never match")
                     .also(first, "this one takes its requests")
                     .help("the first route that matches wins: put the more specific one before the other");
-            } else if !draft.route.internal {
-                earlier.add(&draft.route, &draft.span);
+                continue;
             }
+            if draft.route.hands_on() {
+                continue;
+            }
+            if !draft.route.internal {
+                of_clients.add(&draft.route, &draft.span);
+            }
+            of_all.add(&draft.route, &draft.span);
+        }
+    }
+}
+
+/// Internal routes that no app leads to.
+pub(super) fn forgotten(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    let asks_app = |draft: &RouteDraft| matches!(draft.route.action, Action::Proxy(_));
+    for site in sites.iter().filter(|site| !site.routes.iter().any(asks_app)) {
+        for draft in site.routes.iter().filter(|draft| draft.route.internal) {
+            decoder
+                .warning(&draft.span, "nobody can come to this route")
+                .label("clients may not, and no route of this site asks an app that could hand them on")
+                .help("add a route with `proxy`, or take `internal` out");
         }
     }
 }
@@ -29,7 +50,7 @@ pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
     for site in sites {
         for draft in &site.routes {
             let Some(path) = own_target(&draft.route) else { continue };
-            let first = site.routes.iter().find(|other| may_take(&other.route, path));
+            let first = site.routes.iter().find(|other| !other.route.internal && may_take(&other.route, path));
             if first.is_some_and(|first| std::ptr::eq(first, draft)) {
                 decoder
                     .warning(&draft.span, "this redirect leads to itself")
@@ -40,9 +61,26 @@ pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
     }
 }
 
+/// Routes that hand on what they have no file for, with nothing behind them to take it.
+pub(super) fn idle_fallbacks(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites {
+        let last = site.routes.iter().rposition(|draft| !draft.route.internal);
+        for (_, draft) in site.routes.iter().enumerate().filter(|(at, _)| last.is_none_or(|last| last <= *at)) {
+            if draft.route.hands_on() {
+                decoder
+                    .warning(&draft.span, "`fallback: next` leads nowhere: there is no route behind this one")
+                    .help("put the route that is to take what is no file behind it, or take `fallback` out");
+            }
+        }
+    }
+}
+
 /// The path that a redirect without conditions leads to, where it is the same for all requests and plainly written.
 fn own_target(route: &Route) -> Option<&str> {
     let Action::Redirect { to, .. } = &route.action else { return None };
+    if route.internal {
+        return None;
+    }
     let to = to.fixed().filter(|to| route.when.is_none() && to.starts_with('/') && !to.contains('%'))?;
     to.split(['?', '#']).next()
 }
@@ -51,7 +89,7 @@ fn own_target(route: &Route) -> Option<&str> {
 pub(super) fn unanswered_probes(decoder: &mut Decoder<'_>, draft: &Draft) {
     for (path, span) in &draft.probe_paths {
         let routes = || draft.sites.iter().flat_map(|site| &site.routes).map(|draft| &draft.route);
-        if !routes().any(|route| may_take(route, path)) {
+        if !routes().any(|route| !route.internal && may_take(route, path)) {
             decoder
                 .warning(span, "no route answers this path")
                 .help(format!("write {{ path_exact: {path}, respond: {{ body: ok }} }} into a site"));

@@ -26,7 +26,7 @@ pub fn full() -> Error {
 }
 
 /// How much one body may take of the budget, and who has it then.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Share {
     /// Bytes in memory.
     pub memory: u64,

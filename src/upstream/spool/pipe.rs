@@ -22,11 +22,11 @@ use tokio::task::JoinHandle;
 
 use super::Share;
 use super::budget::{Budget, Lease};
-use super::file::{self, PieceReader, SpoolFile};
+use super::file::{self, SpoolFile};
 use crate::error::{Error, Reason};
 use crate::http::Source;
 use crate::observe::throttle::Throttle;
-use crate::runtime::Span;
+use crate::runtime::{PieceReader, Span};
 
 /// A piece that is copied beside its neighbours when the reader is behind, and how many bytes lie side by side at most.
 const SMALL: usize = 4 << 10;
@@ -459,7 +459,7 @@ impl Reader {
         if let Some(file) = shared.file.handle().filter(|_| shared.start < shared.end) {
             let piece = match ready!(self.pieces.poll(&file, shared.start, shared.end, cx)) {
                 Ok(piece) => piece,
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(error) => return Poll::Ready(Some(Err(file::failed(error)))),
             };
             shared.read_from_file(piece.len() as u64);
             return Poll::Ready(Some(Ok(piece)));
@@ -495,7 +495,7 @@ impl Source for Reader {
         let shared = self.shared.borrow();
         let is_next = shared.queue.is_empty() && shared.tail.is_empty();
         let file = shared.file.handle().filter(|_| is_next)?;
-        self.pieces.span(file, shared.start, shared.end)
+        self.pieces.span(&file, shared.start, shared.end)
     }
 
     fn sent(&mut self, bytes: u64) {
@@ -595,7 +595,7 @@ mod tests {
     async fn bytes_that_are_not_in_the_page_cache_come_from_another_thread_in_the_same_order() {
         let budget = budget(100_000, 100_000);
         let (writer, mut reader) = pipe(None, Share { memory: 10, disk: 10_000, client: None }, &budget);
-        reader.pieces = PieceReader::uncached();
+        reader.pieces = PieceReader::default().uncached();
         let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
         assert_eq!(all, (0..100).flat_map(|number| piece(number).to_vec()).collect::<Vec<u8>>());
     }

@@ -1,5 +1,6 @@
-//! `proxy`, `redirect` and `respond`: what answers on a route.
+//! `proxy`, `files`, `redirect` and `respond`: what answers on a route.
 
+use super::files;
 use crate::config::decode::{Decoder, Fields, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
@@ -20,7 +21,7 @@ pub(in crate::config::schema) static RESPOND: Section = Section {
     elsewhere: &[("text", "body"), ("code", "status")],
 };
 
-const ACTIONS: [&str; 3] = ["proxy", "redirect", "respond"];
+const ACTIONS: [&str; 4] = ["proxy", "files", "redirect", "respond"];
 
 /// Exactly one action. `path` is the route's, when it could be read.
 pub(super) fn decode(
@@ -31,11 +32,11 @@ pub(super) fn decode(
 ) -> Option<Action> {
     let written: Vec<&Entry> = ACTIONS.iter().filter_map(|key| fields.entry(key)).collect();
     match written.as_slice() {
-        [] if ACTIONS.iter().chain(&["files", "task"]).any(|key| fields.means(key)) => return None,
+        [] if ACTIONS.iter().chain(&["task"]).any(|key| fields.means(key)) => return None,
         [] => {
             decoder
                 .error(&fields.span, "this route does nothing")
-                .help("give it one of: proxy: NAME, redirect: { to: /new }, respond: { status: 200, body: ok }");
+                .help("give it one of: proxy: NAME, files: ./staticfiles, redirect: { to: /new }, respond: { status: 200, body: ok }");
             return None;
         }
         [_] => {}
@@ -50,6 +51,7 @@ pub(super) fn decode(
     }
     let mut actions = written.iter().map(|entry| match entry.key.text.as_str() {
         "proxy" => proxy(decoder, &entry.value, given),
+        "files" => files::decode(decoder, &entry.value).map(Action::Files),
         "redirect" => redirect(decoder, &entry.value, path),
         _ => respond(decoder, &entry.value),
     });

@@ -4,9 +4,11 @@ mod action;
 mod auth;
 mod body;
 mod cors;
+mod files;
 mod headers;
 mod path;
 mod rate_limit;
+mod sendfile;
 mod when;
 
 use super::Given;
@@ -22,9 +24,11 @@ pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::auth::{AUTH, BASIC, JWT};
 pub(super) use self::body::BUFFER;
 pub(super) use self::cors::CORS;
+pub(super) use self::files::FILES;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
+pub(super) use self::sendfile::SENDFILE;
 pub(super) use self::when::WHEN;
 
 pub(super) static ROUTE: Section = Section {
@@ -35,6 +39,7 @@ pub(super) static ROUTE: Section = Section {
         "path_regex",
         "when",
         "proxy",
+        "files",
         "redirect",
         "respond",
         "mount",
@@ -48,8 +53,9 @@ pub(super) static ROUTE: Section = Section {
         "headers",
         "cors",
         "internal",
+        "sendfile",
     ],
-    later: &["files", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
+    later: &["websocket", "grip", "task", "cache", "compress", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -58,6 +64,10 @@ pub(super) static ROUTE: Section = Section {
         ("prefix", "path"),
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
+        ("alias", "files"),
+        ("root", "files"),
+        ("static", "files"),
+        ("try_files", "files"),
         ("return", "respond"),
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
@@ -70,6 +80,9 @@ pub(super) static ROUTE: Section = Section {
         ("auth_request", "auth"),
         ("allow", "auth"),
         ("satisfy", "auth"),
+        ("x_sendfile", "sendfile"),
+        ("xsendfile", "sendfile"),
+        ("xsendfilepath", "sendfile"),
     ],
 };
 
@@ -91,12 +104,14 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
     let internal = fields.boolean(decoder, "internal", false);
+    let sendfile = fields.get("sendfile").and_then(|node| sendfile::decode(decoder, node));
+    let (sendfile, sendfile_roots) = sendfile.map_or((None, Vec::new()), |(sendfile, at)| (Some(sendfile), at));
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
         preflights_arrive(decoder, entry, when);
     }
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "strip_prefix", "priority", "timeout"] {
+    for key in ["mount", "strip_prefix", "priority", "timeout", "sendfile"] {
         if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
@@ -124,8 +139,10 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         cors: cors.flatten(),
         headers,
         internal,
+        sendfile,
     };
-    Some(RouteDraft { route, span: entry.value.span.clone() })
+    let root = fields.get("files").map(|node| files::root_span(node).clone());
+    Some(RouteDraft { route, span: entry.value.span.clone(), root, sendfile_roots })
 }
 
 fn asks_app(action: &Action) -> bool {
