@@ -54,8 +54,7 @@ pub struct PieceReader {
 
 impl Default for PieceReader {
     fn default() -> Self {
-        let (reading, ready) = (None, VecDeque::new());
-        Self { reading, ready, counted: 0, batch: 1, is_always_slow: false, turn: 0 }
+        Self::of(1)
     }
 }
 
@@ -64,7 +63,11 @@ impl PieceReader {
     /// thread has to read them, and ahead where the page cache cannot be asked.
     #[must_use]
     pub fn in_batches() -> Self {
-        Self { batch: BATCH, ..Self::default() }
+        Self::of(BATCH)
+    }
+
+    fn of(batch: usize) -> Self {
+        Self { reading: None, ready: VecDeque::new(), counted: 0, batch, is_always_slow: false, turn: 0 }
     }
 
     /// The same, for which nothing is in the page cache.
