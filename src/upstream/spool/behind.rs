@@ -131,7 +131,7 @@ impl Behind {
         match file::outcome(written) {
             Ok(file) => {
                 self.end += batch.length;
-                self.file.keep(file);
+                self.file.keep(file, self.end);
                 lease.budget().note_disk(true);
             }
             Err(error) => self.give_up_disk(batch, lease, &error),
