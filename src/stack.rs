@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use action::Action;
 use http::HeaderName;
 use route::Plan;
-pub use route::RouteStack;
+pub use route::{RouteStack, SlashStack};
 use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
@@ -30,7 +30,7 @@ use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
-pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Router<RouteStack>>>>>>;
+pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Router<RouteStack, SlashStack>>>>>>;
 
 /// What is one for the process, whatever the configuration.
 #[derive(Clone)]
@@ -163,7 +163,7 @@ impl Blueprint {
         (stack, clients)
     }
 
-    fn sites(&self, clients: &[Rc<Client>]) -> Vec<Site<RouteStack>> {
+    fn sites(&self, clients: &[Rc<Client>]) -> Vec<Site<RouteStack, SlashStack>> {
         let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
@@ -177,6 +177,7 @@ impl Blueprint {
                     when: route.when.clone(),
                     label: Arc::clone(&plan.label),
                     service: plan.build(route, self.action(route, clients)),
+                    missing_slash: Plan::missing_slash(route),
                 })
                 .collect(),
         };

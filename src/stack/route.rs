@@ -14,6 +14,7 @@ use crate::config;
 use crate::http::RouteLabel;
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
+use crate::middleware::missing_slash::MissingSlash;
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
 use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
@@ -22,6 +23,9 @@ use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
 pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Action>>>>>>;
+
+/// What of them is passed by requests that lack the slash at the end of its prefix.
+pub type SlashStack = ResponseHeaders<CrossOrigin<MissingSlash>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -92,6 +96,16 @@ impl Plan {
             // Just above the action: whatever else is wrong with a request is told first.
             .layer(UpgradeLayer::compile(route))
             .service(action)
+    }
+
+    /// What answers where only a slash is missing: with what the route wants on all its answers, and asking nobody.
+    pub(super) fn missing_slash(route: &config::Route) -> SlashStack {
+        ServiceBuilder::new()
+            // As above.
+            .layer(ResponseHeadersLayer::compile(route))
+            // A redirected preflight fails: the slash is told to what comes after it.
+            .layer(CorsLayer::compile(route))
+            .service(MissingSlash)
     }
 }
 
