@@ -19,6 +19,7 @@ use tower::ServiceBuilder;
 use crate::access::{Checks, Sources};
 use crate::config::{self, Config};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
+use crate::middleware::auth::Forward;
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
@@ -176,7 +177,7 @@ impl Blueprint {
                     path: route.path.clone(),
                     when: route.when.clone(),
                     label: Arc::clone(&plan.label),
-                    service: plan.build(route, self.action(route, clients)),
+                    service: plan.build(route, self.action(route, clients), self.forward(route, clients)),
                     missing_slash: Plan::missing_slash(route),
                 })
                 .collect(),
@@ -187,6 +188,14 @@ impl Blueprint {
     /// The bottom of a route. `clients` are the calling thread's, one for each upstream.
     fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
         Action::compile(route, clients, &self.shared.budget, &self.identity_names)
+    }
+
+    /// Whom a route asks before. `clients` as above.
+    fn forward(&self, route: &config::Route, clients: &[Rc<Client>]) -> Option<Forward> {
+        let forward = route.auth.as_ref()?.forward.as_ref()?;
+        let client = Rc::clone(&clients[forward.upstream]);
+        let mount = self.config.mount_of(forward.upstream);
+        Some(Forward::compile(forward, route, client, mount, Arc::clone(&self.identity_names)))
     }
 }
 

@@ -10,7 +10,7 @@ use super::decode::Decoder;
 use super::node::Span;
 use super::report::quoted;
 use super::schema::{Draft, EndpointDraft, ListenerDraft, Redirect, SiteDraft};
-use super::{Action, Bind, EndpointAddress, HostPattern, Workers};
+use super::{Bind, EndpointAddress, HostPattern, Workers};
 
 /// Runs every check. Ports of redirects are put in on the way.
 pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
@@ -222,12 +222,7 @@ fn one_endpoint_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
 /// Upstreams that no route leads to.
 fn idle_upstreams(decoder: &mut Decoder<'_>, draft: &Draft) {
     let routes = draft.sites.iter().flat_map(|site| &site.routes);
-    let used: HashSet<usize> = routes
-        .filter_map(|draft| match draft.route.action {
-            Action::Proxy(at) => Some(at),
-            _ => None,
-        })
-        .collect();
+    let used: HashSet<usize> = routes.flat_map(|draft| draft.route.upstreams()).collect();
     for (_, upstream) in draft.upstreams.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
         decoder
             .warning(&upstream.span, format!("no route leads to the upstream {}", quoted(&upstream.name)))

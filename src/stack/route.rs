@@ -12,7 +12,7 @@ use super::{Action, Shared};
 use crate::access::Gathering;
 use crate::config;
 use crate::http::RouteLabel;
-use crate::middleware::auth::{AuthLayer, Authorized, Policy};
+use crate::middleware::auth::{AuthLayer, Authorized, Forward, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::missing_slash::MissingSlash;
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
@@ -80,8 +80,8 @@ impl Plan {
         Self { label, metrics, rate_limit, auth }
     }
 
-    /// The layers of the route, for the calling thread.
-    pub(super) fn build(&self, route: &config::Route, action: Action) -> RouteStack {
+    /// The layers of the route, for the calling thread, whose are `action` and `forward`.
+    pub(super) fn build(&self, route: &config::Route, action: Action, forward: Option<Forward>) -> RouteStack {
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
             .layer(ResponseHeadersLayer::compile(route))
@@ -90,7 +90,7 @@ impl Plan {
             // Before auth, so that whoever asks too often costs nothing further down.
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
             // Before anything is received for a stranger.
-            .layer(AuthLayer::new(self.auth.clone()))
+            .layer(AuthLayer::new(self.auth.clone(), forward))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
             // Just above the action: whatever else is wrong with a request is told first.

@@ -20,6 +20,7 @@ use super::{Admin, Bind, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxi
 
 pub(super) use listeners::{ListenerDraft, Redirect};
 pub(super) use sites::SiteDraft;
+use upstreams::target;
 pub(super) use upstreams::{EndpointDraft, UpstreamDraft, is_server_name};
 
 /// The whole file, section by section.
@@ -95,7 +96,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 40] = [
+static SECTIONS: [&Section; 41] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -136,6 +137,7 @@ static SECTIONS: [&Section; 40] = [
     &routes::AUTH,
     &routes::BASIC,
     &routes::JWT,
+    &routes::FORWARD,
 ];
 
 /// Decodes the file.

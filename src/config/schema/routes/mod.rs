@@ -8,6 +8,7 @@ mod headers;
 mod path;
 mod rate_limit;
 mod when;
+mod upstream;
 
 use super::Given;
 use super::process::{HOUR, timeout};
@@ -19,7 +20,7 @@ use crate::config::values::{Fault, whole_number};
 use crate::config::{Action, Buffer, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
-pub(super) use self::auth::{AUTH, BASIC, JWT};
+pub(super) use self::auth::{AUTH, BASIC, FORWARD, JWT};
 pub(super) use self::body::BUFFER;
 pub(super) use self::cors::CORS;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
@@ -68,6 +69,7 @@ pub(super) static ROUTE: Section = Section {
         ("auth_basic", "auth"),
         ("auth_request", "auth"),
         ("allow", "auth"),
+        ("forward_auth", "auth"),
         ("satisfy", "auth"),
     ],
 };
@@ -85,7 +87,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
     let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
-    let auth = fields.get("auth").map(|node| auth::decode(decoder, node));
+    let auth = fields.get("auth").map(|node| auth::decode(decoder, node, given));
     let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
@@ -94,8 +96,11 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     }
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "strip_prefix", "priority", "timeout"] {
-        if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
+    let auth = auth.flatten();
+    // They hold for whoever is asked whether the request may pass as well.
+    let is_asked = auth.as_ref().is_some_and(|auth| auth.forward.is_some());
+    for (key, is_used) in [("mount", false), ("strip_prefix", false), ("priority", is_asked), ("timeout", is_asked)] {
+        if let (Some(entry), false) = (fields.entry(key), is_used || asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
                 .help("take it out, or give the route `proxy`");
@@ -118,7 +123,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         buffer,
         rate_limit,
         timeout,
-        auth: auth.flatten(),
+        auth,
         cors: cors.flatten(),
         headers,
     };
