@@ -18,12 +18,14 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     one_listener_per_address(decoder, draft);
     somebody_speaks_for_clients(decoder, draft);
     one_site_per_host(decoder, &draft.sites);
+    routes::names_of_the_edge(decoder, &draft.sites);
     one_endpoint_per_address(decoder, draft);
     draft.upstreams.iter().for_each(|draft| upstreams::refuse(decoder, draft));
     if !decoder.has_errors() {
         // Hints about a file that has errors would be guesses.
         routes::unreachable(decoder, &draft.sites);
         routes::endless_redirects(decoder, &draft.sites);
+        routes::redirects_to_any_host(decoder, &draft.sites);
         routes::unanswered_probes(decoder, draft);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);

@@ -6,9 +6,10 @@ mod body;
 mod cors;
 mod headers;
 mod path;
+mod places;
 mod rate_limit;
-mod when;
 mod upstream;
+mod when;
 
 use super::Given;
 use super::process::{HOUR, timeout};
@@ -68,8 +69,8 @@ pub(super) static ROUTE: Section = Section {
         ("proxy_set_header", "headers"),
         ("auth_basic", "auth"),
         ("auth_request", "auth"),
-        ("allow", "auth"),
         ("forward_auth", "auth"),
+        ("allow", "auth"),
         ("satisfy", "auth"),
     ],
 };
@@ -127,7 +128,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         cors: cors.flatten(),
         headers,
     };
-    Some(RouteDraft { route, span: entry.value.span.clone() })
+    let places = places::of(&route, &fields);
+    Some(RouteDraft { route, span: entry.value.span.clone(), places })
 }
 
 fn asks_app(action: &Action) -> bool {
