@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use action::Action;
 use http::HeaderName;
 use route::Plan;
-pub use route::RouteStack;
+pub use route::{RouteStack, SlashStack};
 pub use sent::Sent;
 use tower::ServiceBuilder;
 
@@ -23,6 +23,7 @@ use crate::config::{self, Config, Descriptors};
 use crate::files::{self, Room};
 use crate::http::{Handovers, Redispatch};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
+use crate::middleware::auth::Forward;
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
@@ -34,7 +35,7 @@ use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
-pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Rc<Router<RouteStack>>>>>>>;
+pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Rc<Router<RouteStack, SlashStack>>>>>>>;
 
 /// What is one for the process, whatever the configuration.
 #[derive(Clone)]
@@ -176,7 +177,7 @@ impl Blueprint {
         (stack, clients, cache)
     }
 
-    fn sites(&self, means: &Means<'_>) -> Vec<Site<RouteStack>> {
+    fn sites(&self, means: &Means<'_>) -> Vec<Site<RouteStack, SlashStack>> {
         let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
@@ -193,7 +194,8 @@ impl Blueprint {
                         when: route.when.clone(),
                         is_internal: route.internal,
                         label: Arc::clone(&plan.label),
-                        service: plan.build(route, action, handovers, means),
+                        service: plan.build(route, action, self.forward(route, means.clients), handovers, means),
+                        missing_slash: Plan::missing_slash(route),
                     }
                 })
                 .collect(),
@@ -205,6 +207,14 @@ impl Blueprint {
     fn action(&self, route: &config::Route, handovers: Handovers, plan: &Plan, means: &Means<'_>) -> Action {
         let (budget, names) = (&self.shared.budget, &self.identity_names);
         Action::compile(route, handovers, budget, names, plan.folder.as_ref(), means)
+    }
+
+    /// Whom a route asks before. `clients` as above.
+    fn forward(&self, route: &config::Route, clients: &[Rc<Client>]) -> Option<Forward> {
+        let forward = route.auth.as_ref()?.forward.as_ref()?;
+        let client = Rc::clone(&clients[forward.upstream]);
+        let mount = self.config.mount_of(forward.upstream);
+        Some(Forward::compile(forward, route, client, mount, Arc::clone(&self.identity_names)))
     }
 }
 

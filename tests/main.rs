@@ -12,6 +12,7 @@ mod support;
 mod admin;
 mod allocations;
 mod auth;
+mod auth_forward;
 mod behind_a_balancer;
 mod browser;
 mod client_address;

@@ -44,7 +44,7 @@ mod values;
 mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
-pub use auth::{AllowedClients, Auth, Basic, Jwt, KeySource, KeysUrl, TokenSource};
+pub use auth::{AllowedClients, Auth, Basic, Forward, Jwt, KeySource, KeysUrl, TokenSource};
 pub use certificate::CERTIFICATE_WARNING;
 pub use check::{Checked, check, read_trouble, roots_trouble, spool_trouble};
 pub use cors::{Cors, Origins};
@@ -93,6 +93,16 @@ pub struct Config {
     pub logging: Logging,
     /// Threads.
     pub runtime: Runtime,
+}
+
+impl Config {
+    /// The prefix under which the app of the upstream at this index lives, as the first route to it says.
+    #[must_use]
+    pub fn mount_of(&self, upstream: usize) -> Option<&str> {
+        let mut routes = self.sites.iter().flat_map(|site| &site.routes);
+        let mounted = |route: &&Route| route.action == Action::Proxy(upstream) && route.mount.is_some();
+        routes.find(mounted)?.mount.as_deref()
+    }
 }
 
 /// `limits`: the edge's protection.

@@ -97,6 +97,16 @@ impl Site {
 }
 
 impl Route {
+    /// The upstreams that its requests come to, by their indices: the one that answers, and the one that is asked before.
+    pub fn upstreams(&self) -> impl Iterator<Item = usize> {
+        let answers = match self.action {
+            Action::Proxy(at) => Some(at),
+            Action::Files(_) | Action::Redirect { .. } | Action::Respond { .. } => None,
+        };
+        let asked = self.auth.as_ref().and_then(|auth| auth.forward.as_ref()).map(|forward| forward.upstream);
+        answers.into_iter().chain(asked)
+    }
+
     /// Fields by which the app is told who asks, in lower case: on every route, what clients send under these names is
     /// removed.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {

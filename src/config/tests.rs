@@ -51,6 +51,11 @@ fn folder_with_certificates() -> TempDir {
         ("good.users", "ann:$2y$04$uo2tarQNU6Op2maS.faPT.THsG3WgKdOnK5ABlLlsYsjiSFSsTMNa\n".into()),
         ("old.users", "# from the old server\nbob:$apr1$Gp4q1zXv$7lZrA0cYd6m3tZ8yXw5kU1\n".into()),
         ("not_der.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+        (
+            "partly.crt",
+            certificate.pem() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + &certificate.pem(),
+        ),
+        ("crl.crt", certificate.pem() + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
@@ -233,7 +238,6 @@ fn the_smallest_file_has_every_default() {
                     mount: None,
                     strip_prefix: None,
                     auth: None,
-                    internal: false,
                     buffer: Buffer::default(),
                     rate_limit: None,
                     timeout: None,

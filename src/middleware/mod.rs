@@ -8,6 +8,7 @@ pub mod auth;
 pub mod client_ip;
 pub mod cors;
 pub mod metrics;
+pub mod missing_slash;
 pub mod proxy;
 pub mod rate_limit;
 pub mod redirect;

@@ -79,6 +79,9 @@ impl Service for Proxy {
             // Boxed: most requests have none, and need no room for how it is received.
             body => Box::pin(self.receive(body, &request.exchange)).await?,
         };
+        if let Some(refusal) = self.client.stream_refusal(&request) {
+            return Err(refusal);
+        }
         let outgoing = Outgoing { request, body, terms: Rc::clone(&self.terms) };
         match self.timeout {
             None => self.client.send(outgoing).await,

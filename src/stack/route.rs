@@ -14,8 +14,9 @@ use crate::config;
 use crate::files::Folder;
 use crate::http::{Handovers, RouteLabel};
 use crate::middleware::accel::{Accel, AccelLayer};
-use crate::middleware::auth::{AuthLayer, Authorized, Policy};
+use crate::middleware::auth::{AuthLayer, Authorized, Forward, Policy};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
+use crate::middleware::missing_slash::MissingSlash;
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
 use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
@@ -25,6 +26,9 @@ use crate::observe::metrics::RouteMetrics;
 /// The layers that the requests of a route pass, and its action.
 pub type RouteStack =
     ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
+
+/// What of them is passed by requests that lack the slash at the end of its prefix.
+pub type SlashStack = ResponseHeaders<CrossOrigin<MissingSlash>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -85,11 +89,12 @@ impl Plan {
         Self { label, metrics, rate_limit, auth, folder }
     }
 
-    /// The layers of the route, for the calling thread.
+    /// The layers of the route, for the calling thread, whose are `action` and `forward`.
     pub(super) fn build(
         &self,
         route: &config::Route,
         action: Action,
+        forward: Option<Forward>,
         handovers: Handovers,
         means: &Means<'_>,
     ) -> RouteStack {
@@ -101,7 +106,7 @@ impl Plan {
             // Before auth, so that whoever asks too often costs nothing further down.
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
             // Before anything is received for a stranger.
-            .layer(AuthLayer::new(self.auth.clone()))
+            .layer(AuthLayer::new(self.auth.clone(), forward))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
             // Below what looks at requests: whatever else is wrong with one is told first.
@@ -109,6 +114,16 @@ impl Plan {
             // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
             .layer(AccelLayer::compile(handovers, Sent::roots(route, means.cache), means.redispatch))
             .service(action)
+    }
+
+    /// What answers where only a slash is missing: with what the route wants on all its answers, and asking nobody.
+    pub(super) fn missing_slash(route: &config::Route) -> SlashStack {
+        ServiceBuilder::new()
+            // As above.
+            .layer(ResponseHeadersLayer::compile(route))
+            // A redirected preflight fails: the slash is told to what comes after it.
+            .layer(CorsLayer::compile(route))
+            .service(MissingSlash)
     }
 }
 

@@ -132,6 +132,12 @@ impl Client {
         &self.upstream
     }
 
+    /// The key under `upstreams`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.upstream.name
+    }
+
     /// Closes idle connections that have grown too old.
     pub fn sweep(&self) {
         self.pools.iter().for_each(Pool::sweep);
@@ -163,6 +169,18 @@ impl Client {
         Some(error)
     }
 
+    /// Why a request for events is not taken: it would pin a worker before it could be refused by its answer, and enough are
+    /// pinned. `None`: it is taken, or asks for something else.
+    #[must_use]
+    pub fn stream_refusal(&self, request: &Request) -> Option<Error> {
+        if !self.upstream.room.is_streams_full() || !asks_for_events(&request.headers) {
+            return None;
+        }
+        let error = self.upstream.streams_full();
+        self.count(&error, &request.exchange);
+        Some(error)
+    }
+
     /// Waits for a worker and brings its answer. When the caller goes away meanwhile, the place in the waiting room is
     /// given up at once, but a worker that has the request keeps its slot until it is done.
     ///
@@ -171,12 +189,6 @@ impl Client {
     pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
         let exchange = Rc::clone(&outgoing.request.exchange);
         exchange.phase.set(Phase::Waiting);
-        // What asks for events would pin a worker before it can be refused by its answer.
-        if self.upstream.room.is_streams_full() && asks_for_events(&outgoing.request.headers) {
-            let error = self.upstream.streams_full();
-            self.count(&error, &exchange);
-            return Err(error);
-        }
         // It has been ticked since anything else was waited for.
         let (now, seek) = (exchange.now(), self.seek(&outgoing));
         let permit = match self.upstream.room.enter_at(now, &self.upstream.balance, seek).await {

@@ -177,6 +177,12 @@ class Login(SimpleTestCase):
         self.assertRedirects(response, "/login", fetch_redirect_response=False)
         self.assertContains(client.get("/login", secure=True), "Hello, Ada.")
 
+    def test_who_has_logged_in_may_pass_and_everybody_else_is_sent_here(self):
+        client, _ = self.log_in("https://localhost:8443")
+        answer = client.get("/may-pass", secure=True)
+        self.assertEqual((answer.status_code, answer["Remote-User"]), (204, "Ada"))
+        self.assertRedirects(self.client.get("/may-pass"), "/login", fetch_redirect_response=False)
+
     def test_origin_of_another_site_fails(self):
         with self.assertLogs("django.security.csrf"):
             _, response = self.log_in("https://elsewhere.example")

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import time
+from urllib.parse import quote
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
@@ -165,6 +166,20 @@ def login(request):
         request.session["name"] = form.cleaned_data["name"]
         return redirect("login")
     return render(request, "tour/login.html", {"form": form, "name": request.session.get("name")})
+
+
+@require_safe
+@never_cache
+def may_pass(request):
+    """
+    What `auth: { forward: { upstream: app, path: /may-pass, headers: [Remote-User] } }` asks before each request of a route.
+
+    Whoever has logged in passes, and the route's app hears who it is. Everybody else is sent to the form.
+    """
+    name = request.session.get("name")
+    if name is None:
+        return redirect("login")
+    return HttpResponse(status=204, headers={"Remote-User": quote(name)})
 
 
 @csrf_exempt

@@ -20,6 +20,7 @@ use super::{Admin, Bind, Files, Limits, Logging, Runtime, Shutdown, Spool, Trust
 
 pub(super) use listeners::{ListenerDraft, Redirect};
 pub(super) use sites::{RouteDraft, SiteDraft};
+use upstreams::target;
 pub(super) use upstreams::{EndpointDraft, UpstreamDraft, is_server_name};
 
 /// The whole file, section by section.
@@ -97,7 +98,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 42] = [
+static SECTIONS: [&Section; 43] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -140,6 +141,7 @@ static SECTIONS: [&Section; 42] = [
     &routes::AUTH,
     &routes::BASIC,
     &routes::JWT,
+    &routes::FORWARD,
 ];
 
 /// Decodes the file.

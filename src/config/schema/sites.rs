@@ -24,7 +24,7 @@ pub(in crate::config) struct SiteDraft {
     pub(in crate::config) routes: Vec<RouteDraft>,
 }
 
-/// A route and the place of its path.
+/// A route, the place of its path, and others in it.
 pub(in crate::config) struct RouteDraft {
     pub(in crate::config) route: Route,
     pub(in crate::config) span: Span,
@@ -32,6 +32,20 @@ pub(in crate::config) struct RouteDraft {
     pub(in crate::config) root: Option<Span>,
     /// Of each of its `sendfile.roots`.
     pub(in crate::config) sendfile_roots: Vec<Span>,
+    pub(in crate::config) places: RoutePlaces,
+}
+
+/// Where a route says what can be wrong together with other routes or its site. Names of fields are in lower case.
+#[derive(Debug, Default)]
+pub(in crate::config) struct RoutePlaces {
+    /// `redirect.to`
+    pub(in crate::config) redirect_to: Option<Span>,
+    /// Fields that only the edge may send.
+    pub(in crate::config) of_the_edge: Vec<(String, Span)>,
+    /// Fields that are set on requests.
+    pub(in crate::config) set: Vec<(String, Span)>,
+    /// Fields that requests are asked for.
+    pub(in crate::config) asked: Vec<(String, Span)>,
 }
 
 impl SiteDraft {

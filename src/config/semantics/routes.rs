@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::config::decode::Decoder;
 use crate::config::node::Span;
+use crate::config::report::quoted;
 use crate::config::schema::{Draft, RouteDraft, SiteDraft};
 use crate::config::{Action, PathPattern, Route, When};
 
@@ -71,6 +72,59 @@ pub(super) fn idle_fallbacks(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
                     .warning(&draft.span, "`fallback: next` leads nowhere: there is no route behind this one")
                     .help("put the route that is to take what is no file behind it, or take `fallback` out");
             }
+        }
+    }
+}
+
+/// Names by which one route tells its app who asks are removed from what clients send on all of them. Nothing else can be said
+/// by them: what a route sets would never arrive, and what it asks for any client could write.
+pub(super) fn names_of_the_edge(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    let drafts = || sites.iter().flat_map(|site| &site.routes);
+    let mut told: HashMap<&str, &Span> = HashMap::new();
+    for (name, at) in drafts().flat_map(|draft| &draft.places.of_the_edge) {
+        told.entry(name).or_insert(at);
+    }
+    let help = "write another name here, or there; what clients send under that one is removed on every route";
+    for draft in drafts() {
+        for (name, at) in &draft.places.set {
+            if let Some(told) = told.get(name.as_str()) {
+                decoder
+                    .error(at, format!("the header {} never reaches an app from here", quoted(name)))
+                    .also(told, "by it only the edge tells who asks, or for what")
+                    .help(help);
+            }
+        }
+        for (name, at) in &draft.places.asked {
+            if let Some(told) = told.get(name.as_str()) {
+                decoder
+                    .error(
+                        at,
+                        format!("the header {} is not taken from clients: any of them could write it", quoted(name)),
+                    )
+                    .also(told, "by it only the edge tells who asks, or for what")
+                    .help(help);
+            }
+        }
+    }
+}
+
+/// Redirects to whatever host a client names, on sites that take any.
+pub(super) fn redirects_to_any_host(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites.iter().filter(|site| site.any_host || site.default.is_some()) {
+        for draft in &site.routes {
+            let Action::Redirect { to, .. } = &draft.route.action else { continue };
+            if !to.leads_to_named_host() {
+                continue;
+            }
+            let at = draft.places.redirect_to.as_ref().unwrap_or(&draft.span);
+            let (why, label) = match &site.default {
+                Some(default) => (default, "hosts that no site has come here"),
+                None => (&site.span, "this site has no `hosts`"),
+            };
+            decoder
+                .warning(at, "this redirect leads to whatever host a client names")
+                .also(why, label)
+                .help("write the host itself instead of {host}, or give the site the `hosts` that it is for");
         }
     }
 }

@@ -32,7 +32,7 @@ fn layer(folder: &Path, auth: &str) -> Authorized<Bottom> {
     let auth = loaded.config.sites[0].routes[0].auth.clone().unwrap();
     let checks = Arc::new(Checks::of_a_test());
     let policy = Policy::compile(&auth, &checks, &mut Sources::following(None));
-    AuthLayer::new(Some(Arc::new(policy))).layer(Bottom)
+    AuthLayer::new(Some(Arc::new(policy)), None).layer(Bottom)
 }
 
 /// Ann with the password `secret`.
@@ -139,7 +139,7 @@ async fn all_that_is_asked_for_must_hold() {
 
 #[tokio::test]
 async fn a_route_that_asks_nobody_lets_everybody_pass() {
-    let layer = AuthLayer::new(None).layer(Bottom);
+    let layer = AuthLayer::new(None, None).layer(Bottom);
     let asked = ask(&layer, None, &[("authorization", "Basic x")]).await;
     assert!(asked.result.unwrap().headers().contains_key(header::AUTHORIZATION), "it is the app's");
 }

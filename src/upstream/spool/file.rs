@@ -9,10 +9,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::budget::Budget;
 use crate::error::{Error, Reason};
+
+/// Whoever closes a file without a name waits until its blocks have been given back (on ext4 0.7 ms for 16 MiB, 60 ms for 1 GiB,
+/// 0.8 s for 4 GiB): from this size on that is another thread's work.
+const LARGE: u64 = 16 << 20;
 
 fn unnamed(folder: &std::path::Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE;
@@ -37,12 +42,15 @@ fn named_for_a_moment(folder: &std::path::Path) -> io::Result<File> {
 
 /// The file of one body, made when it is first written to.
 #[derive(Debug, Default)]
-pub(super) struct SpoolFile(Option<Arc<File>>);
+pub(super) struct SpoolFile {
+    file: Option<Arc<File>>,
+    length: u64,
+}
 
 impl SpoolFile {
     /// The open file, if there is one.
     pub(super) fn handle(&self) -> Option<Arc<File>> {
-        self.0.clone()
+        self.file.clone()
     }
 
     /// Where the next bytes go: the file, or the folder for a new one.
@@ -50,12 +58,27 @@ impl SpoolFile {
         self.handle().map_or_else(|| Place::In(budget.folder()), Place::File)
     }
 
+    /// Nobody needs its bytes any more. They are gone with the last handle, and where they are many, before: whoever holds
+    /// that then closes an empty file.
     pub(super) fn forget(&mut self) {
-        self.0 = None;
+        let length = std::mem::take(&mut self.length);
+        let Some(file) = self.file.take().filter(|_| length >= LARGE) else { return };
+        // Without a runtime the process is ending.
+        if let Ok(runtime) = Handle::try_current() {
+            // An error leaves it to the last handle.
+            drop(runtime.spawn_blocking(move || file.set_len(0)));
+        }
     }
 
-    pub(super) fn keep(&mut self, file: Arc<File>) {
-        self.0 = Some(file);
+    /// The file has so many bytes now.
+    pub(super) fn keep(&mut self, file: Arc<File>, length: u64) {
+        (self.file, self.length) = (Some(file), length);
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 
@@ -112,4 +135,45 @@ pub(super) fn failed(source: io::Error) -> Error {
         _ => Reason::SpoolFailed,
     };
     Error::new(reason).source(source).detail("the spool file in `spool.dir`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: usize) -> Arc<File> {
+        let file = unnamed(&std::env::temp_dir()).unwrap();
+        file.write_all_at(&vec![7; bytes], 0).unwrap();
+        Arc::new(file)
+    }
+
+    /// How long the file still is once all that other threads had to do is done.
+    fn left_of(bytes: u64) -> u64 {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (mut spool_file, handle) = (SpoolFile::default(), file(1));
+            // Most of it is a hole.
+            handle.set_len(bytes).unwrap();
+            spool_file.keep(Arc::clone(&handle), bytes);
+            drop(spool_file);
+            let before = handle.metadata().unwrap().len();
+            assert!(before == bytes || before == 0);
+            spawn_blocking(|| ()).await.unwrap();
+            handle.metadata().unwrap().len()
+        })
+    }
+
+    #[test]
+    fn a_large_file_is_emptied_by_another_thread_before_it_is_closed() {
+        assert_eq!((left_of(LARGE), left_of(1 << 32)), (0, 0));
+        assert_eq!(left_of(LARGE - 1), LARGE - 1, "it is as soon closed");
+    }
+
+    #[test]
+    fn a_file_that_nobody_runs_for_any_more_is_closed_all_the_same() {
+        let (mut spool_file, handle) = (SpoolFile::default(), file(1));
+        spool_file.keep(Arc::clone(&handle), LARGE);
+        drop(spool_file);
+        assert_eq!(Arc::strong_count(&handle), 1);
+    }
 }

@@ -8,8 +8,10 @@ use std::net::IpAddr;
 
 use crate::error::{Error, Reason};
 
+mod behind;
 mod budget;
 mod file;
+mod pieces;
 mod pipe;
 mod request;
 

@@ -150,8 +150,8 @@ impl Receiving {
         let (file, mut buffer) = written?;
         buffer.clear();
         self.buffer = buffer;
-        self.file.keep(file);
         self.in_file += length;
+        self.file.keep(file, self.in_file);
         Ok(())
     }
 

@@ -7,8 +7,10 @@ mod cors;
 mod files;
 mod headers;
 mod path;
+mod places;
 mod rate_limit;
 mod sendfile;
+mod upstream;
 mod when;
 
 use super::Given;
@@ -21,7 +23,7 @@ use crate::config::values::{Fault, whole_number};
 use crate::config::{Action, Buffer, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
-pub(super) use self::auth::{AUTH, BASIC, JWT};
+pub(super) use self::auth::{AUTH, BASIC, FORWARD, JWT};
 pub(super) use self::body::BUFFER;
 pub(super) use self::cors::CORS;
 pub(super) use self::files::FILES;
@@ -78,6 +80,7 @@ pub(super) static ROUTE: Section = Section {
         ("proxy_set_header", "headers"),
         ("auth_basic", "auth"),
         ("auth_request", "auth"),
+        ("forward_auth", "auth"),
         ("allow", "auth"),
         ("satisfy", "auth"),
         ("x_sendfile", "sendfile"),
@@ -99,7 +102,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
     let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
-    let auth = fields.get("auth").map(|node| auth::decode(decoder, node));
+    let auth = fields.get("auth").map(|node| auth::decode(decoder, node, given));
     let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
@@ -111,8 +114,13 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     }
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "strip_prefix", "priority", "timeout", "sendfile"] {
-        if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
+    let auth = auth.flatten();
+    // They hold for whoever is asked whether the request may pass as well.
+    let is_asked = auth.as_ref().is_some_and(|auth| auth.forward.is_some());
+    let keys =
+        [("mount", false), ("strip_prefix", false), ("sendfile", false), ("priority", is_asked), ("timeout", is_asked)];
+    for (key, is_used) in keys {
+        if let (Some(entry), false) = (fields.entry(key), is_used || asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
                 .help("take it out, or give the route `proxy`");
@@ -135,14 +143,15 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         buffer,
         rate_limit,
         timeout,
-        auth: auth.flatten(),
+        auth,
         cors: cors.flatten(),
         headers,
         internal,
         sendfile,
     };
     let root = fields.get("files").map(|node| files::root_span(node).clone());
-    Some(RouteDraft { route, span: entry.value.span.clone(), root, sendfile_roots })
+    let places = places::of(&route, &fields);
+    Some(RouteDraft { route, span: entry.value.span.clone(), root, sendfile_roots, places })
 }
 
 fn asks_app(action: &Action) -> bool {
