@@ -73,7 +73,7 @@ pub(super) enum Found {
     File(Box<Document>),
     /// A folder, asked for without its slash.
     Folder,
-    /// The page of what is in a folder. Never kept.
+    /// The page of what is in a folder.
     Listing(Bytes),
     Missing,
     Forbidden,
@@ -167,7 +167,10 @@ impl Cache {
                     inner.files.insert(key, entry, Weight { entries: 1, bytes: bytes + key.len() + OVERHEAD, open });
                 }
             }
-            Found::Listing(_) => {}
+            Found::Listing(page) => {
+                let bytes = page.len() + key.len() + OVERHEAD;
+                inner.files.insert(key, entry, Weight { entries: 1, bytes, open: 0 });
+            }
             Found::Folder | Found::Missing | Found::Forbidden => {
                 inner.others.insert(key, entry, Weight { entries: 1, bytes: 0, open: 0 });
             }

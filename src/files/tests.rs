@@ -83,7 +83,8 @@ impl Site {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("root").join(name)
+        let root = self.folder.path().join("root");
+        if name.is_empty() { root } else { root.join(name) }
     }
 
     /// Writes a file as it was written long ago.
@@ -146,7 +147,7 @@ async fn a_file_is_sent_with_what_tells_of_it() {
     assert_eq!((sent.status, sent.text()), (200, "body{}"));
     for (name, value) in [
         ("content-type", "text/css; charset=utf-8"),
-        ("etag", "\"2ebc90e1-6\""),
+        ("etag", "\"2ebc98a1-6\""),
         ("last-modified", WRITTEN_DATE),
         ("cache-control", "max-age=60, public"),
         ("accept-ranges", "bytes"),
@@ -348,7 +349,7 @@ async fn a_folder_is_its_index() {
     assert_eq!(none.get("/index.html").await.text(), "top");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_folder_without_an_index_is_shown_if_it_may_be() {
     let site = Site::new("path: /pub/", "browse: true");
     site.write("a/file.txt", "x");
@@ -360,6 +361,7 @@ async fn a_folder_without_an_index_is_shown_if_it_may_be() {
     let head = site.ask("HEAD", "/pub/a/", &[]).await;
     assert_eq!(head.field("content-length"), Some(&*sent.body.len().to_string()));
     site.write("a/index.html", "index");
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(site.get("/pub/a/").await.text(), "index");
 }
 
@@ -549,7 +551,7 @@ async fn an_app_names_files_as_they_are() {
     let files = Files::named_by_app(&root, Symlinks::Inside, Rc::new(Cache::new(Room::of_thread(1, 16))));
     assert_eq!(files.root(), root);
     let ask = async |name: &str| {
-        let absolute = [root.to_str().unwrap(), name].concat();
+        let absolute = format!("{}/{name}", root.display());
         let request = request("GET", "/anything", &[("accept-encoding", "gzip"), ("range", "bytes=0-0")]);
         let path = Relative::below(&root, absolute.as_bytes()).unwrap();
         seen(&request.exchange.clone(), files.answer(&request, &path).await).await
@@ -578,13 +580,13 @@ async fn a_file_that_is_replaced_or_written_anew_is_seen_within_a_second() {
     let replaced = site.get("/a.txt").await;
     assert_eq!(replaced.text(), "two!");
     assert_ne!(replaced.field("etag"), first.field("etag"));
-    site.write_at("a.txt", "three", WRITTEN + 2);
+    site.write_at("a.txt", "three", WRITTEN + 5);
     tokio::time::advance(second).await;
     assert_eq!(site.get("/a.txt").await.text(), "three");
     site.write("a.txt.gz", "z");
     tokio::time::advance(second).await;
     assert_eq!(site.get("/a.txt").await.field("vary"), None, "older than the new original");
-    site.write_at("a.txt.gz", "z", WRITTEN + 2);
+    site.write_at("a.txt.gz", "z", WRITTEN + 5);
     tokio::time::advance(second).await;
     assert_eq!(site.ask("GET", "/a.txt", &[("accept-encoding", "gzip")]).await.text(), "z");
     fs::remove_file(site.path("a.txt")).unwrap();
@@ -645,7 +647,7 @@ async fn a_root_that_goes_away_is_missed_and_found_again() {
 #[tokio::test]
 async fn headers_and_bytes_belong_together_while_files_are_replaced() {
     let site = Site::new("path: /", "");
-    site.write("f", "0");
+    site.write("f", [0]);
     let (path, new) = (site.path("f"), site.path("new"));
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     // Versions of one byte each, as many as the byte says, small and large, with times of their own.
@@ -667,7 +669,7 @@ async fn headers_and_bytes_belong_together_while_files_are_replaced() {
         let sent = site.get("/f").await;
         assert_eq!(sent.status, 200);
         let byte = sent.body[0];
-        let size = if byte == b'0' { 1 } else { usize::from(byte) * 1000 };
+        let size = if byte == 0 { 1 } else { usize::from(byte) * 1000 };
         assert!(sent.body.len() == size && sent.body.iter().all(|other| *other == byte), "one version");
         assert!(sent.field("etag").unwrap().ends_with(&format!("-{size:x}\"")), "its own tag");
         versions.insert(byte);
@@ -703,7 +705,7 @@ proptest! {
             let sent = runtime.block_on(site.get(&target));
             let is_page = sent.field("content-type").is_some_and(|kind| kind.starts_with("text/html"));
             prop_assert!(is_page || matches!(sent.text(), "" | "file"), "{} {:?}", target, sent);
-            prop_assert!(!is_page || !sent.text().contains("hostler.yaml"), "{}", target);
+            prop_assert!(!is_page || !sent.text().contains("secret"), "{}", target);
         }
     }
 }
