@@ -15,6 +15,7 @@ mod auth;
 mod behind_a_balancer;
 mod client_address;
 mod client_gone;
+mod compression;
 mod cors;
 mod dashboards;
 mod deploy;

@@ -13,6 +13,7 @@ use crate::access::Gathering;
 use crate::config;
 use crate::http::{Redispatch, RouteLabel};
 use crate::middleware::auth::{AuthLayer, Authorized, Policy};
+use crate::middleware::compress::{CompressLayer, Compressed, Compression};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
@@ -21,7 +22,8 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Action>>>>>>;
+pub type RouteStack =
+    ResponseHeaders<CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Upgrades<Action>>>>>>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -30,6 +32,8 @@ pub(super) struct Plan {
     rate_limit: Option<Arc<RateLimit>>,
     /// `None`: it is open to everybody.
     auth: Option<Arc<Policy>>,
+    /// `None`: answers go out as they are.
+    compression: Option<Arc<Compression>>,
 }
 
 impl Plan {
@@ -73,7 +77,8 @@ impl Plan {
         });
         let auth = route.and_then(|route| route.auth.as_ref());
         let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
-        Self { label, metrics, rate_limit, auth }
+        let compression = route.and_then(|route| Compression::compile(route, &shared.compressor));
+        Self { label, metrics, rate_limit, auth, compression }
     }
 
     /// The layers of the route, for the calling thread.
@@ -87,6 +92,8 @@ impl Plan {
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
             // Before anything is received for a stranger.
             .layer(AuthLayer::new(self.auth.clone()))
+            // By what the client says it takes, and not by what the app is told of that.
+            .layer(CompressLayer::new(self.compression.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
             // Just above the action: whatever else is wrong with a request is told first.

@@ -6,6 +6,7 @@
 pub(crate) mod address;
 pub(crate) mod backlog;
 pub(crate) mod client;
+pub(crate) mod coding;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod gunicorn;

@@ -95,7 +95,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 40] = [
+static SECTIONS: [&Section; 41] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -127,6 +127,7 @@ static SECTIONS: [&Section; 40] = [
     &routes::REDIRECT,
     &routes::RESPOND,
     &routes::BUFFER,
+    &routes::COMPRESS,
     &routes::RATE_LIMIT,
     &routes::WHEN,
     &routes::CORS,
