@@ -25,6 +25,7 @@ use crate::http::{Handovers, Redispatch};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
 use crate::middleware::auth::Forward;
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
+use crate::middleware::compress::Compressor;
 use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
 use crate::middleware::rescue::{ErrorPages, RescueLayer, Rescued};
@@ -48,6 +49,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// How many passwords are checked at a time.
     pub checks: Arc<Checks>,
+    /// What compression may take of the machine.
+    pub compressor: Arc<Compressor>,
 }
 
 #[cfg(test)]
@@ -56,12 +59,14 @@ impl Shared {
     #[allow(clippy::unwrap_used)]
     pub(crate) fn idle() -> Self {
         let metrics = Metrics::new();
+        let compressor = Compressor::new(1, metrics.compression());
         let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
         Self {
             metrics,
             access_log,
             budget: Budget::new(&config::Spool::default()),
             checks: Arc::new(Checks::of_a_test()),
+            compressor,
         }
     }
 }

@@ -17,6 +17,7 @@ mod behind_a_balancer;
 mod browser;
 mod client_address;
 mod client_gone;
+mod compression;
 mod cors;
 mod dashboards;
 mod deploy;

@@ -21,6 +21,7 @@ use crate::edge::admission::Admission;
 use crate::edge::listener::Listening;
 use crate::files::Cache;
 use crate::http1::server::Entry;
+use crate::middleware::compress::forget_encoders;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttle;
 use crate::runtime::allowance::WHEN_SHORT;
@@ -205,6 +206,7 @@ async fn sweep(thread: Rc<Thread>, give_back: fn()) {
         give_up(&thread);
         if ebb.has_fallen_to(thread.connections.get() + crate::http::open_exchanges()) {
             buffers::forget_pieces();
+            forget_encoders();
             give_back();
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Compress, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,8 @@ pub struct Route {
     pub strip_prefix: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
+    /// How its answers are compressed; `None`: they go out as they are.
+    pub compress: Option<Compress>,
     /// How often the same client may ask; `None`: as often as it likes.
     pub rate_limit: Option<RateLimit>,
     /// From the whole request to the head of the answer, waiting included; `None`: as long as the upstream's own take.

@@ -150,6 +150,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!((&api.cors, api.headers.security), (&default.sites[0].routes[0].cors, false));
     assert!(api.cors.is_some() && !reference.sites[0].default);
     assert_eq!(last.buffer, default_buffer(&minimal));
+    assert_eq!(last.compress, minimal.sites[0].routes[0].compress);
 }
 
 fn plain(protocol: EndpointProtocol, place: Place) -> Endpoint {
@@ -239,6 +240,7 @@ fn the_smallest_file_has_every_default() {
                     strip_prefix: None,
                     auth: None,
                     buffer: Buffer::default(),
+                    compress: Some(Compress::default()),
                     rate_limit: None,
                     timeout: None,
                     cors: None,
@@ -311,6 +313,17 @@ fn a_rate_limit_is_of_the_client_and_as_much_at_once_as_its_rate_counts() {
     assert_eq!(limit, Some(RateLimit { rate, burst: 20, by: KeyBy::Cookie("id".into()), dry_run: true }));
     assert_eq!(route_with("rate_limit: { rate: 4294967295/s }").rate_limit.unwrap().burst, 1_000_000);
     assert_eq!(route_with("body_limit: 1MiB").rate_limit, None);
+}
+
+#[test]
+fn answers_are_compressed_unless_the_file_says_otherwise() {
+    let compress = |value: &str| route_with(&format!("compress: {value}")).compress;
+    assert_eq!(route_with("body_limit: 1MiB").compress, Some(Compress::default()));
+    assert_eq!((compress("true"), compress("false")), (Some(Compress::default()), None));
+    let types = vec![MediaRange { kind: "text".into(), subtype: Some("event-stream".into()) }];
+    let written = Compress { codings: vec![ContentCoding::Gzip, ContentCoding::Brotli], types, min_size: 0 };
+    assert_eq!(compress("{ codings: [gzip, br], types: [text/Event-Stream], min_size: 0 }"), Some(written));
+    assert_eq!(compress("{ min_size: 256 }"), Some(Compress { min_size: 256, ..Compress::default() }));
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod access_log;
 pub mod answer;
 pub mod auth;
 pub mod client_ip;
+pub mod compress;
 pub mod cors;
 pub mod metrics;
 pub mod missing_slash;

@@ -15,6 +15,7 @@ use crate::files::Folder;
 use crate::http::{Handovers, RouteLabel};
 use crate::middleware::accel::{Accel, AccelLayer};
 use crate::middleware::auth::{AuthLayer, Authorized, Forward, Policy};
+use crate::middleware::compress::{CompressLayer, Compressed, Compression};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::missing_slash::MissingSlash;
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
@@ -25,7 +26,7 @@ use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
 pub type RouteStack =
-    ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>;
+    ResponseHeaders<CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>>;
 
 /// What of them is passed by requests that lack the slash at the end of its prefix.
 pub type SlashStack = ResponseHeaders<CrossOrigin<MissingSlash>>;
@@ -39,6 +40,8 @@ pub(super) struct Plan {
     auth: Option<Arc<Policy>>,
     /// Whose files it serves, if it does.
     pub(super) folder: Option<Arc<Folder>>,
+    /// `None`: answers go out as they are.
+    compression: Option<Arc<Compression>>,
 }
 
 impl Plan {
@@ -86,7 +89,8 @@ impl Plan {
             config::Action::Files(files) => Some(Arc::new(Folder::compile(files, &route.path))),
             config::Action::Proxy(_) | config::Action::Redirect { .. } | config::Action::Respond { .. } => None,
         });
-        Self { label, metrics, rate_limit, auth, folder }
+        let compression = route.and_then(|route| Compression::compile(route, &shared.compressor));
+        Self { label, metrics, rate_limit, auth, folder, compression }
     }
 
     /// The layers of the route, for the calling thread, whose are `action` and `forward`.
@@ -107,6 +111,8 @@ impl Plan {
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
             // Before anything is received for a stranger.
             .layer(AuthLayer::new(self.auth.clone(), forward))
+            // By what the client says it takes, and not by what the app is told of that.
+            .layer(CompressLayer::new(self.compression.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
             // Below what looks at requests: whatever else is wrong with one is told first.

@@ -153,6 +153,14 @@ impl Client {
         }
     }
 
+    /// The data of the next chunk of a body in chunks; `None` at its end.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line().expect("a chunk size"), 16).expect("a chunk size");
+        let data = self.take(size).expect("a whole chunk");
+        assert_eq!(self.line().expect("the end of a chunk"), "");
+        (size > 0).then_some(data)
+    }
+
     fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {

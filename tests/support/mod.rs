@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod backlog;
 pub(crate) mod chromium;
 pub(crate) mod client;
+pub(crate) mod coding;
 pub(crate) mod download;
 pub(crate) mod frames;
 pub(crate) mod gateway;

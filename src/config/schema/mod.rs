@@ -98,7 +98,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 43] = [
+static SECTIONS: [&Section; 44] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -131,6 +131,7 @@ static SECTIONS: [&Section; 43] = [
     &routes::REDIRECT,
     &routes::RESPOND,
     &routes::BUFFER,
+    &routes::COMPRESS,
     &routes::RATE_LIMIT,
     &routes::SENDFILE,
     &routes::WHEN,

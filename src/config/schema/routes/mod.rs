@@ -3,6 +3,7 @@
 mod action;
 mod auth;
 mod body;
+mod compress;
 mod cors;
 mod files;
 mod headers;
@@ -20,11 +21,12 @@ use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
 use crate::config::values::{Fault, whole_number};
-use crate::config::{Action, Buffer, HeaderRules, Route, When};
+use crate::config::{Action, Buffer, Compress, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
 pub(super) use self::auth::{AUTH, BASIC, FORWARD, JWT};
 pub(super) use self::body::BUFFER;
+pub(super) use self::compress::COMPRESS;
 pub(super) use self::cors::CORS;
 pub(super) use self::files::FILES;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
@@ -49,6 +51,7 @@ pub(super) static ROUTE: Section = Section {
         "priority",
         "body_limit",
         "buffer",
+        "compress",
         "rate_limit",
         "timeout",
         "auth",
@@ -57,7 +60,7 @@ pub(super) static ROUTE: Section = Section {
         "internal",
         "sendfile",
     ],
-    later: &["websocket", "grip", "task", "cache", "compress", "respond_async"],
+    later: &["websocket", "grip", "task", "cache", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -74,6 +77,10 @@ pub(super) static ROUTE: Section = Section {
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
         ("proxy_buffering", "buffer"),
+        ("gzip", "compress"),
+        ("gzip_types", "compress"),
+        ("brotli", "compress"),
+        ("encode", "compress"),
         ("limit_req", "rate_limit"),
         ("proxy_read_timeout", "timeout"),
         ("add_header", "headers"),
@@ -97,6 +104,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let action = action::decode(decoder, &fields, given, path.as_ref().map(|(_, pattern, _)| pattern));
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
+    let compress =
+        fields.get("compress").map_or_else(|| Some(Compress::default()), |node| compress::decode(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let rate_limit = fields.get("rate_limit").and_then(|node| rate_limit::decode(decoder, node));
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
@@ -141,6 +150,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         mount,
         strip_prefix,
         buffer,
+        compress,
         rate_limit,
         timeout,
         auth,
