@@ -66,10 +66,14 @@ impl Seen {
         self.0.iter().find(|(known, _)| known == name).map_or("-", |(_, value)| value)
     }
 
-    /// What the other has where it differs. Of answers with another status, that and which file it is.
+    /// What the other has where it differs. Of an answer with another status, that, and the body of a 200.
     pub(super) fn differences(&self, other: &Self) -> Vec<(String, String)> {
         let is_of_another_kind = self.get("status") != other.get("status");
-        let is_compared = |name: &str| !is_of_another_kind || name == "status" || name == "body";
+        let is_compared = |name: &str| match name {
+            "status" => true,
+            "body" if is_of_another_kind => other.get("status") == "200",
+            _ => !is_of_another_kind,
+        };
         let differs = |(name, value): &&(String, String)| is_compared(name) && self.get(name) != value;
         other.0.iter().filter(differs).cloned().collect()
     }
