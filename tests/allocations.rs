@@ -21,7 +21,7 @@ const MOST_PER_REQUEST_H2: u64 = 17;
 /// A small file from memory.
 const MOST_PER_FILE: u64 = 4;
 /// The same over HTTP/2.
-const MOST_PER_FILE_H2: u64 = 14;
+const MOST_PER_FILE_H2: u64 = 16;
 
 /// The system's allocator, with a count of what the gateway's thread asks for.
 pub(crate) struct Counting;

@@ -45,7 +45,7 @@ pub use self::path::Relative;
 use self::respond::Caching;
 use crate::config::{self, Fallback, PathPattern, Symlinks};
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Onward, Redispatch, Request, Response, Service, Target};
+use crate::http::{Body, Exchange, Onward, Redispatch, Request, Response, Service, Target, fields};
 use crate::observe::throttle::Throttle;
 
 /// What may be done with a file.
@@ -257,7 +257,7 @@ impl Files {
 impl Service for Files {
     type Error = Error;
 
-    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
         let reads = is_read(&request.method);
         if !reads && !self.hands_on() {
             return refuse_method(&request);
@@ -275,7 +275,11 @@ impl Service for Files {
             Found::Forbidden => Err(Error::new(Reason::FileForbidden)),
             Found::File(_) if !reads => refuse_method(&request),
             _ if !reads => Box::pin(self.nothing(request)).await,
-            Found::File(_) => self.send(&request, &path, entry).await,
+            Found::File(_) => {
+                let answer = self.send(&request, &path, entry).await;
+                fields::give_map(std::mem::take(&mut request.headers));
+                answer
+            }
             Found::Listing(page) => Ok(respond::listing(&request, page)),
             Found::Folder if self.is_internal => Err(Error::new(Reason::FileNotFound)),
             Found::Folder => to_folder(&request.target),
