@@ -141,7 +141,7 @@ impl Forward {
         let begun = exchange.now();
         let answer = self.answer_within(outgoing, exchange, &asking).await;
         let now = exchange.tick();
-        exchange.time(|timings| timings.auth = now - begun);
+        exchange.time(|timings| timings.auth += now - begun);
         exchange.phase.set(before);
         asking.finish(Finish::Complete);
         drop(guard);
