@@ -29,8 +29,8 @@ fn hostler(tree: &Tree) -> Gateway {
             "sites:
   - hosts: [shop.example]
     routes:
-      - {{ path: /s/, files: {{ root: \"{0}\" }} }}
-      - {{ path: /listed/, files: {{ root: \"{0}\", browse: true }} }}
+      - {{ path: /s/, files: {{ root: \"{0}\" }}, compress: false }}
+      - {{ path: /listed/, files: {{ root: \"{0}\", browse: true }}, compress: false }}
 ",
             tree.root().display()
         ),
