@@ -241,13 +241,25 @@ mod tests {
 
     /// Which route answers, or what else comes of it. `redirects`: on a listener that only does that.
     async fn answer(router: &Router<Named, Named>, host: &str, target: &str, redirects: bool) -> String {
+        answer_to(router, Protocol::Http11, Method::GET, host, target, redirects).await
+    }
+
+    /// The same for any client.
+    async fn answer_to(
+        router: &Router<Named, Named>,
+        protocol: Protocol,
+        method: Method,
+        host: &str,
+        target: &str,
+        redirects: bool,
+    ) -> String {
         let mut connection = ConnectionInfo::new("80");
         connection.redirect_https = redirects.then_some(443);
         let target = Bytes::copy_from_slice(target.as_bytes());
         let host = (!host.is_empty()).then(|| Host::parse(Bytes::copy_from_slice(host.as_bytes())).unwrap());
-        let exchange = Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, target.clone(), host, None);
+        let exchange = Exchange::new(Rc::new(connection), protocol, method.clone(), target.clone(), host, None);
         let request = Request {
-            method: Method::GET,
+            method,
             target: Target::parse(target).unwrap(),
             headers: HeaderMap::new(),
             body: Body::Empty,
@@ -336,7 +348,7 @@ probe_paths: [/up, /blog-up, /nobody]
         exchange.place.set(place);
         let request = Request {
             method: Method::GET,
-            target: Target::from_static(target),
+            target: Target::parse(Bytes::from_static(target.as_bytes())).unwrap(),
             headers: HeaderMap::new(),
             body: Body::Empty,
             exchange: Rc::new(exchange),
@@ -385,6 +397,35 @@ probe_paths: [/protected/x]
         ] {
             assert_eq!(handed_on(&router, "/app/", target, Onward::Internal).await, answer, "{target}");
         }
+    }
+
+    #[tokio::test]
+    async fn no_spelling_method_or_protocol_leads_a_client_to_an_internal_route() {
+        let router = router(INTERNAL);
+        let methods = [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::TRACE];
+        for protocol in [Protocol::Http10, Protocol::Http11, Protocol::Http2] {
+            for method in methods.clone() {
+                // A probe path among them, with the site's host, an address and none.
+                for (host, target, answer) in [
+                    ("shop.example", "/protected/x", "no_route"),
+                    ("shop.example", "/%70rotected/x", "no_route"),
+                    ("shop.example", "/protected%2Fx", "no_route"),
+                    ("shop.example", "/%70rotected/%78", "no_route"),
+                    ("shop.example", "/protected/y?x=/protected/", "no_route"),
+                    ("shop.example", "/protected", "no_route"),
+                    ("10.0.0.1", "/protected/x", "unknown_host"),
+                    ("10.0.0.1", "/%70rotected/x", "unknown_host"),
+                    ("", "/protected/x", "unknown_host"),
+                ] {
+                    let told = answer_to(&router, protocol, method.clone(), host, target, false).await;
+                    assert_eq!(told, answer, "{protocol:?} {method} {host} {target}");
+                }
+            }
+        }
+        for target in ["/protected/x", "/%70rotected/x", "/protected"] {
+            assert_eq!(handed_on(&router, "/static/", target, Onward::Next).await, "no_route", "{target}");
+        }
+        assert_eq!(handed_on(&router, "/app/", "/%70rotected/x", Onward::Internal).await, "shop.example /protected/");
     }
 
     #[tokio::test]

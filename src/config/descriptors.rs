@@ -54,8 +54,8 @@ impl Descriptors {
         let of = |upstream: &Upstream| slots(upstream).saturating_mul(2).saturating_add(upstream.endpoints.len());
         let workers = config.upstreams.iter().map(of).fold(0, usize::saturating_add);
         let connections = config.limits.connections;
-        let serves_files = config.sites.iter().flat_map(|site| &site.routes);
-        let serves_files = serves_files.map(|route| &route.action).any(|action| matches!(action, Action::Files(_)));
+        let mut routes = config.sites.iter().flat_map(|site| &site.routes);
+        let serves_files = routes.any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
         let left = limit - own - workers.min(quarter);
         let kept = if serves_files { KEPT.min(left / 8) } else { 0 };
         let left = left - kept;
@@ -135,6 +135,22 @@ mod tests {
                     assert!(shares.files >= limit / 10 || shares.files >= FILES, "{limit}: {shares:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn files_are_kept_open_for_routes_that_send_some() {
+        let config = |keys: &str| {
+            let text = format!(
+                "sites: [{{ routes: [{{ path: /, {keys} }}] }}]\n\
+                 upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:8000\"], workers: 4 }} }}\n"
+            );
+            load_str(&text, "test.yaml", Path::new("/"), &|_| None).unwrap().config
+        };
+        for (keys, kept) in
+            [("proxy: app", 0), ("files: ./static", KEPT), ("proxy: app, sendfile: { roots: [/srv/media] }", KEPT)]
+        {
+            assert_eq!(Descriptors::share(&config(keys), 65_536, 2).kept, kept, "{keys}");
         }
     }
 

@@ -14,7 +14,7 @@ pub struct Files {
     pub fallback: Fallback,
     /// The file below the root whose content is the page of a 404, without a slash at its beginning. Default none.
     pub not_found: Option<String>,
-    /// The codings in which a file may lie beside itself, ready to be sent. Default all.
+    /// The codings in which a file may lie beside itself, ready to be sent. Default all; none where the route is `internal`.
     pub precompressed: Vec<Precompressed>,
     /// Which files never change. Default [`Immutable::Manifest`].
     pub immutable: Immutable,
@@ -41,6 +41,13 @@ impl Files {
             browse: false,
             symlinks: Symlinks::Inside,
         }
+    }
+
+    /// The files to which an app leads, with every default of those. They are uploads, more often than not: `report.csv.gz`
+    /// may be another's than `report.csv`, whom the app has asked for that one alone.
+    #[must_use]
+    pub fn for_app(root: PathBuf) -> Self {
+        Self { precompressed: Vec::new(), ..Self::of(root) }
     }
 
     /// The files of a folder, each by its own name and nothing in its place.

@@ -297,6 +297,23 @@ fn files_are_a_folder_and_what_is_said_of_it() {
     );
 }
 
+#[test]
+fn files_that_an_app_leads_to_stand_for_themselves_unless_it_is_written_otherwise() {
+    for (route, precompressed) in [
+        ("files: ./media", vec![]),
+        ("files: { root: ./media }", vec![]),
+        ("files: { root: ./media, precompressed: true }", Precompressed::ALL.to_vec()),
+        ("files: { root: ./media, precompressed: [gzip] }", vec![Precompressed::Gzip]),
+    ] {
+        for keys in [format!("internal: true, {route}"), format!("{route}, internal: true")] {
+            let text = format!("sites: [{{ routes: [{{ path: /p/, {keys} }}, {{ path: /, respond: {{}} }}] }}]");
+            let loaded = load_str(&text, "f", Path::new("/"), &no_env).unwrap_or_else(|report| panic!("{report}"));
+            let Action::Files(files) = &loaded.config.sites[0].routes[0].action else { panic!() };
+            assert_eq!(files.precompressed, precompressed, "{keys}");
+        }
+    }
+}
+
 /// The one route of a file, with these keys.
 fn route_with(keys: &str) -> Route {
     let text = format!("sites: [{{ routes: [{{ path: /, respond: {{}}, {keys} }}] }}]");

@@ -4,7 +4,9 @@
 //! from where it lies ([`Span`]); what the kernel has to fetch from the disk is another thread's work ([`PieceReader`]). A
 //! file that gets shorter meanwhile cuts its answer ([`Reason::FileChanged`]); one that grows sends what was promised.
 //!
-//! Closing a file that was only read costs no wait for a disk: the last holder drops it wherever that is.
+//! Closing a file that was only read costs no wait for a disk, and the last holder drops it wherever that is; but for one that
+//! was removed meanwhile, whose blocks are given back by whoever closes it last. Of a large file that is some milliseconds of
+//! this thread, once for a file that is replaced while it is sent or kept.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;

@@ -13,8 +13,9 @@ use crate::http::conditional::{EntityTag, Validators, date_value};
 
 /// Files up to this size are kept in memory, and larger ones open.
 pub(super) const SMALL: u64 = 64 << 10;
-/// Of a file's times, those up to this one are no times: archives made to be the same everywhere have 0 or 1.
-const NO_TIME: i64 = 1;
+/// The first seconds of 1970, and of 1980, before which zip has no time: archives and images that are made to be the same
+/// everywhere have these for all their files.
+const NO_TIMES: [i64; 4] = [0, 1, 315_532_800, 315_532_801];
 
 /// The states of a file and of those beside it that hold the same in another coding, in the order of [`Coding::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +126,8 @@ impl Form {
         let Loaded { coding, stamp, content, .. } = loaded;
         let tag = tag(&stamp, coding);
         // A date to come would have to be another one with every answer (RFC 9110, 8.8.2.1).
-        let modified = (NO_TIME + 1..=now).contains(&stamp.modified.0).then(|| stamp.modified.0.cast_unsigned());
+        let is_told = has_time(&stamp) && stamp.modified.0 <= now;
+        let modified = is_told.then(|| stamp.modified.0.cast_unsigned());
         let date = modified.and_then(date_value);
         let mut fields = vec![
             (header::CONTENT_TYPE, media_type.clone()),
@@ -163,10 +165,15 @@ impl Form {
 /// What stands where there is more than one form.
 pub(super) const VARY: HeaderValue = HeaderValue::from_static("accept-encoding");
 
+/// Whether the time of a file tells one version from another.
+fn has_time(stamp: &Stamp) -> bool {
+    stamp.modified.0 > 0 && !NO_TIMES.contains(&stamp.modified.0)
+}
+
 /// The same for the same file on every machine that it was copied to with its times, and another for each coding. Where
 /// the file has no time, that of its last change on this machine stands for it.
 fn tag(stamp: &Stamp, coding: Option<Coding>) -> HeaderValue {
-    let (seconds, nanos) = if stamp.modified.0 > NO_TIME { stamp.modified } else { stamp.changed };
+    let (seconds, nanos) = if has_time(stamp) { stamp.modified } else { stamp.changed };
     let (dash, coding) = coding.map_or(("", ""), |coding| ("-", coding.as_str()));
     let fraction = if nanos == 0 { String::new() } else { format!(".{nanos:x}") };
     let text = format!("\"{seconds:x}{fraction}-{:x}{dash}{coding}\"", stamp.size);
@@ -266,13 +273,16 @@ mod tests {
         stamp.modified.1 = 0xabc;
         assert_eq!(tag(&stamp, Some(Coding::Brotli)), "\"12345678.abc-1a-br\"");
         assert_ne!(tag_of(26, 1), "\"1-1a\"", "no time");
+        assert_ne!(tag_of(26, 315_532_801), "\"12cea601-1a\"", "no time");
+        assert_eq!(tag_of(26, 315_532_802), "\"12cea602-1a\"");
         let form = |modified, now| document(vec![loaded(None, 1, modified)], now).forms.remove(0);
         assert_eq!(form(784_111_777, 2_000_000_000).validators().modified, Some(784_111_777));
         assert_eq!(
             field(&form(784_111_777, 2_000_000_000), &header::LAST_MODIFIED).unwrap(),
             "Sun, 06 Nov 1994 08:49:37 GMT"
         );
-        for (modified, now) in [(0, 100), (1, 100), (200, 100)] {
+        let later = 2_000_000_000;
+        for (modified, now) in [(0, 100), (1, 100), (200, 100), (315_532_800, later), (315_532_801, later)] {
             let form = form(modified, now);
             assert_eq!((form.validators().modified, field(&form, &header::LAST_MODIFIED)), (None, None), "{modified}");
         }

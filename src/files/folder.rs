@@ -36,6 +36,8 @@ pub struct Folder {
     /// Tells its files from those of others in what is kept of both.
     id: u64,
     root: PathBuf,
+    /// Who names it in the configuration.
+    key: Key,
     /// Whether the root may be a file itself.
     may_be_file: bool,
     symlinks: Symlinks,
@@ -44,6 +46,33 @@ pub struct Folder {
     siblings: Box<[Coding]>,
     rule: Rule,
     browse: bool,
+}
+
+/// What names a folder in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Files,
+    Sendfile,
+}
+
+impl Key {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Files => "files.root",
+            Self::Sendfile => "sendfile.roots",
+        }
+    }
+
+    /// What to do about a link that is not followed.
+    fn advice_on_links(self) -> &'static str {
+        match self {
+            Self::Files => "`symlinks: follow` would follow it",
+            Self::Sendfile => {
+                "write the folder to which it leads into `sendfile.roots` as well, and let the app name the file by its \
+                 place in there"
+            }
+        }
+    }
 }
 
 /// Which files never change.
@@ -102,6 +131,7 @@ impl Folder {
             siblings: files.precompressed.iter().map(coding).collect(),
             rule,
             browse: files.browse,
+            key: Key::Files,
             ..Self::bare(&files.root, files.symlinks)
         }
     }
@@ -113,6 +143,7 @@ impl Folder {
         Self {
             id: COUNT.fetch_add(1, Ordering::Relaxed),
             root: root.to_owned(),
+            key: Key::Sendfile,
             may_be_file: false,
             symlinks,
             index: None,
@@ -146,7 +177,7 @@ impl Folder {
             Ok(root) => root,
             Err(Errno::NOTDIR) if self.may_be_file && path.as_bytes().is_empty() => return self.look_at_root(known),
             Err(error @ (Errno::NOENT | Errno::NOTDIR)) => {
-                let detail = format!("files.root {}", self.root.display());
+                let detail = format!("{} {}", self.key.as_str(), self.root.display());
                 return Err(Error::new(Reason::RootMissing).detail(detail).source(error.into()));
             }
             Err(error) => return Ok(Looked::of(self.refused(b"", error)?)),
@@ -170,6 +201,10 @@ impl Folder {
                 &index
             }
         };
+        // Whether it is served goes by another file as well, which may have come.
+        if self.original_of(name).is_some() {
+            return None;
+        }
         let opened = match peek(name)? {
             Ok(opened) => opened,
             Err(Errno::NOENT | Errno::NOTDIR) => return Some(Looked::Missing),
@@ -276,7 +311,10 @@ impl Folder {
         let forbidden = |why: String| Ok(Opened::Forbidden(format!("{} {why}", self.shown(path))));
         match error {
             Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL => Ok(Opened::Missing),
-            Errno::XDEV => forbidden("lies behind a symbolic link that leads out of the root, or is not relative; `symlinks: follow` would follow it".into()),
+            Errno::XDEV => forbidden(format!(
+                "lies behind a symbolic link that leads out of the root, or is not relative; {}",
+                self.key.advice_on_links()
+            )),
             Errno::LOOP if self.symlinks == Symlinks::Never => {
                 forbidden("lies behind a symbolic link, and `symlinks: never` follows none".into())
             }
@@ -415,4 +453,31 @@ fn ending(coding: Coding) -> &'static str {
 fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_of_a_failure_is_told_of_the_key_that_is_written() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("root");
+        let served = Folder::compile(&config::Files::of(root.clone()), &PathPattern::Prefix("/".into()));
+        let sent = Folder::bare(&root, Symlinks::Inside);
+        let look = |folder: &Folder| folder.look(&Relative::parse(b"link").unwrap(), None, Instant::now());
+        for (folder, key) in [(&served, "files.root"), (&sent, "sendfile.roots")] {
+            let error = look(folder).unwrap_err();
+            assert_eq!((error.reason, &*error.detail), (Reason::RootMissing, &*format!("{key} {}", root.display())));
+        }
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(outside.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("../file", root.join("link")).unwrap();
+        for (folder, advice) in [(&served, "symlinks: follow"), (&sent, "into `sendfile.roots`")] {
+            let Looked::Forbidden(why) = look(folder).unwrap() else { panic!() };
+            assert!(why.contains(advice), "{why}");
+            assert_eq!(why.contains("symlinks:"), folder.key == Key::Files, "{why}");
+        }
+    }
 }

@@ -248,6 +248,12 @@ impl Files {
         }
     }
 
+    /// Whether there is anything behind the slash that a folder was asked for without.
+    async fn shows(&self, path: &Relative<'_>, exchange: &Exchange) -> Result<bool, Error> {
+        let entry = Box::pin(self.find(&path.as_folder(), exchange)).await?;
+        Ok(!matches!(entry.found, Found::Missing))
+    }
+
     /// Whether a method that does not read may be another route's business.
     fn hands_on(&self) -> bool {
         self.fallback == Fallback::Next
@@ -281,6 +287,9 @@ impl Service for Files {
                 answer
             }
             Found::Listing(page) => Ok(respond::listing(&request, page)),
+            Found::Folder if self.hands_on() && !self.shows(&path, &request.exchange).await? => {
+                Box::pin(self.nothing(request)).await
+            }
             Found::Folder if self.is_internal => Err(Error::new(Reason::FileNotFound)),
             Found::Folder => to_folder(&request.target),
         }

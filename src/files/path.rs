@@ -80,6 +80,12 @@ impl<'a> Relative<'a> {
         path.first() == Some(&b'.') || memchr::memmem::find(path, b"/.").is_some()
     }
 
+    /// The folder of this name.
+    #[must_use]
+    pub fn as_folder(&self) -> Relative<'_> {
+        Relative { bytes: Cow::Borrowed(&self.bytes), is_folder: true }
+    }
+
     /// The same for longer than the request lives.
     #[must_use]
     pub fn into_owned(self) -> Relative<'static> {

@@ -83,6 +83,8 @@ pub(super) fn file(
     };
     let mut response = match ranges {
         Ranges::Whole => whole(request, form, StatusCode::OK),
+        // Content-Encoding would be said of the whole multipart, heads of the parts included, and cannot be said of a part.
+        Ranges::Many(_) if form.coding.is_some() => whole(request, form, StatusCode::OK),
         Ranges::One(part) => one_part(form, part),
         Ranges::Many(parts) => parts_of(request, form, &parts),
         Ranges::Unsatisfiable => {

@@ -290,6 +290,10 @@ async fn files_lie_ready_in_other_codings() {
     }
     let part = site.ask("GET", "/a.js", &[("accept-encoding", "gzip"), ("range", "bytes=1-2")]).await;
     assert_eq!((part.text(), part.field("content-range")), ("zi", Some("bytes 1-2/4")), "a range of what is sent");
+    let many = site.ask("GET", "/a.js", &[("accept-encoding", "gzip"), ("range", "bytes=0-0, 2-2")]).await;
+    assert_eq!((many.status, many.text(), many.field("content-encoding")), (200, "gzip", Some("gzip")), "all of it");
+    let plain = site.ask("GET", "/a.js", &[("range", "bytes=0-0, 2-2")]).await;
+    assert_eq!((plain.status, plain.field("content-encoding")), (206, None));
     for hidden in ["/a.js.br", "/a.js.gz", "/a.js.zst", "/old.js.gz"] {
         assert_eq!(site.get(hidden).await.reason, Some(Reason::FileNotFound), "{hidden}");
     }
@@ -303,6 +307,39 @@ async fn files_lie_ready_in_other_codings() {
     let sent = off.ask("GET", "/a.js", &[("accept-encoding", "gzip")]).await;
     assert_eq!((sent.text(), sent.field("vary")), ("0123456789", None));
     assert_eq!(off.get("/a.js.gz").await.text(), "gzip");
+}
+
+#[tokio::test]
+async fn what_an_app_leads_to_is_never_answered_with_another_file() {
+    let site = Site::with_route("path: /p/", "", "internal: true,");
+    for (name, content) in [
+        ("report.csv", "0123456789"),
+        ("report.csv.gz", "another"),
+        ("report.tar", "tar tar tar"),
+        ("report.tar.gz", "gzip"),
+    ] {
+        site.write(name, content);
+        let sent = site.ask("GET", &format!("/p/{name}"), &[("accept-encoding", "gzip")]).await;
+        assert_eq!((sent.status, sent.text()), (200, content), "{name}");
+    }
+    for (name, content) in [("report.csv", "0123456789"), ("report.tar", "tar tar tar")] {
+        let sent = site.ask("GET", &format!("/p/{name}"), &[("accept-encoding", "gzip")]).await;
+        assert_eq!((sent.text(), sent.field("content-encoding"), sent.field("vary")), (content, None, None), "{name}");
+    }
+    let written = Site::with_route("path: /p/", "precompressed: true", "internal: true,");
+    written.write("a.js", "0123456789");
+    written.write("a.js.gz", "gzip");
+    assert_eq!(written.ask("GET", "/p/a.js", &[("accept-encoding", "gzip")]).await.text(), "gzip");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_ready_is_hidden_as_soon_as_its_original_is_there() {
+    let site = Site::new("path: /", "");
+    site.write("a.js.gz", "gzip");
+    assert_eq!(site.get("/a.js.gz").await.text(), "gzip");
+    site.write("a.js", "0123456789");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(site.get("/a.js.gz").await.reason, Some(Reason::FileNotFound));
 }
 
 #[tokio::test]
@@ -430,6 +467,7 @@ async fn where_there_is_no_file_the_next_route_answers() {
     let site = Site::new("path: /", "fallback: next");
     site.write("robots.txt", "robots");
     site.write("admin/a.css", "css");
+    site.write("docs/index.html", "docs");
     assert_eq!(site.get("/robots.txt").await.text(), "robots");
     for (method, target) in [
         ("GET", "/page?a=b"),
@@ -437,6 +475,9 @@ async fn where_there_is_no_file_the_next_route_answers() {
         ("OPTIONS", "/page"),
         ("GET", "/"),
         ("GET", "/.env"),
+        ("GET", "/admin"),
+        ("HEAD", "/admin"),
+        ("GET", "/admin/"),
         ("POST", "/admin"),
         ("POST", "/admin/"),
     ] {
@@ -445,7 +486,10 @@ async fn where_there_is_no_file_the_next_route_answers() {
     }
     assert_eq!(site.ask("POST", "/robots.txt", &[]).await.reason, Some(Reason::MethodNotAllowed));
     assert_eq!(site.ask("OPTIONS", "/robots.txt", &[]).await.status, 204);
-    assert_eq!(site.get("/admin").await.status, 308);
+    assert_eq!(site.get("/docs").await.status, 308);
+    let shown = Site::new("path: /", "fallback: next, browse: true");
+    shown.write("admin/a.css", "css");
+    assert_eq!(shown.get("/admin").await.status, 308);
     assert_eq!(Rc::strong_count(&site.router), 1);
     fs::remove_dir_all(site.path("")).unwrap();
     assert_eq!(site.get("/page").await.text(), "Next GET /page", "a missing root keeps nobody from the app");

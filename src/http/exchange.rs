@@ -300,6 +300,9 @@ pub struct Exchange {
     pub hops: Cell<u8>,
     /// What the client takes, where a layer has read it and the field is not passed on.
     pub codings: Cell<Option<Codings>>,
+    /// What the client has sent as `Authorization`, where a route has taken it away because it was for the edge. The next one
+    /// to which the request is handed on may ask for it as well.
+    pub credentials: OnceCell<Box<HeaderValue>>,
     /// What the app says that the file is which it hands over, for what has more than one part of it.
     pub media_type: OnceCell<Box<HeaderValue>>,
     /// Set by the router.
@@ -371,6 +374,7 @@ impl Exchange {
             place: Cell::new(0),
             hops: Cell::new(0),
             codings: Cell::new(None),
+            credentials: OnceCell::new(),
             media_type: OnceCell::new(),
             route: OnceCell::new(),
             identity: Identity::default(),

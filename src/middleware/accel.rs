@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use self::fields::Heir;
 use crate::error::{Error, Reason, Side};
 use crate::http::{
-    Asked, Body, Exchange, Handover, Handovers, Onward, Redispatch, Request, Response, Service, Target, Told,
+    Asked, Body, Exchange, Handover, Handovers, Onward, Phase, Redispatch, Request, Response, Service, Target, Told,
 };
 use crate::observe::throttle::{Throttle, Throttles};
 
@@ -131,6 +131,9 @@ impl<F: SendFile> Terms<F> {
         exchange: &Rc<Exchange>,
     ) -> Result<Response, Error> {
         let request = request(asked, exchange);
+        // The worker is done: what is looked for now is no time of its.
+        exchange.phase.set(Phase::Responding);
+        exchange.working_since.set(None);
         if let Some(media_type) = app.get(header::CONTENT_TYPE) {
             // Of an app that has been led to by another one, the first one's counts.
             let _ = exchange.media_type.set(Box::new(media_type.clone()));
@@ -180,7 +183,8 @@ impl<F: SendFile> Terms<F> {
             let Some((root, within)) = place.filter(|(_, within)| !within.as_os_str().is_empty()) else { continue };
             match root.files.send(request, within).await {
                 Ok(response) => return Ok(response),
-                // Of several spellings the plainest is the one to tell of.
+                // Of several spellings the plainest is the one to tell of. What is there and cannot be had is the answer.
+                Err(error) if error.reason != Reason::FileNotFound => return Err(error),
                 Err(error) => first = first.or(Some(error)),
             }
         }

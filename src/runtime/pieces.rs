@@ -81,7 +81,12 @@ impl PieceReader {
     #[must_use]
     pub fn span(&self, file: &Arc<File>, start: u64, end: u64) -> Option<Span> {
         let is_read = self.reading.is_some() || !self.ready.is_empty() || self.is_always_slow;
-        if is_read { None } else { Span::at_hand(file, start, end) }
+        match is_read {
+            true => None,
+            // What lies on a disk was read by anybody, in any order.
+            false if self.batch > 1 => Span::at_hand_throughout(file, start, end),
+            false => Span::at_hand(file, start, end),
+        }
     }
 
     /// The bytes at `start`, some of them, before `end`, which is behind it. What has been begun is finished first, so that

@@ -1,8 +1,9 @@
 //! The value of `X-Sendfile` as paths of files.
 //!
-//! Apps write the path as it is (Werkzeug, django-sendfile2); some encode it, which Apache and lighttpd decode. WSGI
-//! carries text as Latin-1, so that a name beyond ASCII may arrive in that, and Django makes an encoded word of what
-//! Latin-1 has no letter for.
+//! Apps write the path as it is (Werkzeug, django-sendfile2); some encode it, which Apache and lighttpd decode. An app that
+//! writes it as it is has checked it as it is, so that what is decoded must have the same folders. WSGI carries text as
+//! Latin-1, so that a name beyond ASCII may arrive in that, and Django makes an encoded word of what Latin-1 has no letter
+//! for.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -17,7 +18,8 @@ pub(super) fn spellings(value: &[u8]) -> impl Iterator<Item = PathBuf> {
     [word].into_iter().chain(others).flatten().filter_map(|path| normal(&path))
 }
 
-/// The path without percent-encoding, where it has some.
+/// The path without percent-encoding, where it has some, and none that makes a slash, a NUL or a segment that leads elsewhere:
+/// that is a file's odd name, or somebody who tries to get out.
 fn decoded(value: &[u8]) -> Option<Vec<u8>> {
     let first = memchr::memchr(b'%', value)?;
     let (plain, mut rest) = value.split_at(first);
@@ -29,10 +31,14 @@ fn decoded(value: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         let (digits, tail) = rest.split_at_checked(2)?;
-        out.push(word::hex(digits)?);
+        out.push(word::hex(digits).filter(|byte| !matches!(byte, b'/' | 0))?);
         rest = tail;
     }
-    Some(out)
+    // No slash has come in: the segments are the same, one by one.
+    let segments = |path| <[u8]>::split(path, |byte| *byte == b'/');
+    let leads = |segment: &[u8]| matches!(segment, b"." | b"..");
+    let is_same = segments(value).zip(segments(&out)).all(|(before, after)| before == after || !leads(after));
+    is_same.then_some(out)
 }
 
 /// Latin-1 as UTF-8.
@@ -86,7 +92,14 @@ mod tests {
             (b"=?utf-8?q?/srv/=D0=B8?=", &["/srv/и".as_bytes()]),
             (b"/srv/app/../media//a/./b", &[b"/srv/media/a/b"]),
             (b"/../../etc/passwd", &[b"/etc/passwd"]),
-            (b"/srv/%2e%2e/etc", &[b"/srv/%2e%2e/etc", b"/etc"]),
+            (b"/srv/%2e%2e/etc", &[b"/srv/%2e%2e/etc"]),
+            (b"/srv/.%2E/etc", &[b"/srv/.%2E/etc"]),
+            (b"/srv/%2e/etc", &[b"/srv/%2e/etc"]),
+            (b"/srv/a%2f..%2fb", &[b"/srv/a%2f..%2fb"]),
+            (b"/srv/a%2Fb", &[b"/srv/a%2Fb"]),
+            (b"/srv/a/../b%20c", &[b"/srv/b%20c", b"/srv/b c"]),
+            (b"/srv/%2ehidden", &[b"/srv/%2ehidden", b"/srv/.hidden"]),
+            (b"%2fsrv/a", &[]),
             (b"/a%00b", &[b"/a%00b"]),
             (b"a/b", &[]),
             (b"", &[]),
@@ -97,6 +110,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn decoding_makes_no_other_folders(value in "(/|\\.|%2[eEfF0]|%00|a){0,20}") {
+            if let Some(decoded) = decoded(value.as_bytes()) {
+                let leading = |path: &[u8]| path.split(|byte| *byte == b'/').filter(|part| matches!(*part, b"." | b"..")).count();
+                let slashes = |path: &[u8]| path.iter().filter(|byte| **byte == b'/').count();
+                prop_assert_eq!(leading(&decoded), leading(value.as_bytes()));
+                prop_assert_eq!(slashes(&decoded), slashes(value.as_bytes()));
+                prop_assert!(!decoded.contains(&0));
+            }
+        }
+
         #[test]
         fn every_spelling_is_plain(value in prop::collection::vec(
             prop_oneof![Just(b'/'), Just(b'.'), Just(b'%'), Just(b'2'), Just(b'e'), any::<u8>()], 0..60)

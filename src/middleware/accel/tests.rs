@@ -31,6 +31,8 @@ impl Service for App {
     type Error = Error;
 
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
+        request.exchange.phase.set(Phase::Working);
+        request.exchange.working_since.set(Some(tokio::time::Instant::now()));
         let body = match &self.body {
             Body::Full(bytes) => Body::Full(bytes.clone()),
             _ => Body::Empty,
@@ -59,6 +61,7 @@ impl Dispatch for Router {
         let mut names: Vec<_> = request.headers.keys().map(|name| name.as_str().to_owned()).collect();
         names.sort();
         assert!(matches!(request.body, Body::Empty));
+        assert_eq!(at(&request.exchange), (Phase::Responding, None), "no worker has it any more");
         self.seen.borrow_mut().push(format!("{} {} {names:?}", request.method, request.target.as_str()));
         Box::pin(async move {
             match self.fails {
@@ -73,14 +76,21 @@ impl Dispatch for Router {
     }
 }
 
-/// A folder that has these files.
+/// How far an exchange has come, and since when a worker has it.
+fn at(exchange: &Exchange) -> (Phase, Option<tokio::time::Instant>) {
+    (exchange.phase.get(), exchange.working_since.get())
+}
+
+/// A folder that has these files, and closed ones.
 struct Folder(&'static [&'static str]);
 
 impl SendFile for Folder {
     async fn send(&self, request: &Request, path: &Path) -> Result<Response, Error> {
         let path = path.to_str().unwrap();
+        assert_eq!(at(&request.exchange), (Phase::Responding, None));
         if !self.0.contains(&path) {
-            return Err(Error::new(Reason::NoRoute).detail(path.to_owned()));
+            let reason = if path.starts_with("closed") { Reason::FileForbidden } else { Reason::FileNotFound };
+            return Err(Error::new(reason).detail(path.to_owned()));
         }
         let body = format!("{} {path}", request.method);
         Ok(response(200, &[("content-type", "text/plain")], Body::Full(body.into())))
@@ -104,7 +114,7 @@ fn site_saying(handovers: Handovers, fields: Fields, body: Body, router: Router)
     redispatch.connect(&router);
     let roots = vec![
         Root { path: "/srv".into(), files: Folder(&["a", "media/a", "media/old"]) },
-        Root { path: "/srv/media".into(), files: Folder(&["a", "my file", "\u{e9}"]) },
+        Root { path: "/srv/media".into(), files: Folder(&["a", "my file", "closed file", "\u{e9}"]) },
     ];
     let layer = AccelLayer::compile(handovers, roots, &redispatch);
     Site { accel: layer.layer(App { fields, body, handovers }), router }
@@ -224,10 +234,12 @@ async fn a_file_is_sent_from_the_longest_root_that_has_it_alone() {
         ("/srv/media/my file", Ok("GET my file")),
         ("=?utf-8?q?/srv/media/=C3=A9?=", Ok("GET \u{e9}")),
         // The shorter root has it, but the longer one is where it belongs.
-        ("/srv/media/old", Err(Reason::NoRoute)),
-        ("/srv/media/none", Err(Reason::NoRoute)),
+        ("/srv/media/old", Err(Reason::FileNotFound)),
+        ("/srv/media/none", Err(Reason::FileNotFound)),
+        // It is there by this name, and no other file is sent in its place.
+        ("/srv/media/closed%20file", Err(Reason::FileForbidden)),
         ("/srv/media/../../etc/passwd", Err(Reason::SendfileRefused)),
-        ("/srv/media%2f..%2f..%2fetc/passwd", Err(Reason::NoRoute)),
+        ("/srv/media%2f..%2f..%2fetc/passwd", Err(Reason::FileNotFound)),
         ("/srvx/a", Err(Reason::SendfileRefused)),
         ("/etc/passwd", Err(Reason::SendfileRefused)),
         ("/srv", Err(Reason::SendfileRefused)),

@@ -64,7 +64,7 @@ impl Asked {
     }
 }
 
-async fn ask(layer: &Authorized<Bottom>, peer: Option<&str>, fields: &[(&str, &str)]) -> Asked {
+async fn ask<S: Service<Error = Error>>(layer: &Authorized<S>, peer: Option<&str>, fields: &[(&str, &str)]) -> Asked {
     let connection = ConnectionInfo::new("80").between(peer.map(|peer| peer.parse().unwrap()), None);
     let exchange = Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), None, None);
     let exchange = Rc::new(exchange);
@@ -119,6 +119,47 @@ async fn whoever_has_the_password_is_the_user_and_the_app_does_not_see_it() {
     let two = [("authorization", &*basic("ann", "secret")), ("authorization", &*basic("ann", "secret"))];
     assert_eq!(ask(&layer, None, &two).await.reason(), Some(Reason::Unauthorized));
     assert_eq!(ask(&layer, None, &[]).await.reason(), Some(Reason::Unauthorized));
+}
+
+/// A route that hands on to another: what `RequestHeadersLayer` has set for its app goes with it.
+struct HandsOn<S>(S, Option<&'static str>);
+
+impl<S: Service<Error = Error>> Service for HandsOn<S> {
+    type Error = Error;
+
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
+        assert!(!request.headers.contains_key(header::AUTHORIZATION), "the password is for nobody below");
+        if let Some(value) = self.1 {
+            request.headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        self.0.call(request).await
+    }
+}
+
+#[tokio::test]
+async fn both_routes_of_a_handover_may_ask_for_the_password_and_no_app_sees_it() {
+    let folder = folder();
+    std::fs::write(folder.path().join("others"), format!("bob:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let outer = |inner, sets| {
+        let policy = layer(folder.path(), "{ basic: { users: ./users } }").policy;
+        AuthLayer::new(policy, None).layer(HandsOn(inner, sets))
+    };
+    for (second, sets, expected) in [
+        ("{ basic: { users: ./users } }", None, None),
+        ("{ basic: { users: ./users } }", Some("Bearer of-the-app"), None),
+        ("{ basic: { users: ./others } }", None, Some(Reason::Unauthorized)),
+    ] {
+        let both = outer(layer(folder.path(), second), sets);
+        let fields = [("authorization", &*basic("ann", "secret"))];
+        let asked = ask(&both, None, &fields).await;
+        assert_eq!(asked.reason(), expected, "{second} {sets:?}");
+        if let Ok(response) = asked.result {
+            assert_eq!(asked.exchange.identity.user(), Some(HeaderValue::from_static("ann")));
+            assert!(!response.headers().contains_key(header::AUTHORIZATION), "{second} {sets:?}");
+        }
+        let wrong = ask(&both, None, &[("authorization", &*basic("ann", "wrong"))]).await;
+        assert_eq!(wrong.reason(), Some(Reason::Unauthorized));
+    }
 }
 
 #[tokio::test]

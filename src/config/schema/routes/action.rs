@@ -24,12 +24,13 @@ pub(in crate::config::schema) static RESPOND: Section = Section {
 
 const ACTIONS: [&str; 4] = ["proxy", "files", "redirect", "respond"];
 
-/// Exactly one action. `path` is the route's, when it could be read.
+/// Exactly one action. `path` is the route's, when it could be read; `internal` tells whether the route is.
 pub(super) fn decode(
     decoder: &mut Decoder<'_>,
     fields: &Fields<'_>,
     given: &Given<'_>,
     path: Option<&PathPattern>,
+    internal: bool,
 ) -> Option<Action> {
     let written: Vec<&Entry> = ACTIONS.iter().filter_map(|key| fields.entry(key)).collect();
     match written.as_slice() {
@@ -52,7 +53,7 @@ pub(super) fn decode(
     }
     let mut actions = written.iter().map(|entry| match entry.key.text.as_str() {
         "proxy" => proxy(decoder, &entry.value, given),
-        "files" => files::decode(decoder, &entry.value).map(Action::Files),
+        "files" => files::decode(decoder, &entry.value, internal).map(Action::Files),
         "redirect" => redirect(decoder, &entry.value, path),
         _ => respond(decoder, &entry.value),
     });

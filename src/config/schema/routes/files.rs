@@ -33,15 +33,16 @@ pub(in crate::config::schema) static FILES: Section = Section {
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The files, and where the file names what is looked for on the disk.
-pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<Files> {
+/// The files of a route, which is `internal` or not.
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, internal: bool) -> Option<Files> {
+    let of = if internal { Files::for_app } else { Files::of };
     if matches!(node.value, Value::Text(_)) {
-        return decoder.path("files", node).map(Files::of);
+        return decoder.path("files", node).map(of);
     }
     let fields = decoder.fields(node, &FILES)?;
     let root = fields.required(decoder, "root", "write files: { root: ./staticfiles }");
     let root = root.and_then(|node| decoder.path("root", node));
-    let default = Files::of(root.clone().unwrap_or_default());
+    let default = of(root.clone().unwrap_or_default());
     let files = Files {
         index: fields.get("index").map_or(default.index, |node| index(decoder, node)),
         fallback: fields.get("fallback").and_then(|node| fallback(decoder, node)).unwrap_or(default.fallback),

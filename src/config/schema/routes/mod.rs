@@ -101,7 +101,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let fields = decoder.fields(node, &ROUTE)?;
     let path = path::decode(decoder, &fields);
     let when = fields.get("when").map(|node| when::decode(decoder, node));
-    let action = action::decode(decoder, &fields, given, path.as_ref().map(|(_, pattern, _)| pattern));
+    let internal = fields.boolean(decoder, "internal", false);
+    let pattern = path.as_ref().map(|(_, pattern, _)| pattern);
+    let action = action::decode(decoder, &fields, given, pattern, internal);
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
     let compress =
@@ -115,7 +117,6 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
-    let internal = fields.boolean(decoder, "internal", false);
     let sendfile = fields.get("sendfile").and_then(|node| sendfile::decode(decoder, node));
     let (sendfile, sendfile_roots) = sendfile.map_or((None, Vec::new()), |(sendfile, at)| (Some(sendfile), at));
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
