@@ -1,7 +1,6 @@
 //! A browser's view: Chromium loads a page of the shop whose style, script and images are static files.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,12 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use crate::support::client::certificate_shown;
 use crate::support::gunicorn::{Kind, Plan};
 use crate::support::shop;
-use crate::support::tool::{Output, Tool, openssl};
+use crate::support::tool::openssl;
 use crate::support::worker::Transport;
-use crate::support::{Gateway, Gunicorn, H2, Response};
-
-/// A browser takes its time where two others build.
-const PATIENCE: Duration = Duration::from_secs(90);
+use crate::support::{Chromium, Gateway, Gunicorn, H2, Response};
 
 /// The shop, its collected files, and the gateway before both.
 struct Stage {
@@ -55,24 +51,9 @@ impl Stage {
         format!("https://localhost:{}", self.gateway.address().port())
     }
 
-    /// Loads a page until its scripts have nothing more to do, and gives the document back as it is then.
-    fn browse(&self, path: &str) -> Output {
-        let profile = format!("--user-data-dir={}", self.folder.path().join("profile").display());
-        let trust = format!("--ignore-certificate-errors-spki-list={}", self.key_digest());
-        let url = format!("{}{path}", self.origin());
-        let arguments = [
-            // Root, as whom tests may run, cannot have one; and containers have little /dev/shm.
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--disable-gpu",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            &profile,
-            &trust,
-            &url,
-        ];
-        Tool::start("chromium-headless-shell", &arguments).output_within(PATIENCE)
+    /// A browser that trusts the gateway.
+    fn browser(&self) -> Chromium {
+        Chromium::start(self.folder.path(), &self.key_digest())
     }
 
     /// What Chromium knows the gateway's key by: it has no file of roots to be trusted.
@@ -100,11 +81,6 @@ impl Stage {
     }
 }
 
-/// What the page's console has.
-fn complaints(output: &Output) -> Vec<&str> {
-    output.stderr.lines().filter(|line| line.contains(":CONSOLE")).collect()
-}
-
 /// A brotli stream (RFC 7932, 9.2) that holds these bytes as they are.
 fn brotli(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len() - 1).unwrap();
@@ -115,46 +91,60 @@ fn brotli(bytes: &[u8]) -> Vec<u8> {
     [&head.to_le_bytes()[..3], bytes, &[3]].concat()
 }
 
-/// As `brotli FILE` leaves it beside the file.
-fn compress(path: &Path) {
+/// Puts something that is shorter than a file beside it, as its form in brotli.
+fn compress(path: &Path, short: &[u8]) {
     let mut sibling = path.to_path_buf().into_os_string();
     sibling.push(".br");
-    std::fs::write(sibling, brotli(&std::fs::read(path).unwrap())).unwrap();
+    std::fs::write(sibling, brotli(short)).unwrap();
 }
+
+/// Ready when the page's own script has done its work: what the document is like then.
+const DONE: &str = "new Promise((done) => {
+  const look = () => document.body.dataset.image ? done(document.documentElement.outerHTML) : setTimeout(look, 10);
+  look();
+})";
 
 #[test]
 fn a_browser_loads_the_page_and_its_static_files_over_http2_and_complains_of_nothing() {
     let stage = Stage::new("files: { root: \"@files@\", immutable: manifest }");
     let names = ["tour/assets.css", "tour/assets.js", "tour/icon.svg", "tour/horse.svg"];
-    let collected = names.map(|name| stage.collected(name));
-    compress(&stage.files().join(&collected[0]));
-    compress(&stage.files().join(&collected[1]));
-    let seen = stage.browse("/assets");
-    assert_eq!(complaints(&seen), [""; 0], "{seen:#?}");
-    for path in collected.iter().map(|name| format!("/static/{name}")).chain(["/assets".to_owned()]) {
-        // As the page's own script has found it in the browser's timeline.
-        assert!(seen.stdout.contains(&format!("<li>{path} by h2</li>")), "{path}: {seen:#?}");
-        let line = stage.gateway.access_of_path(&path);
+    let [style, script, icon, image] = names.map(|name| stage.collected(name));
+    // What browsers take, they get; this one is told from the original by its color.
+    compress(&stage.files().join(&style), b"body{color:rgb(1,2,3)}");
+    let mut browser = stage.browser();
+    browser.load(&format!("{}/assets", stage.origin()));
+    let document = browser.evaluate(DONE).as_str().unwrap().to_owned();
+    assert_eq!(browser.complaints(), [""; 0]);
+    let loaded = browser.loaded();
+    for path in [&style, &script, &image].map(|name| format!("/static/{name}")).iter().chain([&"/assets".to_owned()]) {
+        let url = format!("{}{path}", stage.origin());
+        let answer = loaded.iter().find(|answer| answer.url == url).unwrap_or_else(|| panic!("{url} in {loaded:#?}"));
+        assert_eq!((answer.status, &*answer.protocol), (200, "h2"), "{answer:?}");
+        let line = stage.gateway.access_of_path(path);
         assert_eq!((&line["status"], &line["protocol"]), (&200.into(), &"HTTP/2".into()), "{line}");
+        assert_eq!(answer.encoding.as_deref(), path.ends_with(".css").then_some("br"), "{answer:?}");
+        // As the page's script has found it in the browser's own timeline.
+        assert!(document.contains(&format!("<li>{path} by h2</li>")), "{path}: {document}");
     }
-    // The style and an image are in force.
-    assert!(seen.stdout.contains("data-color=\"rgb(10, 110, 92)\""), "{seen:#?}");
-    assert!(seen.stdout.contains("data-image=\"96\""), "{seen:#?}");
+    assert!(document.contains("data-color=\"rgb(1, 2, 3)\"") && document.contains("data-image=\"96\""), "{document}");
+    assert!(document.contains(&format!("href=\"/static/{icon}\"")), "{document}");
 }
 
 #[test]
 fn what_is_missing_is_in_the_browsers_console() {
     let stage = Stage::new("respond: { status: 404, body: gone }");
-    let seen = stage.browse("/assets");
-    let complaints = complaints(&seen);
-    assert!(complaints.iter().any(|line| line.contains("404")), "{seen:#?}");
+    let mut browser = stage.browser();
+    browser.load(&format!("{}/assets", stage.origin()));
+    let complaints = browser.complaints();
+    let of = |name: &str| complaints.iter().any(|text| text.contains("404") && text.contains(name));
+    assert!(of("assets.") && of("horse."), "{complaints:#?}");
 }
 
 #[test]
 fn collected_files_have_djangos_manners() {
     let stage = Stage::new("files: { root: \"@files@\", immutable: manifest }");
     let hashed = stage.collected("tour/assets.css");
-    compress(&stage.files().join(&hashed));
+    compress(&stage.files().join(&hashed), b"body{}");
     let plain = std::fs::read(stage.files().join(&hashed)).unwrap();
     let path = format!("/static/{hashed}");
     let whole = stage.get(&path, &[]);
@@ -164,7 +154,7 @@ fn collected_files_have_djangos_manners() {
     assert_eq!(whole.header("content-type"), Some("text/css; charset=utf-8"));
     let compressed = stage.get(&path, &[("accept-encoding", "gzip, deflate, br, zstd")]);
     assert_eq!((compressed.status, compressed.header("content-encoding")), (200, Some("br")), "{compressed:?}");
-    assert_eq!(compressed.body, brotli(&plain));
+    assert_eq!(compressed.body, brotli(b"body{}"));
     assert_ne!(compressed.header("etag"), whole.header("etag"), "each form has its own");
     let part = stage.get(&path, &[("range", "bytes=5-9"), ("if-range", whole.header("etag").unwrap())]);
     assert_eq!((part.status, &part.body[..]), (206, &plain[5..10]), "{part:?}");

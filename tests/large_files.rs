@@ -86,12 +86,9 @@ fn a_file_that_gets_shorter_while_it_is_sent_is_cut_and_told_of() {
         client.send(get("/shrinks.bin"));
         assert_eq!(client.head().expect("a head").0, 200, "{protocol}");
         shrink();
-        let mut read = 0;
-        while client.take(1).is_some() {
-            read += 1 + client.take_all();
-        }
+        let (read, end) = client.drain();
         assert!(read < length, "{protocol}: {read} bytes of {length}");
-        assert_ne!(client.end(), End::Closed, "{protocol}: a reset, so that nobody takes it for the whole");
+        assert_eq!(end, End::Reset, "{protocol}: nobody takes it for the whole");
     }
     for h2 in [gateway.h2(), tls_h2(&gateway)] {
         File::create(&path).unwrap().set_len(length as u64).unwrap();
@@ -177,7 +174,7 @@ fn several_ranges_are_read_by_a_parser_that_is_not_ours() {
                     assert whole.get_content_type() == 'multipart/byteranges', whole.get_content_type()\n\
                     for part in whole.iter_parts():\n    \
                         assert not part.defects, part.defects\n    \
-                        print(part['Content-Range'], part['Content-Type'], part.get_payload(decode=True).hex())\n";
+                        print(part['Content-Range'], part['Content-Type'].replace('\"', ''), part.get_payload(decode=True).hex())\n";
         let mut child = Command::new(python());
         child.args(["-c", code]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = child.spawn().unwrap();

@@ -8,7 +8,7 @@ use crate::support::Response;
 
 /// Fields that a client goes by. What an entity tag is differs; how strong it is need not.
 const OF_CONTENT: &[&str] = &[
-    "accept-ranges",
+    "allow",
     "cache-control",
     "content-encoding",
     "content-length",
@@ -17,7 +17,8 @@ const OF_CONTENT: &[&str] = &[
     "last-modified",
     "vary",
 ];
-const OF_NOT_MODIFIED: &[&str] = &["cache-control", "last-modified", "vary"];
+/// Last-Modified is of no use beside an entity tag there (RFC 9110, 15.4.5).
+const OF_NOT_MODIFIED: &[&str] = &["cache-control", "vary"];
 const OF_REDIRECT: &[&str] = &["location"];
 /// Pages about failures are each server's own.
 const OF_ERROR: &[&str] = &["allow", "content-range"];
@@ -34,12 +35,20 @@ impl Seen {
             300..400 => OF_REDIRECT,
             _ => OF_ERROR,
         };
-        let field = |name: &str| response.header(name).unwrap_or("-").to_owned();
+        let field = |name: &str| match (name, response.header(name).unwrap_or("-")) {
+            // Names of fields have no case.
+            ("vary", value) => value.to_ascii_lowercase(),
+            (_, value) => value.to_owned(),
+        };
         let mut facts = vec![("status".to_owned(), response.status.to_string())];
         if response.status < 300 {
             facts.push(("body".to_owned(), body(method, response, tree)));
         }
         facts.extend(names.iter().map(|name| ((*name).to_owned(), field(name))));
+        if response.status == 200 {
+            // A part is proof enough.
+            facts.push(("accept-ranges".to_owned(), field("accept-ranges")));
+        }
         if response.status < 300 || response.status == 304 {
             facts.push(("etag".to_owned(), strength(response.header("etag")).to_owned()));
         }
@@ -57,16 +66,16 @@ impl Seen {
         self.0.iter().find(|(known, _)| known == name).map_or("-", |(_, value)| value)
     }
 
-    /// What the other has where it differs.
+    /// What the other has where it differs. Of an answer with another status, that, and the body of a 200.
     pub(super) fn differences(&self, other: &Self) -> Vec<(String, String)> {
-        let mut names: Vec<&String> = self.0.iter().chain(&other.0).map(|(name, _)| name).collect();
-        names[1..].sort();
-        names.dedup();
-        let is_first = |name: &&String| *name == "status";
-        let (first, rest): (Vec<&String>, Vec<&String>) = names.into_iter().partition(is_first);
-        let names = first.into_iter().take(1).chain(rest);
-        let differs = |name: &&String| self.get(name) != other.get(name);
-        names.filter(differs).map(|name| (name.clone(), other.get(name).to_owned())).collect()
+        let is_of_another_kind = self.get("status") != other.get("status");
+        let is_compared = |name: &str| match name {
+            "status" => true,
+            "body" if is_of_another_kind => other.get("status") == "200",
+            _ => !is_of_another_kind,
+        };
+        let differs = |(name, value): &&(String, String)| is_compared(name) && self.get(name) != value;
+        other.0.iter().filter(differs).cloned().collect()
     }
 }
 

@@ -47,6 +47,8 @@ const FILES: &[(&str, &str)] = &[
     ("unreadable.txt", "nobody may read this\n"),
 ];
 
+/// What is beside the folder.
+const OUTSIDE: &str = "outside\n";
 /// Holes but for a few bytes; 5 GiB and 3 bytes.
 const BIG: &str = "big.bin";
 const BIG_LENGTH: u64 = (5 << 30) + 3;
@@ -65,7 +67,7 @@ impl Tree {
     pub(super) fn plant() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::write(folder.path().join("secret.txt"), "outside\n").unwrap();
+        fs::write(folder.path().join("secret.txt"), OUTSIDE).unwrap();
         let root = folder.path().join("s");
         for (name, content) in FILES {
             let path = root.join(name);
@@ -110,6 +112,9 @@ impl Tree {
         };
         if let Some((name, _)) = FILES.iter().find(|(_, content)| is_it(content.as_bytes())) {
             return Some((*name).to_owned());
+        }
+        if is_it(OUTSIDE.as_bytes()) {
+            return Some("../secret.txt".to_owned());
         }
         if is_it(&self.large) {
             return Some(LARGE.to_owned());

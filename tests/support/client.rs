@@ -217,9 +217,19 @@ impl Client {
         self.exactly(count, &mut taken).ok().map(|()| taken)
     }
 
-    /// Forgets what has been read and not been used, and says how much that was.
-    pub(crate) fn take_all(&mut self) -> usize {
-        std::mem::take(&mut self.unread).len()
+    /// Reads whatever comes up to the end of the connection. How many bytes that were, and how it ended.
+    pub(crate) fn drain(&mut self) -> (usize, End) {
+        let mut count = 0;
+        loop {
+            count += std::mem::take(&mut self.unread).len();
+            match self.fill() {
+                Ok(0) => return (count, End::Closed),
+                Ok(_) => {}
+                // TLS: closed without a close_notify.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return (count, End::Closed),
+                Err(_) => return (count, End::Reset),
+            }
+        }
     }
 
     /// Waits for the gateway's end of the connection. Fails when bytes come before it.
