@@ -155,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn files_are_kept_open_only_where_there_are_any_and_never_many() {
+        let text = "sites: [{ routes: [{ path: /, files: ./static }] }]\n";
+        let with_files = load_str(text, "test.yaml", Path::new("/"), &|_| None).unwrap().config;
+        for (limit, most) in [(64, 8), (256, 32), (1024, 128), (1 << 20, KEPT)] {
+            let shares = Descriptors::share(&with_files, limit, 2);
+            assert!((1..=most).contains(&shares.kept), "{limit}: {shares:?}");
+            let newcomers = OVERLAP.min(shares.clients / 8 + 1);
+            let own = limit as i64 - (shares.clients + newcomers + shares.files + shares.kept) as i64;
+            assert!(own >= (limit as i64 / 4).min(50), "{limit}: {shares:?} {own}");
+            assert_eq!(Descriptors::share(&config("", "4"), limit, 2).kept, 0);
+        }
+    }
+
+    #[test]
     fn where_there_are_fewer_one_client_does_not_have_all() {
         for (limits, limit) in [("", 256), ("", 64), ("connections_per_client: 5000", 1024), ("connections: 400", 256)]
         {

@@ -318,14 +318,10 @@ impl Clock {
         loop {
             let place = self.hand;
             self.hand = (self.hand + 1) % self.slots.len().max(1);
-            match self.slots.get(place) {
-                Some(Some(slot)) if !is_open || slot.weight.open > 0 => {
-                    if !slot.is_used.replace(false) {
-                        self.take(place);
-                        return;
-                    }
-                }
-                _ => {}
+            let may_go = |slot: &Slot| (!is_open || slot.weight.open > 0) && !slot.is_used.replace(false);
+            if self.slots.get(place).and_then(Option::as_ref).is_some_and(may_go) {
+                self.take(place);
+                return;
             }
         }
     }

@@ -137,7 +137,7 @@ impl Form {
         ];
         fields.extend(date.map(|date| (header::LAST_MODIFIED, date)));
         fields.extend(coding.map(|coding| (header::CONTENT_ENCODING, coding.value())));
-        fields.extend(varies.then(|| (header::VARY, VARY)));
+        fields.extend(varies.then_some((header::VARY, VARY)));
         Self { coding, stamp, content, tag, modified, modified_is_strong: stamp.is_settled(now), fields }
     }
 
