@@ -363,7 +363,8 @@ fn an_answer_that_is_cut_is_cut() {
         let response = ask(&gateway, "GET", "/", &[&accept]);
         assert!(response.cut.is_some(), "{coding}");
         let mut decoder = Decoder::new(coding);
-        assert!(decoder.push(&response.body) == page, "{coding}: all that had come");
+        // A reset takes with it what has not left yet.
+        assert!(page.starts_with(&decoder.push(&response.body)), "{coding}: the beginning of the page");
         assert!(!decoder.is_whole(), "{coding}: and no end");
         let over_h2 = gateway.h2().open(request("GET", "/", &[("accept-encoding", coding)]), true).response();
         assert!(over_h2.cut.is_some_and(|cut| cut.contains("internal error")), "{coding}: a reset");

@@ -30,7 +30,8 @@ class Bench:
 
     def __init__(self, folder, binaries, scenarios=(), access_log=False, connections=1000):
         with_app = any(each.app for each in scenarios)
-        self.with_routes = any(each.needs_routes for each in scenarios)
+        self.with_files = any(each.file for each in scenarios)
+        self.with_gzip = any(each.encoding for each in scenarios)
         self.folder = folder
         self.files = make_files(folder, scenarios)
         self.connections = connections  # the most that a proxy is asked to hold

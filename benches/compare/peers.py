@@ -88,7 +88,8 @@ class Proxy:
             # These begin a line, and make it a comment or not.
             "LOG": "" if bench.access_log else "#",
             "NO_LOG": "#" if bench.access_log else "",
-            "ROUTES": "" if bench.with_routes else "#",
+            "WITH_FILES": "" if bench.with_files else "#",
+            "WITH_GZIP": "" if bench.with_gzip else "#",
         }
         return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]) if match[1] in values else match[0], template)
 

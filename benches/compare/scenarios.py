@@ -36,11 +36,6 @@ class Scenario:
         """Bytes of bodies that a request moves through the proxy."""
         return max(self.answer, 10 * MIB if self.method == "POST" else 0)
 
-    @property
-    def needs_routes(self):
-        """Whether it asks for what configurations have only where it is measured: binaries from before do not know it."""
-        return self.file or self.encoding is not None
-
     def can_do(self, kind):
         """HAProxy serves no files."""
         return not (self.file and kind == "haproxy")

@@ -32,9 +32,6 @@ class Choice(unittest.TestCase):
         self.assertEqual([each.key for each in chosen("aqs") if each.can_do("haproxy")], ["a", "s"])
         self.assertTrue(all(each.can_do("nginx") for each in SCENARIOS))
 
-    def test_routes_that_older_binaries_do_not_know_are_there_when_they_are_asked_for(self):
-        self.assertEqual("".join(each.key for each in SCENARIOS if each.needs_routes), "mnopqrs")
-
     def test_a_further_binary_has_a_name_of_its_own(self):
         self.assertEqual(named_binary("before=/x/y=z")[0], "before")
         for text in ("before", "nginx=/x", "=x", "a b=/x", "before="):

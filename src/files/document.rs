@@ -162,6 +162,14 @@ impl Form {
     }
 }
 
+impl Drop for Form {
+    fn drop(&mut self) {
+        if let Content::Disk(file) = std::mem::replace(&mut self.content, Content::Memory(Bytes::new())) {
+            super::body::let_go(file);
+        }
+    }
+}
+
 /// What stands where there is more than one form.
 pub(super) const VARY: HeaderValue = HeaderValue::from_static("accept-encoding");
 

@@ -25,11 +25,11 @@ pub(super) struct Broken(pub(super) &'static str);
 /// An encoder in the middle of a body.
 pub(super) struct Encoder(Kind);
 
-/// Boxed: it is moved more often than it is looked into.
 enum Kind {
+    /// Boxed: most of its state is no pointer, and it is moved more often than it is looked into.
     Brotli(Box<Brotli>),
-    Zstd(Box<Zstd>),
-    Gzip(Box<Gzip>),
+    Zstd(Zstd),
+    Gzip(Gzip),
 }
 
 /// How many of each coding a thread keeps.
@@ -40,8 +40,8 @@ thread_local! {
 }
 
 struct Idle {
-    gzip: Vec<Box<Gzip>>,
-    zstd: Vec<Box<Zstd>>,
+    gzip: Vec<Gzip>,
+    zstd: Vec<Zstd>,
 }
 
 impl Encoder {
@@ -60,13 +60,13 @@ impl Encoder {
             Coding::Brotli => Kind::Brotli(Box::new(Brotli::new(length))),
             Coding::Zstd => {
                 let kept = IDLE.with_borrow_mut(|idle| idle.zstd.pop());
-                let mut zstd = kept.map_or_else(|| Zstd::new().map(Box::new), Ok)?;
+                let mut zstd = kept.map_or_else(Zstd::new, Ok)?;
                 zstd.begin(length)?;
                 Kind::Zstd(zstd)
             }
             Coding::Gzip => {
                 let kept = IDLE.with_borrow_mut(|idle| idle.gzip.pop());
-                let mut gzip = kept.unwrap_or_else(|| Box::new(Gzip::new()));
+                let mut gzip = kept.unwrap_or_else(Gzip::new);
                 gzip.begin();
                 Kind::Gzip(gzip)
             }
