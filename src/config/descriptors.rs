@@ -163,7 +163,8 @@ mod tests {
             assert!((1..=most).contains(&shares.kept), "{limit}: {shares:?}");
             let newcomers = OVERLAP.min(shares.clients / 8 + 1);
             let own = limit as i64 - (shares.clients + newcomers + shares.files + shares.kept) as i64;
-            assert!(own >= (limit as i64 / 4).min(50), "{limit}: {shares:?} {own}");
+            // Each share is rounded by itself.
+            assert!(own + 1 >= (limit as i64 / 4).min(50), "{limit}: {shares:?} {own}");
             assert_eq!(Descriptors::share(&config("", "4"), limit, 2).kept, 0);
         }
     }
