@@ -3,17 +3,25 @@
 //! `cargo bench --bench pieces`. The slot of the waiting room, which threads share, is in `slots`.
 
 use std::hint::black_box;
+use std::path::Path;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use divan::{AllocProfiler, Bencher};
+use hostler::config;
 use hostler::edge::frame_guard::budgets::Budgets;
-use hostler::http::{Host, RequestId, Target, fields, text};
+use hostler::http::{
+    Body, Coding, ConnectionInfo, Exchange, Host, Protocol, Request, RequestId, Response, Service, Target, fields, text,
+};
 use hostler::http1::chunked::{Decoder, Step};
 use hostler::http1::client::{self, write_head};
 use hostler::http1::head::HeadLimits;
 use hostler::http1::{request, response};
+use hostler::middleware::compress::{CompressLayer, Compression, Compressor};
+use hostler::observe::metrics::Metrics;
 use hostler::uwsgi;
-use http::Method;
+use http::{HeaderMap, HeaderValue, Method, header};
+use tower::Layer as _;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -133,4 +141,73 @@ fn count_a_frame(bencher: Bencher<'_, '_>) {
     let frame = [&[0, 0, 40, 1, 5, 0, 0, 0, 1][..], &[0x82; 40]].concat();
     let mut budgets = Budgets::new(32 << 10, std::time::Duration::ZERO);
     bencher.bench_local(|| black_box(budgets.received(black_box(&frame))).is_ok());
+}
+
+/// An app that answers with so much JSON.
+struct App(Bytes);
+
+impl Service for App {
+    type Error = hostler::error::Error;
+
+    async fn call(&self, _: Box<Request>) -> Result<Response, Self::Error> {
+        let mut response = Response::new(Body::Full(self.0.clone()));
+        response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+        response.headers_mut().insert("etag", HeaderValue::from_static("\"0123456789abcdef\""));
+        Ok(response)
+    }
+}
+
+/// Rows as an API lists them.
+fn json(length: usize) -> Bytes {
+    let mut state = 1_u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let words = ["comfortable", "leather", "boots", "made", "in", "an", "old", "town", "checked", "before", "delivery"];
+    let mut text = String::from("[");
+    for id in 0.. {
+        if text.len() >= length {
+            break;
+        }
+        let description: Vec<&str> = (0..20).map(|_| words[next() as usize % words.len()]).collect();
+        let (hash, price) = (next(), next() % 100_000);
+        text += &format!(
+            "{{\"id\": {id}, \"hash\": \"{hash:016x}\", \"email\": \"user{id}@shop.example\", \"price\": {}.{:02}, \"in_stock\": {}, \
+             \"description\": \"{}\"}}, ",
+            price / 100,
+            price % 100,
+            next() % 2 == 0,
+            description.join(" ")
+        );
+    }
+    text.truncate(length);
+    text.into()
+}
+
+/// A whole answer through the layer, with its fields.
+#[divan::bench(args = [1, 10, 100], consts = [0, 1, 2])]
+fn compress_json<const CODING: usize>(bencher: Bencher<'_, '_>, kib: usize) {
+    let text = "sites: [{ routes: [{ path: /, respond: { body: x }, compress: { min_size: 0 } }] }]";
+    let loaded = config::load_str(text, "bench.yaml", Path::new("/"), &|_| None).expect("a good file");
+    let compressor = Compressor::new(1, Metrics::new().compression());
+    let layer = CompressLayer::new(Compression::compile(&loaded.config.sites[0].routes[0], &compressor));
+    let app = layer.layer(App(json(kib << 10)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let connection = Rc::new(ConnectionInfo::new("80"));
+    let request = || {
+        let exchange = Exchange::new(Rc::clone(&connection), Protocol::Http11, Method::GET, Bytes::new(), None, None);
+        let accept = (header::ACCEPT_ENCODING, Coding::ALL[CODING].value());
+        Box::new(Request {
+            method: Method::GET,
+            target: Target::parse(Bytes::from_static(b"/")).expect("a good target"),
+            headers: HeaderMap::from_iter([accept]),
+            body: Body::Empty,
+            exchange: Rc::new(exchange),
+            refused: None,
+        })
+    };
+    bencher
+        .counter(divan::counter::BytesCount::new(kib << 10))
+        .bench_local(|| black_box(runtime.block_on(app.call(request()))).expect("an answer").body().remaining());
 }

@@ -85,6 +85,16 @@ reasons! {
     UnknownHost = "unknown_host", Client;
     /// The host is known; no route of it matches.
     NoRoute = "no_route", Client;
+    /// There is no such file below the route's root, or none that is shown.
+    FileNotFound = "file_not_found", Client;
+    /// The file is there, but may not be read, is none, or lies behind a link that is not followed.
+    FileForbidden = "file_forbidden", Client;
+    /// The route has files, which are read and nothing else.
+    MethodNotAllowed = "method_not_allowed", Client;
+    /// What is there is not what the request's `If-Match` or `If-Unmodified-Since` says.
+    PreconditionFailed = "precondition_failed", Client;
+    /// The request asks for parts that the file does not have.
+    RangeNotSatisfiable = "range_not_satisfiable", Client;
     /// The route asks who it is, and the request has no credentials, or wrong ones.
     Unauthorized = "unauthorized", Client;
     /// Whoever asks is not let in on this route.
@@ -116,6 +126,12 @@ reasons! {
     SpoolFull = "spool_full", Edge;
     /// The spool's file could not be made, written or read.
     SpoolFailed = "spool_failed", Edge;
+    /// The folder whose files a route serves is not there.
+    RootMissing = "root_missing", Edge;
+    /// A file got shorter while it was being sent: its answer is cut.
+    FileChanged = "file_changed", Edge;
+    /// A file could not be read to its end.
+    FileFailed = "file_failed", Edge;
     /// No answer within the route's `timeout`.
     RouteTimeout = "route_timeout", Edge;
     /// More passwords are to be checked at once than the edge has time for.
@@ -163,6 +179,10 @@ reasons! {
     BadHead = "bad_head", Upstream;
     /// A chunk frame of the answer is malformed.
     BadBody = "bad_body", Upstream;
+    /// The app's `X-Accel-Redirect` names nothing that can be asked for here.
+    AccelRefused = "accel_refused", Upstream;
+    /// The app's `X-Sendfile` names no file that the route lets it send.
+    SendfileRefused = "sendfile_refused", Upstream;
 }
 
 impl fmt::Display for Reason {

@@ -23,6 +23,8 @@ pub mod upstream;
 
 pub mod access;
 
+pub mod files;
+
 pub mod middleware;
 
 pub mod admin;

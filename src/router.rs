@@ -18,17 +18,17 @@ use crate::http::forwarded::Scheme;
 use crate::http::{Body, Dispatch, Dispatched, Host, Onward, Request, Response, RouteLabel, Service, Target};
 
 /// One site, compiled.
-pub struct Site<S> {
+pub struct Site<S, M> {
     /// Empty: any host.
     pub hosts: Vec<HostPattern>,
     /// Whether it also takes hosts that no site has.
     pub is_default: bool,
     /// In the order written.
-    pub routes: Vec<Route<S>>,
+    pub routes: Vec<Route<S, M>>,
 }
 
 /// One route, compiled.
-pub struct Route<S> {
+pub struct Route<S, M> {
     /// What it takes.
     pub path: PathPattern,
     /// What else must hold.
@@ -39,9 +39,11 @@ pub struct Route<S> {
     pub label: Arc<RouteLabel>,
     /// The layers and the action of this route.
     pub service: S,
+    /// What answers requests that lack the slash at the end of its prefix.
+    pub missing_slash: M,
 }
 
-impl<S> Route<S> {
+impl<S, M> Route<S, M> {
     fn look(&self, request: &Request) -> Match {
         match compare(&self.path, request.target.path()) {
             Match::No => Match::No,
@@ -52,32 +54,32 @@ impl<S> Route<S> {
 }
 
 /// Finds the route of each request and hands the request to it.
-pub struct Router<S> {
-    sites: Vec<Site<S>>,
+pub struct Router<S, M> {
+    sites: Vec<Site<S, M>>,
     hosts: Hosts,
     probe_paths: Vec<Box<[u8]>>,
 }
 
 /// The route of a request.
-struct Found<'a, S> {
+struct Found<'a, S, M> {
     /// The place of its site.
     site: usize,
     /// Its place among the routes of that.
     place: usize,
-    route: &'a Route<S>,
+    route: &'a Route<S, M>,
     matched: Match,
 }
 
-impl<S> Router<S> {
+impl<S, M> Router<S, M> {
     /// Compiles the table of hosts. `probe_paths` are answered for any Host, and in plain HTTP everywhere.
     #[must_use]
-    pub fn new(sites: Vec<Site<S>>, probe_paths: &[String]) -> Self {
+    pub fn new(sites: Vec<Site<S, M>>, probe_paths: &[String]) -> Self {
         let hosts = Hosts::new(sites.iter().map(|site| (&site.hosts[..], site.is_default)));
         Self { sites, hosts, probe_paths: probe_paths.iter().map(|path| path.as_bytes().into()).collect() }
     }
 
     /// The first route of a site that takes a request of a client.
-    fn find(&self, site: usize, request: &Request) -> Option<Found<'_, S>> {
+    fn find(&self, site: usize, request: &Request) -> Option<Found<'_, S, M>> {
         self.find_from(0, site, request, |route| !route.is_internal)
     }
 
@@ -87,8 +89,8 @@ impl<S> Router<S> {
         first: usize,
         site: usize,
         request: &Request,
-        may_take: impl Fn(&Route<S>) -> bool,
-    ) -> Option<Found<'_, S>> {
+        may_take: impl Fn(&Route<S, M>) -> bool,
+    ) -> Option<Found<'_, S, M>> {
         let routes = self.sites.get(site)?.routes.iter().enumerate().skip(first);
         let mut looked = routes.filter(|(_, route)| may_take(route)).map(|(place, route)| Found {
             site,
@@ -101,7 +103,7 @@ impl<S> Router<S> {
 
     /// The route of a request for a probe path. A load balancer probes by address, or without Host, and does not follow
     /// redirects: where no site has its host, a route for this very path is what was meant, then any that takes it.
-    fn find_probed(&self, named: Option<usize>, request: &Request) -> Option<Found<'_, S>> {
+    fn find_probed(&self, named: Option<usize>, request: &Request) -> Option<Found<'_, S, M>> {
         let path = request.target.path();
         if !self.probe_paths.iter().any(|probed| **probed == *path) {
             return None;
@@ -112,13 +114,13 @@ impl<S> Router<S> {
             .or_else(|| self.hosts.any().into_iter().chain(all()).find_map(|site| self.find(site, request)))
     }
 
-    fn find_exact(&self, site: usize, request: &Request) -> Option<Found<'_, S>> {
-        let is_exact = |route: &Route<S>| !route.is_internal && matches!(route.path, PathPattern::Exact(_));
+    fn find_exact(&self, site: usize, request: &Request) -> Option<Found<'_, S, M>> {
+        let is_exact = |route: &Route<S, M>| !route.is_internal && matches!(route.path, PathPattern::Exact(_));
         self.find_from(0, site, request, is_exact)
     }
 }
 
-impl<S: Service<Error = Error>> Service for Router<S> {
+impl<S: Service<Error = Error>, M: Service<Error = Error>> Service for Router<S, M> {
     type Error = Error;
 
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
@@ -146,20 +148,20 @@ impl<S: Service<Error = Error>> Service for Router<S> {
     }
 }
 
-impl<S: Service<Error = Error>> Found<'_, S> {
+impl<S: Service<Error = Error>, M: Service<Error = Error>> Found<'_, S, M> {
     async fn call(self, request: Box<Request>) -> Result<Response, Error> {
         let exchange = &request.exchange;
         exchange.place.set(self.place);
         // It is set once; a second route of the same exchange keeps the first one's names.
         let _ = exchange.route.set(Arc::clone(&self.route.label));
         if self.matched == Match::MissingSlash {
-            return redirect(&format!("{}/{}", request.target.raw_path(), request.target.query_with_mark()));
+            return self.route.missing_slash.call(request).await;
         }
         self.route.service.call(request).await
     }
 }
 
-impl<S: Service<Error = Error>> Dispatch for Router<S> {
+impl<S: Service<Error = Error>, M: Service<Error = Error>> Dispatch for Router<S, M> {
     fn dispatch(&self, request: Box<Request>, onward: Onward) -> Dispatched<'_> {
         let exchange = &request.exchange;
         let found = exchange.site.get().and_then(|site| match onward {
@@ -213,18 +215,20 @@ mod tests {
         }
     }
 
-    fn router(text: &str) -> Router<Named> {
+    fn router(text: &str) -> Router<Named, Named> {
         let loaded = config::load_str(text, "f", Path::new("/"), &|_| None).unwrap_or_else(|report| panic!("{report}"));
         let config = loaded.config;
         let route = |site: &config::Site, route: &config::Route| {
             let label = RouteLabel { index: 1, site: site.name.as_str().into(), route: route.name.as_str().into() };
-            let named = Named(format!("{} {}", site.name, route.name));
+            let service = Named(format!("{} {}", site.name, route.name));
+            let missing_slash = Named(format!("{} {} without its slash", site.name, route.name));
             Route {
                 path: route.path.clone(),
                 when: route.when.clone(),
                 is_internal: route.internal,
                 label: Arc::new(label),
-                service: named,
+                service,
+                missing_slash,
             }
         };
         let site = |site: &config::Site| Site {
@@ -236,14 +240,26 @@ mod tests {
     }
 
     /// Which route answers, or what else comes of it. `redirects`: on a listener that only does that.
-    async fn answer(router: &Router<Named>, host: &str, target: &str, redirects: bool) -> String {
+    async fn answer(router: &Router<Named, Named>, host: &str, target: &str, redirects: bool) -> String {
+        answer_to(router, Protocol::Http11, Method::GET, host, target, redirects).await
+    }
+
+    /// The same for any client.
+    async fn answer_to(
+        router: &Router<Named, Named>,
+        protocol: Protocol,
+        method: Method,
+        host: &str,
+        target: &str,
+        redirects: bool,
+    ) -> String {
         let mut connection = ConnectionInfo::new("80");
         connection.redirect_https = redirects.then_some(443);
         let target = Bytes::copy_from_slice(target.as_bytes());
         let host = (!host.is_empty()).then(|| Host::parse(Bytes::copy_from_slice(host.as_bytes())).unwrap());
-        let exchange = Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, target.clone(), host, None);
+        let exchange = Exchange::new(Rc::new(connection), protocol, method.clone(), target.clone(), host, None);
         let request = Request {
-            method: Method::GET,
+            method,
             target: Target::parse(target).unwrap(),
             headers: HeaderMap::new(),
             body: Body::Empty,
@@ -282,7 +298,7 @@ probe_paths: [/up, /blog-up, /nobody]
         for (host, target, answer) in [
             ("shop.example", "/beta/x?v=2", "shop.example /beta/"),
             ("shop.example", "/beta/x", "shop.example /beta"),
-            ("shop.example", "/beta?v=2", "/beta/?v=2"),
+            ("shop.example", "/beta?v=2", "shop.example /beta/ without its slash"),
             ("shop.example", "/beta?v=3", "shop.example /beta"),
             ("shop.example", "/12", "shop.example ^/[0-9]+$"),
             ("shop.example", "/%31", "shop.example ^/[0-9]+$"),
@@ -322,7 +338,7 @@ probe_paths: [/up, /blog-up, /nobody]
         }
     }
 
-    async fn handed_on(router: &Router<Named>, from: &str, target: &'static str, onward: Onward) -> String {
+    async fn handed_on(router: &Router<Named, Named>, from: &str, target: &'static str, onward: Onward) -> String {
         let connection = ConnectionInfo::new("80");
         let host = Host::parse(Bytes::from_static(b"shop.example")).unwrap();
         let exchange =
@@ -332,7 +348,7 @@ probe_paths: [/up, /blog-up, /nobody]
         exchange.place.set(place);
         let request = Request {
             method: Method::GET,
-            target: Target::from_static(target),
+            target: Target::parse(Bytes::from_static(target.as_bytes())).unwrap(),
             headers: HeaderMap::new(),
             body: Body::Empty,
             exchange: Rc::new(exchange),
@@ -384,13 +400,42 @@ probe_paths: [/protected/x]
     }
 
     #[tokio::test]
+    async fn no_spelling_method_or_protocol_leads_a_client_to_an_internal_route() {
+        let router = router(INTERNAL);
+        let methods = [Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::TRACE];
+        for protocol in [Protocol::Http10, Protocol::Http11, Protocol::Http2] {
+            for method in methods.clone() {
+                // A probe path among them, with the site's host, an address and none.
+                for (host, target, answer) in [
+                    ("shop.example", "/protected/x", "no_route"),
+                    ("shop.example", "/%70rotected/x", "no_route"),
+                    ("shop.example", "/protected%2Fx", "no_route"),
+                    ("shop.example", "/%70rotected/%78", "no_route"),
+                    ("shop.example", "/protected/y?x=/protected/", "no_route"),
+                    ("shop.example", "/protected", "no_route"),
+                    ("10.0.0.1", "/protected/x", "unknown_host"),
+                    ("10.0.0.1", "/%70rotected/x", "unknown_host"),
+                    ("", "/protected/x", "unknown_host"),
+                ] {
+                    let told = answer_to(&router, protocol, method.clone(), host, target, false).await;
+                    assert_eq!(told, answer, "{protocol:?} {method} {host} {target}");
+                }
+            }
+        }
+        for target in ["/protected/x", "/%70rotected/x", "/protected"] {
+            assert_eq!(handed_on(&router, "/static/", target, Onward::Next).await, "no_route", "{target}");
+        }
+        assert_eq!(handed_on(&router, "/app/", "/%70rotected/x", Onward::Internal).await, "shop.example /protected/");
+    }
+
+    #[tokio::test]
     async fn the_next_route_is_one_behind_and_not_internal() {
         let router = router(INTERNAL);
         for (from, target, answer) in [
             ("/static/", "/static/x", "no_route"),
             ("/static/", "/static", "shop.example /static"),
             ("/static/", "/protected/readme", "shop.example /protected/readme"),
-            ("/static/", "/app", "/app/"),
+            ("/static/", "/app", "shop.example /app/ without its slash"),
             ("/static", "/static", "no_route"),
         ] {
             assert_eq!(handed_on(&router, from, target, Onward::Next).await, answer, "{from} {target}");

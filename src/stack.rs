@@ -5,6 +5,7 @@
 
 mod action;
 mod route;
+mod sent;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -13,14 +14,18 @@ use std::sync::Arc;
 pub use action::Action;
 use http::HeaderName;
 use route::Plan;
-pub use route::RouteStack;
+pub use route::{RouteStack, SlashStack};
+pub use sent::Sent;
 use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
-use crate::config::{self, Config};
-use crate::http::Redispatch;
+use crate::config::{self, Config, Descriptors};
+use crate::files::{self, Room};
+use crate::http::{Handovers, Redispatch};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
+use crate::middleware::auth::Forward;
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
+use crate::middleware::compress::Compressor;
 use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
 use crate::middleware::rescue::{ErrorPages, RescueLayer, Rescued};
@@ -31,7 +36,7 @@ use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, Upstream};
 
 /// The layers that every request passes.
-pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Rc<Router<RouteStack>>>>>>>;
+pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Rc<Router<RouteStack, SlashStack>>>>>>>;
 
 /// What is one for the process, whatever the configuration.
 #[derive(Clone)]
@@ -44,6 +49,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// How many passwords are checked at a time.
     pub checks: Arc<Checks>,
+    /// What compression may take of the machine.
+    pub compressor: Arc<Compressor>,
 }
 
 #[cfg(test)]
@@ -52,12 +59,14 @@ impl Shared {
     #[allow(clippy::unwrap_used)]
     pub(crate) fn idle() -> Self {
         let metrics = Metrics::new();
+        let compressor = Compressor::new(1, metrics.compression());
         let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
         Self {
             metrics,
             access_log,
             budget: Budget::new(&config::Spool::default()),
             checks: Arc::new(Checks::of_a_test()),
+            compressor,
         }
     }
 }
@@ -76,6 +85,8 @@ pub struct Blueprint {
     sources: Sources,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
+    /// How much of files each thread keeps.
+    room: Room,
     shared: Shared,
 }
 
@@ -100,7 +111,9 @@ impl Blueprint {
         let identity_names = identity_names(&config.sites);
         let error_pages = config.sites.iter().map(|site| ErrorPages::compile(&site.error_pages)).collect();
         let trusted = Arc::new(config.trusted_proxies.clone());
-        Self { config, upstreams, routes, identity_names, error_pages, sources, trusted, hints: Arc::default(), shared }
+        let hints = Arc::default();
+        let room = room_for_files(&config);
+        Self { config, upstreams, routes, identity_names, error_pages, sources, trusted, hints, room, shared }
     }
 
     /// Lets the waiting rooms obey it from now on.
@@ -134,9 +147,9 @@ impl Blueprint {
         &self.config
     }
 
-    /// A stack for the calling thread, and its clients, which want a sweep now and then.
+    /// A stack for the calling thread, and what of it wants a sweep now and then: its clients and what it keeps of files.
     #[must_use]
-    pub fn build(&self) -> (Stack, Vec<Rc<Client>>) {
+    pub fn build(&self) -> (Stack, Vec<Rc<Client>>, Rc<files::Cache>) {
         let client = |upstream: &Arc<Upstream>| {
             Rc::new(Client::new(
                 Arc::clone(upstream),
@@ -147,7 +160,9 @@ impl Blueprint {
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
         let metrics = self.routes.iter().map(|plan| Arc::clone(&plan.metrics)).collect();
         let redispatch = Redispatch::default();
-        let router = Rc::new(Router::new(self.sites(&clients, &redispatch), &self.config.probe_paths));
+        let cache = Rc::new(files::Cache::new(self.room));
+        let sites = self.sites(&Means { clients: &clients, cache: &cache, redispatch: &redispatch });
+        let router = Rc::new(Router::new(sites, &self.config.probe_paths));
         redispatch.connect(&router);
         let stack = ServiceBuilder::new()
             // First: everything below goes by the client that is found here.
@@ -164,10 +179,10 @@ impl Blueprint {
             .layer(RescueLayer::new(Arc::clone(&self.error_pages)))
             // Names site and route; what needs a route's policy comes below: see `route`.
             .service(router);
-        (stack, clients)
+        (stack, clients, cache)
     }
 
-    fn sites(&self, clients: &[Rc<Client>], redispatch: &Redispatch) -> Vec<Site<RouteStack>> {
+    fn sites(&self, means: &Means<'_>) -> Vec<Site<RouteStack, SlashStack>> {
         let mut plans = self.routes.iter().skip(1);
         let mut site = |site: &config::Site| Site {
             hosts: site.hosts.clone(),
@@ -176,22 +191,59 @@ impl Blueprint {
                 .routes
                 .iter()
                 .zip(plans.by_ref())
-                .map(|(route, plan)| Route {
-                    path: route.path.clone(),
-                    when: route.when.clone(),
-                    is_internal: route.internal,
-                    label: Arc::clone(&plan.label),
-                    service: plan.build(route, self.action(route, clients), redispatch),
+                .map(|(route, plan)| {
+                    let handovers = handovers(site, route);
+                    let action = self.action(route, handovers, plan, means);
+                    Route {
+                        path: route.path.clone(),
+                        when: route.when.clone(),
+                        is_internal: route.internal,
+                        label: Arc::clone(&plan.label),
+                        service: plan.build(route, action, self.forward(route, means.clients), handovers, means),
+                        missing_slash: Plan::missing_slash(route),
+                    }
                 })
                 .collect(),
         };
         self.config.sites.iter().map(&mut site).collect()
     }
 
-    /// The bottom of a route. `clients` are the calling thread's, one for each upstream.
-    fn action(&self, route: &config::Route, clients: &[Rc<Client>]) -> Action {
-        Action::compile(route, clients, &self.shared.budget, &self.identity_names)
+    /// The bottom of a route.
+    fn action(&self, route: &config::Route, handovers: Handovers, plan: &Plan, means: &Means<'_>) -> Action {
+        let (budget, names) = (&self.shared.budget, &self.identity_names);
+        Action::compile(route, handovers, budget, names, plan.folder.as_ref(), means)
     }
+
+    /// Whom a route asks before. `clients` as above.
+    fn forward(&self, route: &config::Route, clients: &[Rc<Client>]) -> Option<Forward> {
+        let forward = route.auth.as_ref()?.forward.as_ref()?;
+        let client = Rc::clone(&clients[forward.upstream]);
+        let mount = self.config.mount_of(forward.upstream);
+        Some(Forward::compile(forward, route, client, mount, Arc::clone(&self.identity_names)))
+    }
+}
+
+/// What the calling thread has of its own for all routes.
+struct Means<'a> {
+    /// One for each upstream.
+    clients: &'a [Rc<Client>],
+    /// What is kept of files.
+    cache: &'a Rc<files::Cache>,
+    /// To the router, once it is there.
+    redispatch: &'a Redispatch,
+}
+
+/// What the app of a route may hand over. Who writes an `internal` route lets the apps of its site lead there.
+fn handovers(site: &config::Site, route: &config::Route) -> Handovers {
+    let asks_app = matches!(route.action, config::Action::Proxy(_));
+    Handovers { to_routes: asks_app && site.has_internal(), to_files: asks_app && route.sendfile.is_some() }
+}
+
+/// Each thread's part of the files that may be kept open.
+fn room_for_files(config: &Config) -> Room {
+    let threads = config.runtime.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let (limit, _) = config::open_files();
+    Room::of_thread(threads, Descriptors::share(config, limit, threads).kept)
 }
 
 /// Names that the configuration has checked.

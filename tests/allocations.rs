@@ -1,4 +1,4 @@
-//! Heap allocations of a proxied GET over HTTP/1.1 and HTTP/2, counted in the gateway's own thread.
+//! Heap allocations of a GET over HTTP/1.1 and HTTP/2, proxied and of a file, counted in the gateway's own thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -17,6 +17,11 @@ use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, GOAWAY, RST_ST
 const MOST_PER_REQUEST: u64 = 7;
 /// The same over HTTP/2, one request at a time.
 const MOST_PER_REQUEST_H2: u64 = 17;
+
+/// A small file from memory.
+const MOST_PER_FILE: u64 = 4;
+/// The same over HTTP/2.
+const MOST_PER_FILE_H2: u64 = 16;
 
 /// The system's allocator, with a count of what the gateway's thread asks for.
 pub(crate) struct Counting;
@@ -151,30 +156,19 @@ fn counted(requests: u32, mut get: impl FnMut(u32)) -> u64 {
     COUNT.load(Ordering::SeqCst) - before
 }
 
-#[test]
-fn a_proxied_get_stays_within_its_allocations() {
-    let folder = tempfile::tempdir().unwrap();
+/// Allocations of so many requests over HTTP/1.1 and HTTP/2 of a gateway with these sites, whose files are in `folder`.
+fn of_gateway(folder: &Path, requests: u32, sites: &str) -> (u64, u64) {
     let text = format!(
-        "listeners: [{{ bind: 127.0.0.1:0 }}]\nruntime: {{ threads: 1 }}\nlogging: {{ access: {{ to: ./access.log }} }}\n\
-         sites: [{{ routes: [{{ path: /, proxy: app }}] }}]\nupstreams: {{ app: {{ endpoints: [\"{}\"], workers: 4, keepalive: {{ idle: 60s }} }} }}\n",
-        origin()
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nruntime: {{ threads: 1 }}\nlogging: {{ access: {{ to: ./access.log }} }}\n{sites}\n"
     );
-    let loaded = config::load_str(&text, "test.yaml", Path::new(folder.path()), &|_| None).unwrap();
+    let loaded = config::load_str(&text, "test.yaml", folder, &|_| None).unwrap();
     // Each of its threads calls this when it begins.
     let gateway = Gateway::start(loaded.config, Inherited::default(), || IS_COUNTED.set(true)).unwrap();
     let address = gateway.listeners()[0].addresses[0].as_str();
     let (mut client, mut http2) = (TcpStream::connect(address).unwrap(), open_http2(address));
-    let requests = 1000;
-    // What the clock brings now and then (the sweep, the date) is nobody's.
-    let by_the_clock = 20;
     let total = counted(requests, |_| get(&mut client));
-    println!("{:.2} heap allocations per proxied GET", total as f64 / f64::from(requests));
-    assert!(total >= u64::from(requests), "{total} for {requests} requests: they are not counted");
-    assert!(total <= MOST_PER_REQUEST * u64::from(requests) + by_the_clock, "{total} for {requests} requests");
-    let total = counted(requests, |n| get_http2(&mut http2, 2 * n + 1));
-    println!("{:.2} over HTTP/2", total as f64 / f64::from(requests));
-    assert!(total <= MOST_PER_REQUEST_H2 * u64::from(requests) + by_the_clock, "{total} for {requests} over HTTP/2");
-    let line = std::fs::read_to_string(folder.path().join("access.log"));
+    let total_http2 = counted(requests, |n| get_http2(&mut http2, 2 * n + 1));
+    let line = std::fs::read_to_string(folder.join("access.log"));
     assert!(line.is_ok(), "the access log was on");
     drop((client, http2));
     tokio::runtime::Builder::new_current_thread()
@@ -182,4 +176,40 @@ fn a_proxied_get_stays_within_its_allocations() {
         .build()
         .unwrap()
         .block_on(gateway.stop(std::time::Duration::from_secs(5), || ()));
+    (total, total_http2)
+}
+
+/// What the clock brings now and then (the sweep, the date, a look at a file) is nobody's.
+const BY_THE_CLOCK: u64 = 20;
+
+#[test]
+fn answers_stay_within_their_allocations() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("a")).unwrap();
+    let page = folder.path().join("a/page");
+    std::fs::write(&page, "x".repeat(1024)).unwrap();
+    // What was written just now is not kept.
+    std::fs::File::options()
+        .append(true)
+        .open(&page)
+        .unwrap()
+        .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000))
+        .unwrap();
+    let requests = 1000;
+    let proxied = format!(
+        "sites: [{{ routes: [{{ path: /, proxy: app }}] }}]\nupstreams: {{ app: {{ endpoints: [\"{}\"], workers: 4, keepalive: {{ idle: 60s }} }} }}",
+        origin()
+    );
+    let files = "sites: [{ routes: [{ path: /, files: ./ }] }]";
+    for (what, sites, most, most_http2) in [
+        ("proxied GET", proxied.as_str(), MOST_PER_REQUEST, MOST_PER_REQUEST_H2),
+        ("GET of a file", files, MOST_PER_FILE, MOST_PER_FILE_H2),
+    ] {
+        let (total, http2) = of_gateway(folder.path(), requests, sites);
+        let each = |total: u64| total as f64 / f64::from(requests);
+        println!("{:.2} heap allocations per {what}, {:.2} over HTTP/2", each(total), each(http2));
+        assert!(total >= u64::from(requests), "{total} for {requests} requests: they are not counted");
+        assert!(total <= most * u64::from(requests) + BY_THE_CLOCK, "{what}: {total} for {requests} requests");
+        assert!(http2 <= most_http2 * u64::from(requests) + BY_THE_CLOCK, "{what}: {http2} for {requests} over HTTP/2");
+    }
 }

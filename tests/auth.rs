@@ -103,6 +103,28 @@ fn the_app_gets_the_user_of_an_htpasswd_file_and_not_the_password() {
 }
 
 #[test]
+fn a_request_that_is_handed_on_passes_the_password_of_both_routes_and_the_app_does_not_see_it() {
+    let files = Files::with_ann();
+    let (gunicorn, uwsgi) = (Gunicorn::start(1), Uwsgi::start(Program::Uwsgi, Transport::Unix));
+    for endpoint in [gunicorn.endpoint(), uwsgi.endpoint()] {
+        let auth = basic(&files.path("users"));
+        let gateway = Gateway::start(&format!(
+            "upstreams:\n  app: {{ endpoints: [\"{endpoint}\"], workers: 2 }}\n\
+             sites:\n  - routes:\n\
+             \x20     - {{ path: /, files: {{ root: \"{}\", fallback: next }}, auth: {auth} }}\n\
+             \x20     - {{ path: /, proxy: app, auth: {auth} }}\n",
+            files.0.path().display()
+        ));
+        let mut client = gateway.client();
+        let environ = environ(&ask(&mut client, "/environ", &password("ann", "secret")));
+        assert_eq!(environ["HTTP_REMOTE_USER"], "ann", "{environ:#}");
+        assert!(environ.get("HTTP_AUTHORIZATION").is_none(), "{environ:#}");
+        assert_eq!(ask(&mut client, "/environ", &password("ann", "wrong")).status, 401);
+        assert_eq!(ask(&mut client, "/environ", "").status, 401);
+    }
+}
+
+#[test]
 fn a_stranger_is_told_what_is_wanted_and_asks_no_app() {
     let files = Files::with_ann();
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");

@@ -43,7 +43,8 @@ fn the_app_gets_what_is_set_and_not_what_is_removed() {
         let seen = ["x-tenant", "referer", "cookie", "accept-encoding"].map(|name| received.header(name));
         let seen = seen.each_ref().map(Option::as_deref);
         let expected = if path == "/" {
-            [Some("other"), Some("https://x.example/"), Some("a=b"), Some("br")]
+            // What is compressed at the edge is not asked of the app.
+            [Some("other"), Some("https://x.example/"), Some("a=b"), None]
         } else {
             [Some("shop"), None, None, Some("identity")]
         };
@@ -90,5 +91,51 @@ fn the_client_gets_what_is_set_and_what_browsers_protect_a_site_by() {
         assert_eq!(asked("/rules/"), format!("||DENY|no-cache|edge|{usual}"));
         assert_eq!(asked("/gone/"), format!("||SAMEORIGIN|no-store|edge|{usual}"));
         assert_eq!(asked("/"), "gunicorn|1|DENY|private|||||");
+    }
+}
+
+#[test]
+fn a_redirect_to_the_slash_that_is_missing_is_an_answer_of_its_route() {
+    let gateway = Gateway::start(
+        r#"
+upstreams:
+  app: { endpoints: ["unix:./nobody.sock"], workers: 4, hold: 0s }
+sites:
+  - hosts: [shop.example]
+    routes:
+      - path: /rules/
+        proxy: app
+        auth: { allow: [unix] }
+        cors: { origins: ["https://app.example"] }
+        headers: { response: { set: { X-Served-By: edge, Cache-Control: no-store }, security: true } }
+      - { path: /plain/, proxy: app }
+"#,
+    );
+    let mut client = gateway.client();
+    let mut ask = |method: &str, host: &str, path: &str, fields: &str| {
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: https://app.example\r\n{fields}\r\n"));
+        client.response(method)
+    };
+    let redirect = ask("GET", "shop.example", "/rules?a=b", "");
+    assert_eq!((redirect.status, redirect.header("location")), (308, Some("/rules/?a=b")));
+    for (name, value) in [
+        ("x-served-by", "edge"),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("access-control-allow-origin", "https://app.example"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(redirect.header(name), Some(value), "{name}");
+    }
+    // Browsers take no redirect for an answer to this.
+    let preflight = ask("OPTIONS", "shop.example", "/rules", "Access-Control-Request-Method: PUT\r\n");
+    assert_eq!((preflight.status, preflight.header("location")), (204, None));
+    let plain = ask("GET", "shop.example", "/plain", "");
+    assert_eq!((plain.status, plain.header("location")), (308, Some("/plain/")));
+    assert!(plain.header("x-served-by").is_none() && plain.header("vary").is_none());
+    // What no route has taken has no rules.
+    for (host, status) in [("shop.example", 404), ("other.example", 421)] {
+        let answer = ask("GET", host, "/nothing", "");
+        assert_eq!((answer.status, answer.header("x-served-by"), answer.header("vary")), (status, None, None));
     }
 }

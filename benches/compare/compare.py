@@ -89,8 +89,7 @@ def run(options, ours, scenarios, contestants):
     with tempfile.TemporaryDirectory(prefix="hostler-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user when the bench runs as root
-        with_app = any(each.app for each in scenarios)
-        with Bench(folder, ours, with_app, options.access_log, idle_connections + SPARE_CONNECTIONS) as bench:
+        with Bench(folder, ours, scenarios, options.access_log, idle_connections + SPARE_CONNECTIONS) as bench:
             introduce(bench, contestants, options)
             print(f"This takes about {max(1, round(estimate / 60))} min.", flush=True)
             rounds = [
@@ -145,6 +144,7 @@ def format_cores(cpus):
 def measure_all(bench, scenario, contestants, options, idle_connections):
     """All rounds of a scenario, with a line for each as it ends."""
     rounds = []
+    contestants = [peer for peer in contestants if scenario.can_do(peer.kind)]
     print(f"\n{scenario.key}  {scenario.title}", flush=True)
     for number in range(rounds_of(scenario, options.rounds)):
         for peer in turned(contestants, number):

@@ -42,6 +42,7 @@ class Load:
 
 def wrk(scenario, proxy, seconds, *_):
     script = ["-s", UPLOAD] if scenario.method == "POST" else []
+    script += ["-H", f"Accept-Encoding: {scenario.encoding}"] if scenario.encoding else []
     size = ["-t1", f"-c{scenario.connections}", f"-d{seconds}s"]
     return ["wrk", *size, *script, "--timeout", "10s", "--latency", proxy.url(scenario)]
 

@@ -28,8 +28,12 @@ class Placement:
 class Bench:
     """What all measurements share."""
 
-    def __init__(self, folder, binaries, with_app=False, access_log=False, connections=1000):
+    def __init__(self, folder, binaries, scenarios=(), access_log=False, connections=1000):
+        with_app = any(each.app for each in scenarios)
+        self.with_files = any(each.file for each in scenarios)
+        self.with_gzip = any(each.encoding for each in scenarios)
         self.folder = folder
+        self.files = make_files(folder, scenarios)
         self.connections = connections  # the most that a proxy is asked to hold
         self.access_log = access_log
         self.load_binary = binaries.load
@@ -48,11 +52,28 @@ class Bench:
     def behind(self, scenario):
         return self.app if scenario.app else self.origin
 
+    def counter(self, scenario, proxy):
+        """Who knows how many requests were answered: the proxy itself where nobody is behind it."""
+        return proxy if scenario.file else self.behind(scenario)
+
+    def expected(self, scenario):
+        """The body of an answer."""
+        return self.origin.get(scenario.path) if scenario.encoding else b"x" * scenario.answer
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.stack.close()
+
+
+def make_files(folder, scenarios):
+    """A file for each size that is asked for, which is its name."""
+    files = folder / "files"
+    files.mkdir()
+    for size in {each.answer for each in scenarios if each.file}:
+        (files / str(size)).write_bytes(b"x" * size)
+    return files
 
 
 @dataclass
@@ -67,14 +88,13 @@ class Reading:
 
     @classmethod
     def take(cls, bench, scenario, proxy, load):
-        behind = bench.behind(scenario)
-        others = machine.tree(load.process.child.pid) + behind.pids + [os.getpid()]
+        others = machine.tree(load.process.child.pid) + bench.behind(scenario).pids + [os.getpid()]
         return cls(
             time=time.monotonic(),
             proxy=machine.cpu_seconds(proxy.pids),
             ours=machine.cpu_seconds(others),
             machine=machine.busy_seconds(),
-            served=behind.served(),
+            served=bench.counter(scenario, proxy).served(),
         )
 
 
@@ -112,10 +132,11 @@ def measure_threads(bench, scenario, peer, seconds):
 
 def measure_load(bench, scenario, peer, placement, seconds):
     """One run of the load; connects and warm-up lie before the first reading."""
-    behind = bench.behind(scenario)
+    expected = bench.expected(scenario)
     with peers.Proxy(peer, bench, placement) as proxy:
-        agreed = proxy.check(scenario)
-        before = behind.served()
+        counter = bench.counter(scenario, proxy)
+        agreed, size = proxy.check(scenario, expected)
+        before = counter.served()
         with Load(scenario, proxy, WARM_UP + seconds + AFTER, bench, placement.load) as load:
             time.sleep(WARM_UP)
             first = Reading.take(bench, scenario, proxy, load)
@@ -123,11 +144,11 @@ def measure_load(bench, scenario, peer, placement, seconds):
             last = Reading.take(bench, scenario, proxy, load)
             memory = machine.memory_bytes(proxy.pids)
             outcome = load.finish()
-        check_outcome(scenario, outcome, behind.served() - before)
-        proxy.check(scenario)
+        check_outcome(scenario, outcome, counter.served() - before)
+        proxy.check(scenario, expected)
     if bench.access_log:
         check_log(outcome.requests, proxy.logged())
-    return figures(first, last, outcome) | {"memory": memory, "tls_agreed": agreed}
+    return figures(first, last, outcome) | {"memory": memory, "tls_agreed": agreed, "size": size if scenario.encoding else None}
 
 
 def figures(first, last, outcome):
@@ -150,7 +171,7 @@ def figures(first, last, outcome):
 
 
 def check_outcome(scenario, outcome, reached):
-    """Every answer was a 200, came from the origin, and came over the kind of connection that was asked for."""
+    """Every answer was a 200, came from whoever counts them, and over the kind of connection that was asked for."""
     if outcome.failed:
         why = f": {outcome.why}" if outcome.why else ""
         raise Failure(f"{outcome.failed} of {outcome.failed + outcome.requests} requests failed{why}")
@@ -158,7 +179,8 @@ def check_outcome(scenario, outcome, reached):
         raise Failure("no request was answered")
     # Those under way when the load stopped have reached the origin and were not answered to anybody.
     if not outcome.requests <= reached <= outcome.requests + scenario.in_flight:
-        raise Failure(f"{outcome.requests} requests were answered, but {reached} reached the origin")
+        counted = "were counted by the proxy" if scenario.file else "reached the origin"
+        raise Failure(f"{outcome.requests} requests were answered, but {reached} {counted}")
     if scenario.opens == "full" and outcome.full != outcome.requests:
         raise Failure(f"{outcome.requests - outcome.full} of {outcome.requests} handshakes were no full ones")
     # The first handshake of each client has no ticket.

@@ -1,10 +1,10 @@
 //! The origin of the comparison bench: answers every GET and POST as fast as one thread can.
 //!
 //! It listens on a TCP port that the system chooses and on the unix socket named by its one argument, and prints
-//! `ready PORT`. An answer is 1 KiB, or 10 MiB below `/large/`; that of a POST comes when its body, which needs a
-//! Content-Length, has been read to the end. `GET /served` answers with the number of requests answered so far, itself
-//! not counted: that is how the bench knows how much work went through a proxy in a stretch of time. Heads are not
-//! checked beyond what framing needs; this is no server for anything else.
+//! `ready PORT`. An answer is 1 KiB, 10 MiB below `/large/`, or 100 KiB of JSON below `/json/`; that of a POST comes when
+//! its body, which needs a Content-Length, has been read to the end. `GET /served` answers with the number of requests
+//! answered so far, itself not counted: that is how the bench knows how much work went through a proxy in a stretch of
+//! time. Heads are not checked beyond what framing needs; this is no server for anything else.
 
 use std::env;
 use std::io;
@@ -18,6 +18,7 @@ use tokio::runtime::Builder;
 
 const SMALL: usize = 1 << 10;
 const LARGE: usize = 10 << 20;
+const JSON: usize = 100 << 10;
 const HEAD_MOST: usize = 64 << 10;
 const READ_AT_ONCE: usize = 64 << 10;
 
@@ -60,6 +61,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, origin: Arc<Ori
             let written = match request {
                 Request::Small => stream.write_all(origin.small()).await,
                 Request::Large => stream.write_all(origin.large()).await,
+                Request::Json => stream.write_all(origin.json()).await,
                 Request::Served => stream.write_all(&origin.served()).await,
                 Request::NotUnderstood => return,
             };
@@ -77,6 +79,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, origin: Arc<Ori
 enum Request {
     Small,
     Large,
+    Json,
     Served,
     NotUnderstood,
 }
@@ -110,6 +113,8 @@ fn asked(head: &[u8]) -> Request {
         Request::Served
     } else if head.starts_with(b"GET /large/") {
         Request::Large
+    } else if head.starts_with(b"GET /json/") {
+        Request::Json
     } else if head.starts_with(b"GET ") {
         Request::Small
     } else {
@@ -128,11 +133,14 @@ struct Origin {
     served: AtomicU64,
     small: Vec<u8>,
     large: Vec<u8>,
+    json: Vec<u8>,
 }
 
 impl Origin {
     fn new() -> Self {
-        Self { served: AtomicU64::new(0), small: answer(&[b'x'; SMALL]), large: answer(&vec![b'x'; LARGE]) }
+        let plain = |size| answer("text/plain", &vec![b'x'; size]);
+        let (small, large, json) = (plain(SMALL), plain(LARGE), answer("application/json", &orders(JSON)));
+        Self { served: AtomicU64::new(0), small, large, json }
     }
 
     fn small(&self) -> &[u8] {
@@ -145,12 +153,52 @@ impl Origin {
         &self.large
     }
 
+    fn json(&self) -> &[u8] {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        &self.json
+    }
+
     fn served(&self) -> Vec<u8> {
-        answer(self.served.load(Ordering::Relaxed).to_string().as_bytes())
+        answer("text/plain", self.served.load(Ordering::Relaxed).to_string().as_bytes())
     }
 }
 
-fn answer(body: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", body.len());
+fn answer(media_type: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
+}
+
+/// JSON as a shop's API has it, `size` bytes of it, always the same: field names and words repeat, numbers
+/// hardly do. What is one too many is cut off.
+fn orders(size: usize) -> Vec<u8> {
+    const WORDS: [&str; 16] = [
+        "blue", "teapot", "large", "cotton", "shirt", "with", "garden", "chair", "and", "oak", "table", "of", "glass",
+        "small", "lamp", "red",
+    ];
+    let mut state = 1_u64;
+    let mut next = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut text = String::from("[");
+    for id in 1.. {
+        let name: Vec<_> = (0..4 + next(8)).map(|_| WORDS[next(16) as usize]).collect();
+        let (cents, stock, day, uuid) = (next(100_000), next(500), 1 + next(28), next(1 << 31) << 20 | next(1 << 20));
+        text += &format!(
+            "{{\"id\":{id},\"uuid\":\"{uuid:013x}\",\"name\":\"{}\",\"price\":\"{}.{:02}\",\"currency\":\"EUR\",\
+             \"in_stock\":{stock},\"created\":\"2026-11-{day:02}T{:02}:{:02}:00Z\",\"url\":\"https://shop.example/api/items/{id}/\"}},",
+            name.join(" "),
+            cents / 100,
+            cents % 100,
+            next(24),
+            next(60),
+        );
+        if text.len() >= size {
+            break;
+        }
+    }
+    text.truncate(size - 1);
+    text.push(']');
+    text.into_bytes()
 }

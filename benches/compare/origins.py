@@ -33,8 +33,11 @@ class Origin:
 
     def served(self):
         """How many requests it has answered."""
-        self.connection.request("GET", "/served")
-        return int(self.connection.getresponse().read())
+        return int(self.get("/served"))
+
+    def get(self, path):
+        self.connection.request("GET", path)
+        return self.connection.getresponse().read()
 
     def move(self, cpus):
         os.sched_setaffinity(self.process.child.pid, cpus)

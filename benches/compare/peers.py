@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import zlib
 import shutil
 import ssl
 import subprocess
@@ -49,7 +50,8 @@ class Proxy:
     def __init__(self, peer, bench, placement, before=(), patience=10):
         self.peer = peer
         self.name = peer.name
-        self.plain_port, self.tls_port = free_ports(2)
+        self.plain_port, self.tls_port, self.admin_port = free_ports(3)
+        self.asked = 0
         self.log = bench.folder / f"{peer.name}-access.log"
         errors = bench.folder / f"{peer.name}.log"
         for left in (self.log, errors):
@@ -73,6 +75,8 @@ class Proxy:
             "DIR": bench.folder,
             "PLAIN_PORT": self.plain_port,
             "TLS_PORT": self.tls_port,
+            "ADMIN_PORT": self.admin_port,
+            "FILES": bench.files,
             "ORIGIN_PORT": bench.origin.port,
             "ORIGIN_SOCKET": bench.origin.socket,
             "APP_SOCKET": bench.app_socket,
@@ -84,6 +88,8 @@ class Proxy:
             # These begin a line, and make it a comment or not.
             "LOG": "" if bench.access_log else "#",
             "NO_LOG": "#" if bench.access_log else "",
+            "WITH_FILES": "" if bench.with_files else "#",
+            "WITH_GZIP": "" if bench.with_gzip else "#",
         }
         return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]) if match[1] in values else match[0], template)
 
@@ -94,32 +100,47 @@ class Proxy:
     def is_ready(self):
         self.process.check_alive()
         try:
-            self.request("http", "GET", "/", KIB)
-            self.request("https", "GET", "/", KIB)
+            self.request("http", "GET", "/", BODY)
+            self.request("https", "GET", "/", BODY)
             return True
         except (OSError, http.client.HTTPException):
             return False
 
-    def check(self, scenario):
-        """One request whose answer is looked at in full. Returns what TLS agreed on."""
-        return self.request(scenario.scheme, scenario.method, scenario.path, scenario.answer)
+    def check(self, scenario, expected):
+        """One request whose answer is looked at in full. Returns what TLS agreed on, and the bytes of the body."""
+        return self.request(scenario.scheme, scenario.method, scenario.path, expected, scenario.encoding)
 
-    def request(self, scheme, method, path, expected):
+    def request(self, scheme, method, path, expected, encoding=None):
         if scheme == "http":
             connection = http.client.HTTPConnection("127.0.0.1", self.plain_port, timeout=5)
         else:
             connection = http.client.HTTPSConnection("127.0.0.1", self.tls_port, timeout=5, context=tls_client())
         try:
-            connection.request(method, path, body=bytes(10 * MIB) if method == "POST" else None)
+            headers = {"Accept-Encoding": encoding or "identity"}
+            connection.request(method, path, body=bytes(10 * MIB) if method == "POST" else None, headers=headers)
             agreed = "{1} {0}".format(*connection.sock.cipher()) if scheme == "https" else None
             answer = connection.getresponse()
-            body = answer.read()
-            if answer.status != 200 or body != b"x" * expected:
-                gave = f"{answer.status} with {len(body)} bytes, not 200 with {expected}"
-                raise Failure(f"{self.name}: {method} {path} gave {gave}")
-            return agreed
+            sent = answer.read()
+            if answer.getheader("Content-Encoding") != encoding:
+                raise Failure(f"{self.name}: {method} {path} is not sent as {encoding or 'it is'}")
+            body = zlib.decompress(sent, wbits=31) if encoding == "gzip" else sent
+            if answer.status != 200 or body != expected:
+                gave = f"{answer.status} with {len(body)} bytes, not 200 with {len(expected)}"
+                raise Failure(f"{self.name}: {method} {path} gave {gave}, or others")
+            return agreed, len(sent)
         finally:
             connection.close()
+
+    def served(self):
+        """How many requests it has answered by its own count, without those that ask for the count."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
+        try:
+            connection.request("GET", COUNT_PATHS[self.peer.kind])
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        self.asked += 1
+        return COUNTS[self.peer.kind](text, self.asked)
 
     def logged(self):
         """How many lines its access log has. It is whole when the proxy has ended."""
@@ -131,6 +152,23 @@ class Proxy:
 
     def __exit__(self, *_):
         self.process.stop()
+
+
+def nginx_count(text, asked):
+    """stub_status: ` accepts handled requests`, as three numbers. It counts whoever asks."""
+    found = re.search(r"^ \d+ \d+ (\d+) $", text, re.M)
+    if not found:
+        raise Failure(f"nginx does not say how many requests it has had:\n{text}")
+    return int(found[1]) - asked
+
+
+def hostler_count(text, asked):
+    """All series of its counter of requests, which knows nothing of the admin listener's, `asked` of them."""
+    return sum(int(value) for value in re.findall(r"^hostler_requests_total\{.*\} (\d+)$", text, re.M))
+
+
+COUNT_PATHS = {"nginx": "/requests", "hostler": "/metrics"}
+COUNTS = {"nginx": nginx_count, "hostler": hostler_count}
 
 
 def tls_client():

@@ -20,7 +20,7 @@ from measurement import Bench
 from scenarios import chosen
 
 # Those with a load; and those that h2load can send a number of requests to.
-CAN_COUNT = {"syscalls": "abcdefghij", "instructions": "abcd"}
+CAN_COUNT = {"syscalls": "abcdefghijmnopqrs", "instructions": "abcdmnop"}
 BY_DEFAULT = {"syscalls": "abcdefghij", "instructions": "ad"}
 
 
@@ -42,7 +42,7 @@ def arguments():
     parser.add_argument("--syscalls", action="store_true", help="system calls per request (default: both)")
     parser.add_argument("--instructions", action="store_true", help="instructions per request, for Hostler's binaries")
     parser.add_argument(
-        "--scenarios", metavar="LETTERS", help="default: abcdefghij for system calls, ad for instructions (abcd are possible)"
+        "--scenarios", metavar="LETTERS", help="default: abcdefghij for system calls, ad for instructions (abcdmnop are possible)"
     )
     parser.add_argument("--seconds", type=positive, default=2, metavar="S", help="length of a run under strace (default 2)")
     parser.add_argument(
@@ -64,8 +64,7 @@ def run(options):
     with tempfile.TemporaryDirectory(prefix="hostler-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user when the bench runs as root
-        with_app = any(each.app for kind in kinds for each in scenarios[kind])
-        with Bench(folder, ours, with_app) as bench:
+        with Bench(folder, ours, [each for kind in kinds for each in scenarios[kind]]) as bench:
             outcomes = [COUNT[kind](bench, scenarios[kind], peers_of(kind, options), options) for kind in kinds]
     return 0 if all(outcomes) else 1
 
@@ -112,7 +111,7 @@ def count_all(scenarios, peers, count):
     all_is_well = True
     for scenario in scenarios:
         print(f"\n{scenario.key}  {scenario.title}", flush=True)
-        for peer in peers:
+        for peer in (peer for peer in peers if scenario.can_do(peer.kind)):
             try:
                 first, *more = count(scenario, peer)
             except (Failure, OSError) as failure:

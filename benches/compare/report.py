@@ -43,6 +43,8 @@ def load_figures(scenario, rounds):
     words += f"   memory {memory / (1 << 20):.1f} MiB   busy {middle(rounds, 'proxy_busy'):.0%}"
     if scenario.moved >= 1 << 20:
         words += f"   {rate * scenario.moved / (1 << 20):.0f} MiB/s"
+    if scenario.encoding:
+        words += f"   answer {middle(rounds, 'size') / 1024:.1f} KiB"
     if scenario.opens in ("full", "resumed"):
         words += f"   {handshakes(rounds)}"
     agreed = rounds[0]["tls_agreed"]

@@ -23,6 +23,8 @@ class Scenario:
     answer: int = KIB
     opens: str | None = None  # how each request opens its connection, for bench-load
     app: bool = False  # gunicorn answers, not the origin
+    file: bool = False  # the proxy answers with a file
+    encoding: str | None = None  # the proxy is to compress the origin's answer so
 
     @property
     def in_flight(self):
@@ -34,10 +36,26 @@ class Scenario:
         """Bytes of bodies that a request moves through the proxy."""
         return max(self.answer, 10 * MIB if self.method == "POST" else 0)
 
+    def can_do(self, kind):
+        """HAProxy serves no files."""
+        return not (self.file and kind == "haproxy")
+
 
 def scenario(key, title, short, **more):
     return Scenario(key, title, short, **more)
 
+
+def file(key, size, connections=64, streams=1, **more):
+    amount = f"{size // KIB} KiB" if size < MIB else f"{size // MIB} MiB"
+    over_http2 = "scheme" in more
+    how = "HTTP/2 over TLS 1.3" if over_http2 else "HTTP/1.1 keep-alive"
+    load = f"{connections} connections" + (f" x {streams} streams" if over_http2 else "")
+    short = f"file of {amount}, {'h2 TLS 1.3' if over_http2 else 'h1'}"
+    sizes = {"connections": connections, "streams": streams, "answer": size}
+    return scenario(key, f"a file of {amount}, {how}, {load}", short, path=f"/files/{size}", file=True, **sizes, **more)
+
+
+OVER_HTTP2 = {"tool": "h2load", "scheme": "https", "connections": 10, "streams": 10}
 
 SCENARIOS = [
     scenario("a", "HTTP/1.1 keep-alive, 64 connections, origin over TCP, 1 KiB", "h1 keep-alive → TCP"),
@@ -90,6 +108,20 @@ SCENARIOS = [
     scenario("j", "uploads of 10 MiB, buffered, 4 connections", "10 MiB upload", path="/upload/", connections=4, method="POST"),
     scenario("k", "memory per idle keep-alive connection", "idle connection", kind="idle", tool=None),
     scenario("l", "as a: one thread pinned, then two threads with nothing pinned", "2 threads over 1", kind="threads"),
+    file("m", 1 * KIB),
+    file("n", 1 * KIB, **OVER_HTTP2),
+    file("o", 100 * KIB),
+    file("p", 100 * KIB, **OVER_HTTP2),
+    file("q", 10 * MIB, connections=4),
+    file("r", 10 * MIB, **OVER_HTTP2 | {"connections": 4, "streams": 1}),
+    scenario(
+        "s",
+        "gzip of 100 KiB of JSON from the origin, HTTP/1.1 keep-alive, 64 connections",
+        "gzip of 100 KiB JSON",
+        path="/json/",
+        answer=100 * KIB,
+        encoding="gzip",
+    ),
 ]
 LETTERS = "".join(each.key for each in SCENARIOS)
 

@@ -18,7 +18,9 @@ def markdown(scenarios, peers, rounds):
 
 
 def load_cell(rounds, peer):
-    return cell(rounds, peer, "cpu_us", micros, ["cpu_us", "p50_ms", "p99_ms"])
+    words = cell(rounds, peer, "cpu_us", micros, ["cpu_us", "p50_ms", "p99_ms"])
+    sizes = [each["size"] for each in rounds if each["peer"] == peer and each.get("size")]
+    return f"{words}, {kibibytes(median(sizes))}" if sizes else words
 
 
 def growth_cell(rounds, peer):

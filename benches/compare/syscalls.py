@@ -18,20 +18,20 @@ SLOW = 4  # with large bodies a second has few requests
 
 def count(bench, scenario, peer, seconds):
     """
-    The calls by name, each over the requests that reached the origin meanwhile. strace makes the proxy several times slower,
+    The calls by name, each over the requests that were answered meanwhile. strace makes the proxy several times slower,
     which changes how many requests it finds at once: what is called once for several is called a little more often here.
     """
-    behind = bench.behind(scenario)
     seconds *= SLOW if scenario.moved >= MIB else 1
     summary = bench.folder / "strace.txt"
     with Proxy(peer, bench, bench.pinned) as proxy:
-        proxy.check(scenario)
+        counter = bench.counter(scenario, proxy)
+        proxy.check(scenario, bench.expected(scenario))
         with Load(scenario, proxy, WARM_UP + seconds + AFTER, bench, bench.pinned.load) as load:
             time.sleep(WARM_UP)
             with Strace(proxy.pids, summary, bench) as strace:
-                before = behind.served()
+                before = counter.served()
                 time.sleep(seconds)
-                served = behind.served() - before
+                served = counter.served() - before
                 strace.end()
             outcome = load.finish()
     if outcome.failed or not served:

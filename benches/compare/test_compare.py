@@ -1,11 +1,14 @@
 import argparse
+import tempfile
 import unittest
+from pathlib import Path
 
 from binaries import named_binary
 from compare import idle_count, needed, turned
 from machine import Failure
-from measurement import check_log, check_outcome
+from measurement import check_log, check_outcome, make_files
 from outcomes import Outcome
+from peers import hostler_count, nginx_count
 from scenarios import LETTERS, SCENARIOS, chosen
 
 
@@ -25,6 +28,10 @@ class Choice(unittest.TestCase):
         self.assertEqual(needed(chosen("g"), ["hostler"]), {"openssl"})
         self.assertEqual(needed(chosen("dh"), ["nginx", "hostler"]), {"openssl", "h2load", "wrk", "gunicorn", "nginx"})
 
+    def test_haproxy_serves_no_files(self):
+        self.assertEqual([each.key for each in chosen("aqs") if each.can_do("haproxy")], ["a", "s"])
+        self.assertTrue(all(each.can_do("nginx") for each in SCENARIOS))
+
     def test_a_further_binary_has_a_name_of_its_own(self):
         self.assertEqual(named_binary("before=/x/y=z")[0], "before")
         for text in ("before", "nginx=/x", "=x", "a b=/x", "before="):
@@ -40,6 +47,26 @@ class IdleConnections(unittest.TestCase):
             idle_count(9800, 20000)
 
 
+class Files(unittest.TestCase):
+    def test_a_file_has_its_size_as_its_name(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        files = make_files(folder, chosen("amno"))
+        self.assertEqual({each.name: each.stat().st_size for each in files.iterdir()}, {"1024": 1024, "102400": 102400})
+        self.assertEqual({each.path for each in chosen("mno")}, {"/files/1024", "/files/102400"})
+
+    def test_requests_are_those_of_the_load(self):
+        said = "Active connections: 3 \nserver accepts handled requests\n 12 12 345 \nReading: 0 Writing: 1 Waiting: 2 \n"
+        self.assertEqual(nginx_count(said, asked=5), 340)
+        with self.assertRaises(Failure):
+            nginx_count("<html>404", asked=1)
+        said = """# TYPE hostler_requests_total counter
+hostler_requests_total{method="GET",route="/files/",site="any",status="200"} 12
+hostler_requests_total{method="GET",route="/",site="any",status="200"} 3
+hostler_request_seconds_count{route="/"} 99
+"""
+        self.assertEqual(hostler_count(said, asked=5), 15)
+
+
 class Validity(unittest.TestCase):
     def check(self, key, outcome, reached):
         check_outcome(chosen(key)[0], outcome, reached)
@@ -49,6 +76,11 @@ class Validity(unittest.TestCase):
         for reached in (99, 165):
             with self.assertRaises(Failure):
                 self.check("a", Outcome(100, 0, 1, 1), reached)
+
+    def test_who_counts_is_named(self):
+        for key, words in (("a", "reached the origin"), ("m", "were counted by the proxy")):
+            with self.assertRaisesRegex(Failure, words):
+                self.check(key, Outcome(100, 0, 1, 1), 99)
 
     def test_a_failed_request_or_none_at_all_is_not_valid(self):
         for outcome in (Outcome(100, 1, 1, 1), Outcome(0, 0, None, None)):

@@ -52,6 +52,11 @@ class Load(unittest.TestCase):
         rounds = [load("a", 1, "nginx", 10, None, None), load("a", 1, "haproxy", 20, None, None)]
         self.assertEqual(list(table(BY_KEY["a"], rounds))[3].split()[:6], "x nginx: CPU per request 2.00".split())
 
+    def test_compressed_answers_have_a_size(self):
+        rounds = [load("s", 1, "nginx", 10) | {"size": 20 * 1024}]
+        self.assertIn("answer 20.0 KiB", list(table(BY_KEY["s"], rounds))[1])
+        self.assertIn("| 10.0 µs, 20.0 KiB |", list(markdown([BY_KEY["s"]], ["nginx"], rounds))[-1])
+
     def test_a_noisy_round_says_so(self):
         self.assertIn("0.40 cores", in_short(load("a", 1, "nginx", 10) | {"others_busy": 0.4}))
 

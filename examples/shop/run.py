@@ -143,6 +143,13 @@ def answers():
         connection.close()
 
 
+def collect_static_files():
+    """Into the folder that hostler.yaml serves them from."""
+    command = [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity", "0"]
+    if subprocess.run(command, cwd=SHOP).returncode != 0:
+        raise Failure("manage.py collectstatic failed; its own words are above.")
+
+
 def run(hostler):
     if len(os.fsencode(SOCKET)) > SOCKET_PATH_MOST:
         raise Failure(f"{SOCKET} is too long for a unix socket ({SOCKET_PATH_MOST} bytes): move the repository up.")
@@ -151,6 +158,7 @@ def run(hostler):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pair.on_signal)
     try:
+        collect_static_files()
         # Nothing but gunicorn's defaults: they are enough behind Hostler. (The control socket would be shared by all
         # gunicorns of this user.)
         gunicorn = [sys.executable, "-m", "gunicorn", "shop.wsgi", "--workers", "4"]

@@ -68,11 +68,14 @@ pub fn serve(path: &Path, give_back: fn()) -> Result<(), Failure> {
         .map_err(|error| StartError::System("no event queue", error))?
 }
 
-/// Warnings of the file, and a spool folder that cannot be used: without it everything seems fine until the first large
-/// body.
+/// Warnings of the file, and folders that cannot be used: without that of the spool everything seems fine until the first
+/// large body.
 fn tell_warnings(loaded: &Loaded) {
     if let Some(warning) = config::spool_trouble(&loaded.config.spool) {
         tracing::warn!("{warning}");
+    }
+    for trouble in config::roots_trouble(&loaded.config) {
+        tracing::warn!("{trouble}");
     }
     for warning in &loaded.warnings {
         let line = warning.line().unwrap_or(0);

@@ -18,6 +18,7 @@ use crate::edge::connection::Terms;
 use crate::edge::inherited::Inherited;
 use crate::edge::listener::{self, BindError, Listening};
 use crate::edge::tls::{ServerTls, TlsError, TlsShared};
+use crate::middleware::compress::Compressor;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::runtime;
@@ -102,7 +103,8 @@ impl Gateway {
         let budget = Budget::new(&config.spool);
         let checks = Checks::new(cores(), metrics.password_checks.clone())
             .ok_or_else(|| StartError::System("no random numbers", std::io::ErrorKind::Unsupported.into()))?;
-        let shared = Shared { metrics, access_log, budget, checks: Arc::new(checks) };
+        let compressor = Compressor::new(cores(), metrics.compression());
+        let shared = Shared { metrics, access_log, budget, checks: Arc::new(checks), compressor };
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
         let admission = Admission::new(1, 1);

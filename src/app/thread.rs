@@ -12,13 +12,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use self::accept::accept;
 use self::ebb::Ebb;
 use super::Current;
 use crate::edge::admission::Admission;
 use crate::edge::listener::Listening;
+use crate::files::Cache;
 use crate::http1::server::Entry;
+use crate::middleware::compress::forget_encoders;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttle;
 use crate::runtime::allowance::WHEN_SHORT;
@@ -77,14 +80,15 @@ struct Built {
     generation: u64,
     stack: Rc<Stack>,
     clients: Vec<Rc<Client>>,
+    files: Rc<Cache>,
 }
 
 impl Thread {
     fn build(current: &Current) -> Built {
         // The number first: a stack newer than its number is built once more, an older one would stay.
         let generation = current.generation();
-        let (stack, clients) = current.in_force.load().blueprint.build();
-        Built { generation, stack: Rc::new(stack), clients }
+        let (stack, clients, files) = current.in_force.load().blueprint.build();
+        Built { generation, stack: Rc::new(stack), clients, files }
     }
 
     /// Asks the idlest connection to leave, or else one that does not go on. Whether there was one.
@@ -197,10 +201,12 @@ async fn sweep(thread: Rc<Thread>, give_back: fn()) {
         for client in &thread.built.borrow().clients {
             client.sweep();
         }
+        thread.built.borrow().files.sweep(Instant::now());
         give_way(&thread, &mut seen).await;
         give_up(&thread);
         if ebb.has_fallen_to(thread.connections.get() + crate::http::open_exchanges()) {
             buffers::forget_pieces();
+            forget_encoders();
             give_back();
         }
     }

@@ -19,12 +19,18 @@ pub struct Auth {
     pub basic: Option<Basic>,
     /// `auth.jwt`: a signed token.
     pub jwt: Option<Jwt>,
+    /// `auth.forward`: another service that says so.
+    pub forward: Option<Forward>,
 }
 
 impl Auth {
-    /// Fields by which the app is told who asks, in lower case.
+    /// Fields that only the edge may send, in lower case: by which the app is told who asks, and the auth service what is
+    /// asked for.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
-        self.jwt.iter().flat_map(|jwt| &jwt.claims).map(|(_, name)| name.as_str())
+        let claims = self.jwt.iter().flat_map(|jwt| &jwt.claims).map(|(_, name)| name.as_str());
+        let forward = self.forward.iter();
+        let told = forward.clone().flat_map(|forward| &forward.headers).map(String::as_str);
+        claims.chain(told).chain(forward.flat_map(|_| Forward::ORIGINAL))
     }
 }
 
@@ -103,6 +109,25 @@ impl fmt::Display for KeysUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// `auth.forward`: an upstream is asked before anything else of a request is received or sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Its index in [`Config::upstreams`](super::Config::upstreams).
+    pub upstream: usize,
+    /// The path that it is asked for, perhaps with a query.
+    pub path: String,
+    /// Fields of its answer that the app is told, in lower case. Default none.
+    pub headers: Vec<String>,
+    /// How long a worker that has been asked may take to begin its answer. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl Forward {
+    /// Fields in lower case by which the auth service is told what is asked for, beside those of `X-Forwarded-*`, which no
+    /// client can send anyway: the method, path and query, and the whole URL.
+    pub const ORIGINAL: [&str; 3] = ["x-original-method", "x-original-uri", "x-original-url"];
 }
 
 /// `auth.jwt.from`.

@@ -13,7 +13,7 @@ use super::Certificate;
 use super::decode::Decoder;
 use super::node::Span;
 use super::values::Fault;
-use crate::x509::{self, CertificateFacts};
+use crate::x509::{self, BadBundle, CertificateFacts};
 
 /// Far more than any chain.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -97,8 +97,19 @@ pub(super) fn inspect_response(decoder: &mut Decoder<'_>, path: &Path, facts: &C
 
 /// Notes what is wrong with `client_ca`, at the value that names it.
 pub(super) fn inspect_client_authorities(decoder: &mut Decoder<'_>, path: &Path, at: &Span) {
-    let help = "name the file with the certificates that sign the clients' ones, `-----BEGIN CERTIFICATE-----`";
-    let Some(certificates) = authorities_in(decoder, path, at, help) else { return };
+    let bundle = read(path, "certificates of the authority").and_then(|pem| {
+        x509::authorities(&pem).map_err(|bad| match bad {
+            BadBundle::Empty => Fault::new(
+                format!("{} holds no certificate in PEM form", path.display()),
+                "name the file with the certificates that sign the clients' ones, `-----BEGIN CERTIFICATE-----`",
+            ),
+            BadBundle::Entry { .. } => Fault::new(
+                format!("{} cannot be used: {bad}", path.display()),
+                "write the file anew, from its source: whoever that entry is for could not come in",
+            ),
+        })
+    });
+    let Some(certificates) = decoder.fault(at, bundle) else { return };
     let all = certificates.iter().map(|certificate| CertificateFacts::of(certificate));
     for (facts, number) in all.zip(1..) {
         if let Ok(facts) = facts {
@@ -110,18 +121,9 @@ pub(super) fn inspect_client_authorities(decoder: &mut Decoder<'_>, path: &Path,
 /// Notes what is wrong with a file of authorities, at the value that names it.
 pub(super) fn inspect_authorities(decoder: &mut Decoder<'_>, path: &Path, at: &Span) {
     let help = "name the file with the authority's certificate, `-----BEGIN CERTIFICATE-----`, or write ca: system";
-    authorities_in(decoder, path, at, help);
-}
-
-fn authorities_in(
-    decoder: &mut Decoder<'_>,
-    path: &Path,
-    at: &Span,
-    help: &str,
-) -> Option<Vec<CertificateDer<'static>>> {
     let pem = read(path, "certificates of the authority");
-    let certificates = decoder.fault(at, pem.and_then(|pem| authorities(path, &pem, help)))?;
-    let (usable, unusable) = rustls::RootCertStore::empty().add_parsable_certificates(certificates.clone());
+    let Some(certificates) = decoder.fault(at, pem.and_then(|pem| authorities(path, &pem, help))) else { return };
+    let (usable, unusable) = rustls::RootCertStore::empty().add_parsable_certificates(certificates);
     if usable == 0 {
         decoder
             .error(at, format!("{} holds no certificate that can be trusted as an authority", path.display()))
@@ -132,7 +134,6 @@ fn authorities_in(
             .warning(at, format!("{unusable} of {} cannot be read and will be left out", path.display()))
             .help("write the file anew, from its source");
     }
-    Some(certificates)
 }
 
 fn authorities(path: &Path, pem: &[u8], help: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {

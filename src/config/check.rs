@@ -15,7 +15,10 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::certificate::said_by_system;
 use super::node::Span;
 use super::report::{Finding, Severity, counted, quoted};
-use super::{AccessTarget, Config, Descriptors, Loaded, Report, Spool, Warning, load, open_files};
+use super::{
+    AccessTarget, Action, Config, Descriptors, Fallback, Files, Loaded, Report, Sendfile, Spool, Warning, load,
+    open_files,
+};
 
 /// What `check` found. `Display` renders all of it, with a closing line.
 #[derive(Debug)]
@@ -100,6 +103,9 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     let mut findings = Vec::new();
     for (path, at) in &places.sockets {
         findings.extend(worker_socket(path).err().map(|trouble| trouble.at(Some(at))));
+    }
+    for (files, may_be_file, at) in &places.roots {
+        findings.extend(root(files, *may_be_file).err().map(|trouble| trouble.at(Some(at))));
     }
     findings.extend(unknown_names(&places.names, lookup));
     findings.extend(places.passed.iter().map(|(name, at)| passed_by_systemd(name).at(Some(at))));
@@ -203,6 +209,77 @@ pub fn spool_trouble(spool: &Spool) -> Option<String> {
     Some(format!("spool.dir: {message} ({help}): bodies larger than a route's buffer.memory will fail"))
 }
 
+/// What is wrong with the folders whose files are served, and what to do: a line each.
+#[must_use]
+pub fn roots_trouble(config: &Config) -> Vec<String> {
+    let routes = || config.sites.iter().flat_map(|site| &site.routes);
+    let served = routes().filter_map(|route| match &route.action {
+        Action::Files(files) => Some(("files.root", root(files, route.path.is_exact()).err()?)),
+        Action::Proxy(_) | Action::Redirect { .. } | Action::Respond { .. } => None,
+    });
+    let sent = routes().flat_map(|route| route.sendfile.iter().flat_map(Sendfile::files));
+    let sent = sent.filter_map(|files| Some(("sendfile.roots", root(&files, false).err()?)));
+    served.chain(sent).map(|(key, Trouble { message, help })| format!("{key}: {message} ({help})")).collect()
+}
+
+/// Whether there is a folder, or a file where that may be, with files that this process may read, and the pages that are to
+/// be in it.
+fn root(files: &Files, may_be_file: bool) -> Result<(), Trouble> {
+    let path = &files.root;
+    enterable(path)?;
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        let help =
+            "create it (collectstatic does), or check the path; a relative one starts at the folder of this file";
+        Trouble::new(format!("{}: {}", shown(path), said_by_system(&error)), help)
+    })?;
+    if metadata.is_file() && may_be_file {
+        return readable(path);
+    }
+    if !metadata.is_dir() {
+        let help = "name the folder; for a single file write path_exact";
+        return Err(Trouble::new(format!("{} is not a folder", shown(path)), help));
+    }
+    if !may(path, Access::EXEC_OK) {
+        return Err(closed(path, &metadata, "so no file in it can be served"));
+    }
+    if files.browse {
+        readable(path)?;
+    }
+    let fallback = match &files.fallback {
+        Fallback::File(page) => Some(("fallback", page)),
+        Fallback::Nobody | Fallback::Next => None,
+    };
+    let not_found = files.not_found.as_ref().map(|page| ("not_found", page));
+    match fallback.into_iter().chain(not_found).find(|(_, page)| !path.join(page).is_file()) {
+        None => Ok(()),
+        Some((key, page)) => {
+            let message = format!("there is no file {} for `{key}`", shown(&path.join(page)));
+            Err(Trouble::new(message, "it is looked for below `root`"))
+        }
+    }
+}
+
+/// What keeps this process from reading a file that is there: the first folder on the way that stops it, or the file. It
+/// names the right that is missing, and what to do.
+#[must_use]
+pub fn read_trouble(path: &Path) -> Option<String> {
+    let Trouble { message, help } = enterable(path).and_then(|()| readable(path)).err()?;
+    Some(format!("{message} ({help})"))
+}
+
+/// Whether this process may read a file or what is in a folder.
+fn readable(path: &Path) -> Result<(), Trouble> {
+    let cannot = |error: io::Error| Trouble::new(format!("{}: {}", shown(path), said_by_system(&error)), "");
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if may(path, Access::READ_OK) {
+        return Ok(());
+    }
+    let what = if metadata.is_dir() { "folder" } else { "file" };
+    let help =
+        format!("the {what} has {}; let that user read it with: chmod o+r {}", rights(&metadata), path.display());
+    Err(Trouble::new(format!("{} may not read {}", myself(), shown(path)), help))
+}
+
 /// Whether a folder exists and files can be made in it.
 fn folder(path: &Path) -> Result<(), Trouble> {
     enterable(path)?;
@@ -249,16 +326,17 @@ fn enterable(path: &Path) -> Result<(), Trouble> {
             return Err(Trouble::new(message, "check the path"));
         }
         if !may(folder, Access::EXEC_OK) {
-            let message = format!("{} may not enter {}, so {} is out of reach", myself(), shown(folder), shown(path));
-            let help = format!(
-                "the folder has {}; let that user pass with: chmod o+x {}",
-                rights(&metadata),
-                folder.display()
-            );
-            return Err(Trouble::new(message, help));
+            return Err(closed(folder, &metadata, &format!("so {} is out of reach", shown(path))));
         }
     }
     Ok(())
+}
+
+/// A folder that this process may not pass through.
+fn closed(folder: &Path, metadata: &Metadata, so: &str) -> Trouble {
+    let message = format!("{} may not enter {}, {so}", myself(), shown(folder));
+    let help = format!("the folder has {}; let that user pass with: chmod o+x {}", rights(metadata), folder.display());
+    Trouble::new(message, help)
 }
 
 /// With the effective user and groups, as open and connect decide.
@@ -408,6 +486,65 @@ mod tests {
         } else {
             assert!(told.len() == 1 && told[0].contains("may not enter") && told[0].contains("/closed`"), "{told:?}");
             assert!(checked.to_string().contains("mode 0600"), "{checked}");
+        }
+    }
+
+    /// What is said of a folder whose files are served by a route with these further keys of `files`.
+    fn told_of_root(folder: &Path, path: &str, root: &str, keys: &str) -> Vec<String> {
+        std::fs::create_dir_all(folder.join("spool")).unwrap();
+        let file = folder.join("hostler.yaml");
+        let text = format!(
+            "spool: {{ dir: ./spool }}\nsites:\n  - routes:\n      - {{ {path}, files: {{ root: {root}, {keys} }} }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let checked = check(&file);
+        assert!(checked.is_ok(), "{checked}");
+        assert!(checked.warnings().iter().all(|warning| warning.line() == Some(4)), "{checked}");
+        messages(&checked)
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_served_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::fs::create_dir(folder.join("static")).unwrap();
+        std::fs::write(folder.join("static/a.txt"), "a").unwrap();
+        for (path, root, keys, told) in [
+            ("path: /", "./static", "", None),
+            ("path_exact: /a", "./static/a.txt", "", None),
+            ("path: /", "./static", "not_found: /a.txt", None),
+            ("path: /", "./none", "", Some("none`: No such file")),
+            ("path: /", "./none/static", "", Some("the folder `")),
+            ("path: /", "./static/a.txt", "", Some("a.txt` is not a folder")),
+            ("path: /", "./static", "not_found: /404.html", Some("404.html` for `not_found`")),
+            ("path: /", "./static", "fallback: /app.html", Some("app.html` for `fallback`")),
+        ] {
+            let said = told_of_root(folder, path, root, keys);
+            match told {
+                None => assert_eq!(said, [""; 0], "{root} {keys}"),
+                Some(told) => assert!(said.len() == 1 && said[0].contains(told), "{root} {keys}: {said:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_file_from_being_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let closed = folder.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        std::fs::write(closed.join("a"), "a").unwrap();
+        assert_eq!(read_trouble(&closed.join("a")), None);
+        assert!(read_trouble(&closed.join("b")).unwrap().contains("No such file"));
+        std::fs::set_permissions(closed.join("a"), Permissions::from_mode(0o200)).unwrap();
+        let of_file = read_trouble(&closed.join("a"));
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o600)).unwrap();
+        let of_folder = read_trouble(&closed.join("a"));
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            assert_eq!((of_file, of_folder), (None, None), "nothing stops root");
+        } else {
+            assert!(of_file.unwrap().contains("may not read"));
+            assert!(of_folder.unwrap().contains("chmod o+x"));
         }
     }
 

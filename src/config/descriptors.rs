@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | clients | connections of clients | the idlest gives way, or the newcomer is turned away |
 //! | files | bodies in the spool | `spool_full` for requests, back-pressure for responses |
+//! | open | files of routes that are kept open for who asks next | the one that was not asked for goes |
 //! | kept | workers, the admin listener, listeners, logs, reloads | |
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Config, Limits, Upstream};
+use super::{Action, Config, Limits, Upstream};
 
 /// Of each thread that serves: its event queue, what wakes it, signals, and a connection that is about to be refused.
 const THREAD: usize = 5;
@@ -19,6 +20,8 @@ const OWN: usize = 48;
 const UNLIMITED: usize = 256;
 /// Files of bodies that are enough for many large bodies at once.
 const FILES: usize = 1024;
+/// Files of routes that are kept open, where there are any.
+const KEPT: usize = 512;
 /// Newcomers who are in before those who give way to them have left (`edge::admission`).
 const OVERLAP: usize = 64;
 
@@ -34,6 +37,8 @@ pub struct Descriptors {
     pub per_client: usize,
     /// Files of the spool.
     pub files: usize,
+    /// Files of routes that are kept open.
+    pub kept: usize,
     /// The limit of open files with which `limits.connections` would be what it says.
     pub wanted: usize,
 }
@@ -49,7 +54,11 @@ impl Descriptors {
         let of = |upstream: &Upstream| slots(upstream).saturating_mul(2).saturating_add(upstream.endpoints.len());
         let workers = config.upstreams.iter().map(of).fold(0, usize::saturating_add);
         let connections = config.limits.connections;
+        let mut routes = config.sites.iter().flat_map(|site| &site.routes);
+        let serves_files = routes.any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
         let left = limit - own - workers.min(quarter);
+        let kept = if serves_files { KEPT.min(left / 8) } else { 0 };
+        let left = left - kept;
         let files = FILES.min(left / 4);
         let room = left - files;
         let clients = connections.min(room - OVERLAP.min(room / 9)).max(1);
@@ -58,7 +67,8 @@ impl Descriptors {
             clients,
             per_client: config.limits.connections_per_client.min(most),
             files: files.max(left.saturating_sub(connections + OVERLAP)),
-            wanted: (own + connections + OVERLAP + FILES).saturating_add(workers),
+            kept,
+            wanted: (own + kept + connections + OVERLAP + FILES).saturating_add(workers),
         }
     }
 
@@ -125,6 +135,37 @@ mod tests {
                     assert!(shares.files >= limit / 10 || shares.files >= FILES, "{limit}: {shares:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn files_are_kept_open_for_routes_that_send_some() {
+        let config = |keys: &str| {
+            let text = format!(
+                "sites: [{{ routes: [{{ path: /, {keys} }}] }}]\n\
+                 upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:8000\"], workers: 4 }} }}\n"
+            );
+            load_str(&text, "test.yaml", Path::new("/"), &|_| None).unwrap().config
+        };
+        for (keys, kept) in
+            [("proxy: app", 0), ("files: ./static", KEPT), ("proxy: app, sendfile: { roots: [/srv/media] }", KEPT)]
+        {
+            assert_eq!(Descriptors::share(&config(keys), 65_536, 2).kept, kept, "{keys}");
+        }
+    }
+
+    #[test]
+    fn files_are_kept_open_only_where_there_are_any_and_never_many() {
+        let text = "sites: [{ routes: [{ path: /, files: ./static }] }]\n";
+        let with_files = load_str(text, "test.yaml", Path::new("/"), &|_| None).unwrap().config;
+        for (limit, most) in [(64, 8), (256, 32), (1024, 128), (1 << 20, KEPT)] {
+            let shares = Descriptors::share(&with_files, limit, 2);
+            assert!((1..=most).contains(&shares.kept), "{limit}: {shares:?}");
+            let newcomers = OVERLAP.min(shares.clients / 8 + 1);
+            let own = limit as i64 - (shares.clients + newcomers + shares.files + shares.kept) as i64;
+            // Each share is rounded by itself.
+            assert!(own + 1 >= (limit as i64 / 4).min(50), "{limit}: {shares:?} {own}");
+            assert_eq!(Descriptors::share(&config("", "4"), limit, 2).kept, 0);
         }
     }
 

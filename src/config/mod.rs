@@ -12,9 +12,11 @@ mod address;
 mod auth;
 mod certificate;
 mod check;
+mod compress;
 mod cors;
 mod decode;
 mod descriptors;
+mod files;
 mod header_rules;
 mod key;
 mod listener;
@@ -43,11 +45,13 @@ mod values;
 mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
-pub use auth::{AllowedClients, Auth, Basic, Jwt, KeySource, KeysUrl, TokenSource};
+pub use auth::{AllowedClients, Auth, Basic, Forward, Jwt, KeySource, KeysUrl, TokenSource};
 pub use certificate::CERTIFICATE_WARNING;
-pub use check::{Checked, check, spool_trouble};
+pub use check::{Checked, check, read_trouble, roots_trouble, spool_trouble};
+pub use compress::{Compress, ContentCoding, MediaRange};
 pub use cors::{Cors, Origins};
 pub use descriptors::{Descriptors, open_files};
+pub use files::{Fallback, Files, Immutable, Precompressed, Symlinks};
 pub use header_rules::{FieldRules, HeaderRules};
 pub use key::KeyBy;
 pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
@@ -58,7 +62,7 @@ pub use path_regex::PathRegex;
 pub use rate::{NotARate, Rate};
 pub use rate_limit::RateLimit;
 pub use report::{Report, Warning};
-pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Site, When};
+pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Sendfile, Site, When};
 pub use secret::Secret;
 pub use template::{Part, Template, Within};
 pub use upstream::{
@@ -91,6 +95,16 @@ pub struct Config {
     pub logging: Logging,
     /// Threads.
     pub runtime: Runtime,
+}
+
+impl Config {
+    /// The prefix under which the app of the upstream at this index lives, as the first route to it says.
+    #[must_use]
+    pub fn mount_of(&self, upstream: usize) -> Option<&str> {
+        let mut routes = self.sites.iter().flat_map(|site| &site.routes);
+        let mounted = |route: &&Route| route.action == Action::Proxy(upstream) && route.mount.is_some();
+        routes.find(mounted)?.mount.as_deref()
+    }
 }
 
 /// `limits`: the edge's protection.

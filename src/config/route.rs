@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Cors, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Compress, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,8 @@ pub struct Route {
     pub strip_prefix: Option<String>,
     /// How bodies are buffered.
     pub buffer: Buffer,
+    /// How its answers are compressed; `None`: they go out as they are.
+    pub compress: Option<Compress>,
     /// How often the same client may ask; `None`: as often as it likes.
     pub rate_limit: Option<RateLimit>,
     /// From the whole request to the head of the answer, waiting included; `None`: as long as the upstream's own take.
@@ -84,13 +86,52 @@ pub struct Route {
     pub auth: Option<Auth>,
     /// Whether only requests that another route hands on (`X-Accel-Redirect`) come to it.
     pub internal: bool,
+    /// Which files the app may hand to clients by name (`X-Sendfile`); `None`: none.
+    pub sendfile: Option<Sendfile>,
+}
+
+impl Site {
+    /// Whether its apps may hand requests on to its routes: it has one for that.
+    #[must_use]
+    pub fn has_internal(&self) -> bool {
+        self.routes.iter().any(|route| route.internal)
+    }
 }
 
 impl Route {
+    /// The upstreams that its requests come to, by their indices: the one that answers, and the one that is asked before.
+    pub fn upstreams(&self) -> impl Iterator<Item = usize> {
+        let answers = match self.action {
+            Action::Proxy(at) => Some(at),
+            Action::Files(_) | Action::Redirect { .. } | Action::Respond { .. } => None,
+        };
+        let asked = self.auth.as_ref().and_then(|auth| auth.forward.as_ref()).map(|forward| forward.upstream);
+        answers.into_iter().chain(asked)
+    }
+
     /// Fields by which the app is told who asks, in lower case: on every route, what clients send under these names is
     /// removed.
     pub fn identity_names(&self) -> impl Iterator<Item = &str> {
         self.auth.iter().flat_map(Auth::identity_names)
+    }
+
+    /// Whether it leaves requests to the routes behind it.
+    pub(super) fn hands_on(&self) -> bool {
+        matches!(&self.action, Action::Files(Files { fallback: Fallback::Next, .. }))
+    }
+}
+
+/// `routes[].sendfile`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sendfile {
+    /// Folders, absolute and without `..`: files below them may be sent. At least one.
+    pub roots: Vec<PathBuf>,
+}
+
+impl Sendfile {
+    /// What is sent from each of them.
+    pub fn files(&self) -> impl Iterator<Item = Files> {
+        self.roots.iter().cloned().map(Files::by_name)
     }
 }
 
@@ -127,11 +168,20 @@ pub enum PathPattern {
     Regex(PathRegex),
 }
 
+impl PathPattern {
+    /// Whether one path alone fits.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact(_))
+    }
+}
+
 /// What a route does: exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// To the upstream at this index of [`Config::upstreams`](super::Config::upstreams).
     Proxy(usize),
+    /// From a folder.
+    Files(Files),
     /// A redirect.
     Redirect {
         /// The `Location`, absolute or a path.

@@ -10,7 +10,7 @@ use super::decode::Decoder;
 use super::node::Span;
 use super::report::quoted;
 use super::schema::{Draft, EndpointDraft, ListenerDraft, Redirect, SiteDraft};
-use super::{Action, Bind, EndpointAddress, HostPattern, Workers};
+use super::{Bind, EndpointAddress, HostPattern, Workers};
 
 /// Runs every check. Ports of redirects are put in on the way.
 pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
@@ -18,12 +18,16 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     one_listener_per_address(decoder, draft);
     somebody_speaks_for_clients(decoder, draft);
     one_site_per_host(decoder, &draft.sites);
+    routes::names_of_the_edge(decoder, &draft.sites);
     one_endpoint_per_address(decoder, draft);
     draft.upstreams.iter().for_each(|draft| upstreams::refuse(decoder, draft));
     if !decoder.has_errors() {
         // Hints about a file that has errors would be guesses.
         routes::unreachable(decoder, &draft.sites);
+        routes::forgotten(decoder, &draft.sites);
         routes::endless_redirects(decoder, &draft.sites);
+        routes::idle_fallbacks(decoder, &draft.sites);
+        routes::redirects_to_any_host(decoder, &draft.sites);
         routes::unanswered_probes(decoder, draft);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);
@@ -222,12 +226,7 @@ fn one_endpoint_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
 /// Upstreams that no route leads to.
 fn idle_upstreams(decoder: &mut Decoder<'_>, draft: &Draft) {
     let routes = draft.sites.iter().flat_map(|site| &site.routes);
-    let used: HashSet<usize> = routes
-        .filter_map(|draft| match draft.route.action {
-            Action::Proxy(at) => Some(at),
-            _ => None,
-        })
-        .collect();
+    let used: HashSet<usize> = routes.flat_map(|draft| draft.route.upstreams()).collect();
     for (_, upstream) in draft.upstreams.iter().enumerate().filter(|(at, _)| !used.contains(at)) {
         decoder
             .warning(&upstream.span, format!("no route leads to the upstream {}", quoted(&upstream.name)))

@@ -85,6 +85,24 @@ impl Template {
         &self.parts
     }
 
+    /// Whether it leads to a host that the request names.
+    pub(super) fn leads_to_named_host(&self) -> bool {
+        let mut before = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => before.push_str(text),
+                Part::Scheme => before.push_str("https"),
+                // It may stand in a path or a query as well.
+                Part::Host => {
+                    let authority = before.split_once("://").map(|(_, authority)| authority);
+                    return authority.is_some_and(|authority| !authority.contains(['/', '?', '#']));
+                }
+                Part::Path(_) | Part::Query(_) | Part::Group(..) => return false,
+            }
+        }
+        false
+    }
+
     /// The whole, when it is the same for every request.
     #[must_use]
     pub fn fixed(&self) -> Option<&str> {
@@ -203,6 +221,23 @@ mod tests {
         let regex = PathRegex::parse("^/(?P<path>[a-z]+)/old").unwrap();
         let parsed = Template::parse("/new/{path}", Some(&PathPattern::Regex(regex)));
         assert_eq!(parsed.unwrap_err().help, "give the group another name");
+    }
+
+    #[test]
+    fn a_host_leads_somewhere_only_where_hosts_stand() {
+        for (text, leads) in [
+            ("https://{host}{path}", true),
+            ("{scheme}://{host}:8443/", true),
+            ("https://www.{host}/", true),
+            ("https://shop.example/{host}", false),
+            ("https://shop.example?from={host}", false),
+            ("/login?from={host}", false),
+            ("{path}?{host}", false),
+            ("https://shop.example{path}", false),
+            ("/", false),
+        ] {
+            assert_eq!(parse(text).map(|template| template.leads_to_named_host()), Ok(leads), "{text}");
+        }
     }
 
     #[test]

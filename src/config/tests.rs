@@ -51,6 +51,11 @@ fn folder_with_certificates() -> TempDir {
         ("good.users", "ann:$2y$04$uo2tarQNU6Op2maS.faPT.THsG3WgKdOnK5ABlLlsYsjiSFSsTMNa\n".into()),
         ("old.users", "# from the old server\nbob:$apr1$Gp4q1zXv$7lZrA0cYd6m3tZ8yXw5kU1\n".into()),
         ("not_der.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+        (
+            "partly.crt",
+            certificate.pem() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + &certificate.pem(),
+        ),
+        ("crl.crt", certificate.pem() + "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
@@ -135,6 +140,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.upstreams[2].tls, default.tls);
     let endpoint = &shown.endpoints[1];
     assert_eq!((endpoint.weight, endpoint.backup), (1, false));
+    let files = reference.sites[0].routes.iter().find(|route| route.name == "/static/").unwrap();
+    assert_eq!(files.action, Action::Files(Files::of(repository().join("config/staticfiles"))));
     let last = reference.sites[0].routes.iter().find(|route| route.name == "/").unwrap();
     let api = reference.sites[1].routes.iter().find(|route| route.name == "/api/").unwrap();
     let default =
@@ -143,6 +150,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!((&api.cors, api.headers.security), (&default.sites[0].routes[0].cors, false));
     assert!(api.cors.is_some() && !reference.sites[0].default);
     assert_eq!(last.buffer, default_buffer(&minimal));
+    assert_eq!(last.compress, minimal.sites[0].routes[0].compress);
 }
 
 fn plain(protocol: EndpointProtocol, place: Place) -> Endpoint {
@@ -231,12 +239,14 @@ fn the_smallest_file_has_every_default() {
                     mount: None,
                     strip_prefix: None,
                     auth: None,
-                    internal: false,
                     buffer: Buffer::default(),
+                    compress: Some(Compress::default()),
                     rate_limit: None,
                     timeout: None,
                     cors: None,
                     headers: HeaderRules::default(),
+                    internal: false,
+                    sendfile: None,
                 }],
             }],
             probe_paths: vec![],
@@ -245,6 +255,63 @@ fn the_smallest_file_has_every_default() {
             runtime: Runtime::default(),
         }
     );
+}
+
+#[test]
+fn files_are_a_folder_and_what_is_said_of_it() {
+    let files = |text: &str| {
+        let text = format!("sites: [{{ routes: [{{ path: /static/, files: {text} }}] }}]");
+        let loaded =
+            load_str(&text, "f", Path::new("/etc/hostler"), &no_env).unwrap_or_else(|report| panic!("{report}"));
+        let Action::Files(files) = loaded.config.sites[0].routes[0].action.clone() else { panic!() };
+        files
+    };
+    let default = Files::of("/etc/hostler/static".into());
+    assert_eq!(files("./static"), default);
+    assert_eq!(files("{ root: static }"), default);
+    assert_eq!(files("{ root: static, index: false }"), Files { index: None, ..default.clone() });
+    assert_eq!(files("{ root: static, precompressed: false }"), Files { precompressed: vec![], ..default.clone() });
+    assert_eq!(files("{ root: static, precompressed: true }"), default);
+    assert_eq!(
+        files("{ root: static, precompressed: [gzip], fallback: /app.html, immutable: false, symlinks: never }"),
+        Files {
+            precompressed: vec![Precompressed::Gzip],
+            fallback: Fallback::File("app.html".into()),
+            immutable: Immutable::Off,
+            symlinks: Symlinks::Never,
+            ..default.clone()
+        }
+    );
+    assert_eq!(
+        files(
+            "{ root: static, not_found: /e/404.html, max_age: 5m, browse: true, immutable: hashed, symlinks: follow }"
+        ),
+        Files {
+            not_found: Some("e/404.html".into()),
+            max_age: Duration::from_secs(300),
+            browse: true,
+            immutable: Immutable::Hashed,
+            symlinks: Symlinks::Follow,
+            ..default
+        }
+    );
+}
+
+#[test]
+fn files_that_an_app_leads_to_stand_for_themselves_unless_it_is_written_otherwise() {
+    for (route, precompressed) in [
+        ("files: ./media", vec![]),
+        ("files: { root: ./media }", vec![]),
+        ("files: { root: ./media, precompressed: true }", Precompressed::ALL.to_vec()),
+        ("files: { root: ./media, precompressed: [gzip] }", vec![Precompressed::Gzip]),
+    ] {
+        for keys in [format!("internal: true, {route}"), format!("{route}, internal: true")] {
+            let text = format!("sites: [{{ routes: [{{ path: /p/, {keys} }}, {{ path: /, respond: {{}} }}] }}]");
+            let loaded = load_str(&text, "f", Path::new("/"), &no_env).unwrap_or_else(|report| panic!("{report}"));
+            let Action::Files(files) = &loaded.config.sites[0].routes[0].action else { panic!() };
+            assert_eq!(files.precompressed, precompressed, "{keys}");
+        }
+    }
 }
 
 /// The one route of a file, with these keys.
@@ -263,6 +330,17 @@ fn a_rate_limit_is_of_the_client_and_as_much_at_once_as_its_rate_counts() {
     assert_eq!(limit, Some(RateLimit { rate, burst: 20, by: KeyBy::Cookie("id".into()), dry_run: true }));
     assert_eq!(route_with("rate_limit: { rate: 4294967295/s }").rate_limit.unwrap().burst, 1_000_000);
     assert_eq!(route_with("body_limit: 1MiB").rate_limit, None);
+}
+
+#[test]
+fn answers_are_compressed_unless_the_file_says_otherwise() {
+    let compress = |value: &str| route_with(&format!("compress: {value}")).compress;
+    assert_eq!(route_with("body_limit: 1MiB").compress, Some(Compress::default()));
+    assert_eq!((compress("true"), compress("false")), (Some(Compress::default()), None));
+    let types = vec![MediaRange { kind: "text".into(), subtype: Some("event-stream".into()) }];
+    let written = Compress { codings: vec![ContentCoding::Gzip, ContentCoding::Brotli], types, min_size: 0 };
+    assert_eq!(compress("{ codings: [gzip, br], types: [text/Event-Stream], min_size: 0 }"), Some(written));
+    assert_eq!(compress("{ min_size: 256 }"), Some(Compress { min_size: 256, ..Compress::default() }));
 }
 
 #[test]

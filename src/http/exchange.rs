@@ -173,6 +173,8 @@ impl Protocol {
 pub enum Phase {
     /// The request body is being received.
     Receiving,
+    /// Another service is asked whether the request may pass.
+    Authorizing,
     /// In the waiting room.
     Waiting,
     /// A connection to a worker is being opened.
@@ -189,6 +191,7 @@ impl Phase {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Receiving => "receiving",
+            Self::Authorizing => "authorizing",
             Self::Waiting => "waiting",
             Self::Connecting => "connecting",
             Self::Working => "working",
@@ -200,6 +203,8 @@ impl Phase {
 /// How long each phase took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
+    /// Asking another service whether the request may pass, waiting for a worker of it included.
+    pub auth: Duration,
     /// Receiving the request body.
     pub receive: Duration,
     /// In the waiting room.
@@ -295,6 +300,11 @@ pub struct Exchange {
     pub hops: Cell<u8>,
     /// What the client takes, where a layer has read it and the field is not passed on.
     pub codings: Cell<Option<Codings>>,
+    /// What the client has sent as `Authorization`, where a route has taken it away because it was for the edge. The next one
+    /// to which the request is handed on may ask for it as well.
+    pub credentials: OnceCell<Box<HeaderValue>>,
+    /// What the app says that the file is which it hands over, for what has more than one part of it.
+    pub media_type: OnceCell<Box<HeaderValue>>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
     /// What the app is told of who asks.
@@ -326,6 +336,8 @@ pub struct Exchange {
     /// Bytes of the response body handed to the client's connection.
     pub bytes_out: Cell<u64>,
     observers: RefCell<[Option<Rc<dyn Observer>>; 2]>,
+    /// Whether it is made for the sake of another one, which is counted among those that are open.
+    is_beside: bool,
     finished: Cell<bool>,
     /// When the client left before the end.
     left: Cell<Option<Instant>>,
@@ -362,6 +374,8 @@ impl Exchange {
             place: Cell::new(0),
             hops: Cell::new(0),
             codings: Cell::new(None),
+            credentials: OnceCell::new(),
+            media_type: OnceCell::new(),
             route: OnceCell::new(),
             identity: Identity::default(),
             answer_fields: AnswerFields::default(),
@@ -378,9 +392,24 @@ impl Exchange {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             observers: RefCell::new([None, None]),
+            is_beside: false,
             finished: Cell::new(false),
             left: Cell::new(None),
         }
+    }
+
+    /// An exchange of our own for the sake of this one, with another request: what is said of the client is the same.
+    #[must_use]
+    pub fn beside(&self, method: Method, target: Bytes) -> Self {
+        let own = Self::new(Rc::clone(&self.connection), self.protocol, method, target, self.host.clone(), None);
+        OPEN.set(OPEN.get() - 1);
+        own.client.set(self.client.get());
+        if let Some(claims) = self.claims.get() {
+            // Nobody else has set it.
+            let _ = own.claims.set(*claims);
+        }
+        own.id.set(self.id.get());
+        Self { received_at: self.received_at, is_beside: true, ..own }
     }
 
     /// Reads the clock: to be called where time has passed, after something was waited for.
@@ -470,6 +499,10 @@ impl Exchange {
         let now = self.tick();
         match (self.phase.get(), self.working_since.get()) {
             (Phase::Working, Some(since)) => self.time(|timings| timings.head = now.saturating_duration_since(since)),
+            (Phase::Authorizing, since) => self.time(|timings| {
+                timings.auth = now - self.started;
+                timings.head = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            }),
             (Phase::Waiting, _) => {
                 let since_head = now - self.started;
                 self.time(|timings| timings.wait = since_head.saturating_sub(timings.receive));
@@ -496,7 +529,9 @@ impl Exchange {
             return;
         }
         self.tick();
-        OPEN.set(OPEN.get() - 1);
+        if !self.is_beside {
+            OPEN.set(OPEN.get() - 1);
+        }
         if finish == Finish::ClientGone {
             self.fail(Reason::ClientGone);
             self.left.set(Some(self.now()));

@@ -3,6 +3,7 @@
 mod answer_fields;
 mod body;
 pub mod coding;
+pub mod conditional;
 mod exchange;
 pub mod fields;
 pub mod forwarded;
@@ -17,6 +18,7 @@ mod redispatch;
 mod request_id;
 mod service;
 pub mod text;
+mod told;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -37,3 +39,4 @@ pub use path::Target;
 pub use redispatch::{Dispatch, Dispatched, MAX_HOPS, Onward, Redispatch};
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};
+pub use told::{Asked, Charset, Handover, Handovers, Told};

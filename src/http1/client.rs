@@ -62,7 +62,7 @@ pub struct Connection {
     dialect: &'static Dialect,
     io: ReadAhead<Stream>,
     deadline: Deadline,
-    /// Whether the worker has answered without the whole request, and may wait for the rest.
+    /// Whether the worker has answered and may wait for more of the request, or for another one, that will not come.
     owes_request: bool,
     /// Whether a request is on its way that the worker must not take for whole when the connection ends.
     is_unsent: bool,
@@ -240,6 +240,16 @@ impl Connection {
             sending,
         };
         Ok(Response { head: response_head, interim: reading.interim, continued, body })
+    }
+
+    /// The rest of the answer is for nobody, and no request will follow: the worker hears the latter, and whatever still
+    /// comes is read until it has closed, at most for `limit`.
+    ///
+    /// One that has announced more than it sends would keep the connection for the next request. Nobody can tell from
+    /// here when it is done with this one; that it closes, because there will be no other, tells it.
+    pub async fn done_with(mut self: Box<Self>, limit: Duration) {
+        self.owes_request = true;
+        self.closed(limit).await;
     }
 
     /// Waits until the worker has closed, at most for `limit`.

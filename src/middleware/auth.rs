@@ -1,17 +1,21 @@
 //! Who may use a route: `auth`.
 //!
 //! Below `cors`, because a preflight brings no credentials, and below `rate_limit`; above whatever receives a body. All that
-//! is asked for must hold, in this order: `allow`, `basic`, `jwt`. Whoever has no credentials, or wrong ones, gets 401 and is
-//! told which are wanted; whoever comes from elsewhere gets 403. The app is told who it is by fields that no client can send.
+//! is asked for must hold, in this order: `allow`, `basic`, `jwt`, `forward`. Whoever has no credentials, or wrong ones, gets
+//! 401 and is told which are wanted; whoever comes from elsewhere gets 403. The app is told who it is by fields that no client
+//! can send.
 
 mod basic;
+mod forward;
 mod token;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header;
 
 use self::basic::Passwords;
+pub use self::forward::Forward;
 use self::token::Tokens;
 use crate::access::{Checks, Gathering};
 use crate::config::{self, AllowedClients};
@@ -69,13 +73,16 @@ fn is_unnamed(request: &Request) -> bool {
 }
 
 /// Adds [`Authorized`].
-pub struct AuthLayer(Option<Arc<Policy>>);
+pub struct AuthLayer {
+    policy: Option<Arc<Policy>>,
+    forward: Option<Rc<Forward>>,
+}
 
 impl AuthLayer {
-    /// The layer of one route; `None` asks nobody.
+    /// The layer of one route; without a `policy` it asks nobody. `forward` is the calling thread's own part of it.
     #[must_use]
-    pub fn new(policy: Option<Arc<Policy>>) -> Self {
-        Self(policy)
+    pub fn new(policy: Option<Arc<Policy>>, forward: Option<Forward>) -> Self {
+        Self { policy, forward: forward.map(Rc::new) }
     }
 }
 
@@ -83,13 +90,14 @@ impl AuthLayer {
 pub struct Authorized<S> {
     inner: S,
     policy: Option<Arc<Policy>>,
+    forward: Option<Rc<Forward>>,
 }
 
 impl<S> tower::Layer<S> for AuthLayer {
     type Service = Authorized<S>;
 
     fn layer(&self, inner: S) -> Authorized<S> {
-        Authorized { inner, policy: self.0.clone() }
+        Authorized { inner, policy: self.policy.clone(), forward: self.forward.clone() }
     }
 }
 
@@ -106,6 +114,11 @@ impl<S: Service<Error = Error>> Service for Authorized<S> {
                 Box::pin(policy.admit(&mut request)).await?;
                 // Others have had their turn meanwhile.
                 request.exchange.tick();
+            }
+            if let Some(forward) = &self.forward
+                && let Some(refusal) = Box::pin(forward.admit(&request)).await?
+            {
+                return Ok(refusal);
             }
         }
         self.inner.call(request).await

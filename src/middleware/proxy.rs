@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Phase, Request, Response, Service};
+use crate::http::{Body, Exchange, Handovers, Phase, Request, Response, Service};
 use crate::runtime::Deadline;
 use crate::upstream::spool::{self, Budget, Share, Spooled};
 use crate::upstream::{Client, Outgoing, RouteTerms};
@@ -33,6 +33,7 @@ impl Proxy {
     #[must_use]
     pub fn compile(
         route: &crate::config::Route,
+        handovers: Handovers,
         client: Rc<Client>,
         budget: Arc<Budget>,
         identity_names: Arc<[HeaderName]>,
@@ -41,7 +42,9 @@ impl Proxy {
         let share = Share { memory: buffer.memory, disk: buffer.disk, client: None };
         let terms = RouteTerms {
             mount: route.mount.as_deref().map(Box::from),
-            share: buffer.response.then_some(share),
+            share,
+            reads_ahead: buffer.response,
+            handovers,
             priority: route.priority,
             identity_names,
         };
@@ -76,6 +79,9 @@ impl Service for Proxy {
             // Boxed: most requests have none, and need no room for how it is received.
             body => Box::pin(self.receive(body, &request.exchange)).await?,
         };
+        if let Some(refusal) = self.client.stream_refusal(&request) {
+            return Err(refusal);
+        }
         let outgoing = Outgoing { request, body, terms: Rc::clone(&self.terms) };
         match self.timeout {
             None => self.client.send(outgoing).await,

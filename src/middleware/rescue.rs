@@ -118,7 +118,13 @@ fn row(reason: Reason) -> Row {
         R::Forbidden => (S::FORBIDDEN, DENIED, "This address is not open to you."),
         R::RateLimited => (S::TOO_MANY_REQUESTS, DENIED, "Too many requests. Please try again in a moment."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
-        R::NoRoute => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
+        R::NoRoute | R::FileNotFound => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
+        R::FileForbidden => (S::FORBIDDEN, DENIED, "This file is not open to you."),
+        R::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, DENIED, "This address can only be read."),
+        R::PreconditionFailed => (S::PRECONDITION_FAILED, DENIED, "What is here has changed in the meantime."),
+        R::RangeNotSatisfiable => {
+            (S::RANGE_NOT_SATISFIABLE, DENIED, "This file does not have the part that was asked for.")
+        }
         // Never sent, but logged and counted: as nginx calls it.
         R::ClientGone | R::ClientStalled => (
             S::from_u16(499).unwrap_or(S::BAD_REQUEST),
@@ -134,7 +140,7 @@ fn row(reason: Reason) -> Row {
         R::AuthUnavailable => {
             (S::SERVICE_UNAVAILABLE, OURS, "Logging in does not work at the moment. Please try again later.")
         }
-        R::SpoolFailed | R::TooManyHops | R::Internal => {
+        R::SpoolFailed | R::RootMissing | R::FileChanged | R::FileFailed | R::TooManyHops | R::Internal => {
             (S::INTERNAL_SERVER_ERROR, "proxy_internal_error", "Something went wrong.")
         }
         R::ShuttingDown => (S::SERVICE_UNAVAILABLE, OURS, "The site is being restarted. Please try again in a moment."),
@@ -157,6 +163,9 @@ fn row(reason: Reason) -> Row {
         }
         R::IdleTimeout => {
             (S::GATEWAY_TIMEOUT, "connection_read_timeout", "The site stopped in the middle of the exchange.")
+        }
+        R::AccelRefused | R::SendfileRefused => {
+            (S::BAD_GATEWAY, "http_protocol_error", "The site's answer leads to nothing that can be sent.")
         }
         R::BadHead | R::BadBody => (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read."),
     }

@@ -174,6 +174,29 @@ impl Socket {
         }
     }
 
+    /// Writes bytes that are followed at once: too few for a packet of their own, they share that of what follows.
+    ///
+    /// # Errors
+    /// What became of the socket.
+    pub fn poll_send_more(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || Ok(send(stream, bytes, flags)?))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || Ok(send(stream, bytes, flags)?))
+                }
+            };
+            if !matches!(&sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+                return Poll::Ready(sent);
+            }
+        }
+    }
+
     /// Sends from a file without reading it. `None`: the system cannot do that here, or the file has no such bytes: to be
     /// read instead, which tells why.
     ///

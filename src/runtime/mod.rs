@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod drain;
 mod hang_up;
 pub mod io;
+mod pieces;
 mod span;
 mod unread;
 
@@ -20,6 +21,7 @@ pub use allowance::Allowance;
 pub use deadline::Deadline;
 pub use hang_up::HangUp;
 pub use io::{Socket, Stream};
+pub use pieces::PieceReader;
 pub use span::Span;
 
 /// The most threads one runtime uses for disk.

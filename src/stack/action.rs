@@ -5,19 +5,22 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::Means;
 use crate::config;
 use crate::error::{Error, Reason};
-use crate::http::{Request, Response, Service};
+use crate::files::{self, Files};
+use crate::http::{Handovers, Request, Response, Service};
 use crate::middleware::answer::Answer;
 use crate::middleware::proxy::Proxy;
 use crate::middleware::redirect::Redirect;
-use crate::upstream::Client;
 use crate::upstream::spool::Budget;
 
 /// What answers at the bottom of a route.
 pub enum Action {
     /// A worker.
     Proxy(Proxy),
+    /// A folder.
+    Files(Box<Files>),
     /// The edge.
     Answer(Answer),
     /// The edge, with something of the request.
@@ -27,19 +30,26 @@ pub enum Action {
 }
 
 impl Action {
-    /// The action of one route. `clients` are the calling thread's, one for each upstream.
+    /// The action of one route. `folder` is the route's, if it has files.
     #[must_use]
     pub(super) fn compile(
         route: &config::Route,
-        clients: &[Rc<Client>],
+        handovers: Handovers,
         budget: &Arc<Budget>,
         identity_names: &Arc<[HeaderName]>,
+        folder: Option<&Arc<files::Folder>>,
+        means: &Means<'_>,
     ) -> Self {
         let answer = match &route.action {
             config::Action::Proxy(upstream) => {
-                let client = Rc::clone(&clients[*upstream]);
+                let client = Rc::clone(&means.clients[*upstream]);
                 let (budget, identity_names) = (Arc::clone(budget), Arc::clone(identity_names));
-                return Self::Proxy(Proxy::compile(route, client, budget, identity_names));
+                return Self::Proxy(Proxy::compile(route, handovers, client, budget, identity_names));
+            }
+            config::Action::Files(files) => {
+                let Some(folder) = folder else { return Self::Broken };
+                let (folder, cache) = (Arc::clone(folder), Rc::clone(means.cache));
+                return Self::Files(Box::new(Files::compile(route, files, folder, cache, means.redispatch.clone())));
             }
             config::Action::Redirect { to, status } => match to.fixed() {
                 Some(to) => Answer::redirect(to, *status),
@@ -57,6 +67,7 @@ impl Service for Action {
     async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
         match self {
             Self::Proxy(proxy) => proxy.call(request).await,
+            Self::Files(files) => files.call(request).await,
             Self::Answer(answer) => answer.call(request).await,
             Self::Redirect(redirect) => redirect.call(request).await,
             Self::Broken => Err(Error::new(Reason::Internal)),

@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
-use super::{Action, Shared};
+use super::{Action, Means, Sent, Shared};
 use crate::access::Gathering;
 use crate::config;
-use crate::http::{Redispatch, RouteLabel};
-use crate::middleware::auth::{AuthLayer, Authorized, Policy};
+use crate::files::Folder;
+use crate::http::{Handovers, RouteLabel};
+use crate::middleware::accel::{Accel, AccelLayer};
+use crate::middleware::auth::{AuthLayer, Authorized, Forward, Policy};
+use crate::middleware::compress::{CompressLayer, Compressed, Compression};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
+use crate::middleware::missing_slash::MissingSlash;
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
 use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
@@ -21,7 +25,11 @@ use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack = ResponseHeaders<CrossOrigin<RateLimited<Authorized<RequestHeaders<Upgrades<Action>>>>>>;
+pub type RouteStack =
+    ResponseHeaders<CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>>;
+
+/// What of them is passed by requests that lack the slash at the end of its prefix.
+pub type SlashStack = ResponseHeaders<CrossOrigin<MissingSlash>>;
 
 /// What all threads share of a route.
 pub(super) struct Plan {
@@ -30,6 +38,10 @@ pub(super) struct Plan {
     rate_limit: Option<Arc<RateLimit>>,
     /// `None`: it is open to everybody.
     auth: Option<Arc<Policy>>,
+    /// Whose files it serves, if it does.
+    pub(super) folder: Option<Arc<Folder>>,
+    /// `None`: answers go out as they are.
+    compression: Option<Arc<Compression>>,
 }
 
 impl Plan {
@@ -73,11 +85,23 @@ impl Plan {
         });
         let auth = route.and_then(|route| route.auth.as_ref());
         let auth = auth.map(|auth| Arc::new(Policy::compile(auth, &shared.checks, sources)));
-        Self { label, metrics, rate_limit, auth }
+        let folder = route.and_then(|route| match &route.action {
+            config::Action::Files(files) => Some(Arc::new(Folder::compile(files, &route.path))),
+            config::Action::Proxy(_) | config::Action::Redirect { .. } | config::Action::Respond { .. } => None,
+        });
+        let compression = route.and_then(|route| Compression::compile(route, &shared.compressor));
+        Self { label, metrics, rate_limit, auth, folder, compression }
     }
 
-    /// The layers of the route, for the calling thread.
-    pub(super) fn build(&self, route: &config::Route, action: Action, _redispatch: &Redispatch) -> RouteStack {
+    /// The layers of the route, for the calling thread, whose are `action` and `forward`.
+    pub(super) fn build(
+        &self,
+        route: &config::Route,
+        action: Action,
+        forward: Option<Forward>,
+        handovers: Handovers,
+        means: &Means<'_>,
+    ) -> RouteStack {
         ServiceBuilder::new()
             // Outermost: what it wants on refusals, too, has to be asked for above whatever refuses.
             .layer(ResponseHeadersLayer::compile(route))
@@ -86,12 +110,26 @@ impl Plan {
             // Before auth, so that whoever asks too often costs nothing further down.
             .layer(RateLimitLayer::new(self.rate_limit.clone()))
             // Before anything is received for a stranger.
-            .layer(AuthLayer::new(self.auth.clone()))
+            .layer(AuthLayer::new(self.auth.clone(), forward))
+            // By what the client says it takes, and not by what the app is told of that.
+            .layer(CompressLayer::new(self.compression.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
-            // Just above the action: whatever else is wrong with a request is told first.
+            // Below what looks at requests: whatever else is wrong with one is told first.
             .layer(UpgradeLayer::compile(route))
+            // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
+            .layer(AccelLayer::compile(handovers, Sent::roots(route, means.cache), means.redispatch))
             .service(action)
+    }
+
+    /// What answers where only a slash is missing: with what the route wants on all its answers, and asking nobody.
+    pub(super) fn missing_slash(route: &config::Route) -> SlashStack {
+        ServiceBuilder::new()
+            // As above.
+            .layer(ResponseHeadersLayer::compile(route))
+            // A redirected preflight fails: the slash is told to what comes after it.
+            .layer(CorsLayer::compile(route))
+            .service(MissingSlash)
     }
 }
 

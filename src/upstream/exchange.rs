@@ -20,7 +20,7 @@ use super::spool::{self, Budget, Share, Spooled};
 use super::wire::{self, Connection, Failed, Once};
 use super::{Permit, Upstream, head};
 use crate::error::{Error, Reason, Side};
-use crate::http::{Body, Exchange, Phase, Request, Response, fields, key, network};
+use crate::http::{Asked, Body, Exchange, Handovers, Phase, Request, Response, Told, fields, key, network};
 use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
 use crate::runtime::buffers::Buffer;
@@ -61,8 +61,12 @@ pub struct Outgoing {
 pub struct RouteTerms {
     /// The prefix under which the app lives, without a slash at the end.
     pub mount: Option<Box<str>>,
-    /// What a response may take of the spool; `None`: it is passed on without read-ahead.
-    pub share: Option<Share>,
+    /// What a response may take of the spool.
+    pub share: Share,
+    /// Whether responses are read ahead where the app does not say. Else they are passed on as they come.
+    pub reads_ahead: bool,
+    /// Which of its answers the app may hand over to the edge.
+    pub handovers: Handovers,
     /// The place in the waiting room: higher goes first.
     pub priority: i32,
     /// Names by which the edge tells apps who asks, whatever the route: no client may send them. Beside those that
@@ -128,6 +132,12 @@ impl Client {
         &self.upstream
     }
 
+    /// The key under `upstreams`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.upstream.name
+    }
+
     /// Closes idle connections that have grown too old.
     pub fn sweep(&self) {
         self.pools.iter().for_each(Pool::sweep);
@@ -159,6 +169,18 @@ impl Client {
         Some(error)
     }
 
+    /// Why a request for events is not taken: it would pin a worker before it could be refused by its answer, and enough are
+    /// pinned. `None`: it is taken, or asks for something else.
+    #[must_use]
+    pub fn stream_refusal(&self, request: &Request) -> Option<Error> {
+        if !self.upstream.room.is_streams_full() || !asks_for_events(&request.headers) {
+            return None;
+        }
+        let error = self.upstream.streams_full();
+        self.count(&error, &request.exchange);
+        Some(error)
+    }
+
     /// Waits for a worker and brings its answer. When the caller goes away meanwhile, the place in the waiting room is
     /// given up at once, but a worker that has the request keeps its slot until it is done.
     ///
@@ -167,12 +189,6 @@ impl Client {
     pub async fn send(self: &Rc<Self>, outgoing: Outgoing) -> Result<Response, Error> {
         let exchange = Rc::clone(&outgoing.request.exchange);
         exchange.phase.set(Phase::Waiting);
-        // What asks for events would pin a worker before it can be refused by its answer.
-        if self.upstream.room.is_streams_full() && asks_for_events(&outgoing.request.headers) {
-            let error = self.upstream.streams_full();
-            self.count(&error, &exchange);
-            return Err(error);
-        }
         // It has been ticked since anything else was waited for.
         let (now, seek) = (exchange.now(), self.seek(&outgoing));
         let permit = match self.upstream.room.enter_at(now, &self.upstream.balance, seek).await {
@@ -209,10 +225,9 @@ impl Client {
             let attempt = self.attempt(&endpoint, &head, &outgoing, &mut permit, &tries).await;
             let Attempt { failed: Failed { error, busy }, is_reused } = match attempt {
                 Ok(response) => {
-                    let Outgoing { mut request, terms, .. } = outgoing;
-                    fields::give_map(std::mem::take(&mut request.headers));
+                    let Outgoing { request, terms, .. } = outgoing;
                     let rest = Rest { client: Rc::clone(&self), exchange: Rc::clone(&request.exchange), permit };
-                    return self.response(response, rest, terms.share);
+                    return self.response(response, rest, request, &terms);
                 }
                 Err(attempt) => attempt,
             };
@@ -417,7 +432,13 @@ impl Client {
         );
     }
 
-    fn response(&self, response: wire::Response, rest: Rest, share: Option<Share>) -> Result<Response, Error> {
+    fn response(
+        &self,
+        response: wire::Response,
+        rest: Rest,
+        mut request: Box<Request>,
+        terms: &RouteTerms,
+    ) -> Result<Response, Error> {
         if response.interim > 0 {
             self.upstream.metrics.informational.inc_by(u64::from(response.interim));
         }
@@ -428,13 +449,27 @@ impl Client {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             self.explain_500(&headers, &rest);
         }
-        let (passage, share) = match share {
-            Some(share) if !wants_to_stream(&headers) => (Passage::ReadAhead, share),
-            _ => (Passage::Stream, Share { memory: 0, disk: 0, client: None }),
+        let asked = std::mem::take(&mut request.headers);
+        let mut told = Told::by(&headers);
+        let body = match &mut told {
+            Some(told) if told.handover(terms.handovers).is_some() => {
+                told.asked = Some(Asked { method: request.method, headers: asked });
+                pump::let_go(body, rest);
+                Body::Empty
+            }
+            _ => {
+                fields::give_map(asked);
+                let buffering = told.as_ref().and_then(|told| told.buffering);
+                let passage = passage(&headers, buffering, terms.reads_ahead);
+                pump::body(body, rest, passage, terms.share, &self.budget)?
+            }
         };
-        let mut response = Response::new(pump::body(body, rest, passage, share, &self.budget)?);
+        let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
+        if let Some(told) = told {
+            response.extensions_mut().insert(told);
+        }
         Ok(response)
     }
 
@@ -504,17 +539,34 @@ fn asks_for_events(headers: &HeaderMap) -> bool {
     accepts.into_iter().any(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-/// Whether the app wants its bytes passed on as they come.
-fn wants_to_stream(headers: &HeaderMap) -> bool {
+/// How a body is passed on: as the app says, else as the route does. An event stream may never end, so that a worker would
+/// be held by it uncounted: nothing is said about those.
+fn passage(headers: &HeaderMap, buffering: Option<bool>, reads_ahead: bool) -> Passage {
     let is_events = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
     });
-    is_events || headers.get("x-accel-buffering").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"))
+    if buffering.unwrap_or(reads_ahead) && !is_events { Passage::ReadAhead } else { Passage::Stream }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn the_app_says_whether_it_is_read_ahead_and_then_the_route() {
+        let events = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("Text/Event-Stream"))]);
+        for (buffering, reads_ahead, expected) in [
+            (None, true, Passage::ReadAhead),
+            (None, false, Passage::Stream),
+            (Some(false), true, Passage::Stream),
+            (Some(true), false, Passage::ReadAhead),
+        ] {
+            assert_eq!(passage(&HeaderMap::new(), buffering, reads_ahead), expected, "{buffering:?} {reads_ahead}");
+            assert_eq!(passage(&events, buffering, reads_ahead), Passage::Stream, "{buffering:?} {reads_ahead}");
+        }
+    }
 
     #[test]
     fn neither_clients_nor_load_nor_restarts_speak_against_an_endpoint() {

@@ -21,7 +21,7 @@ use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange};
 use crate::runtime::{Allowance, Deadline};
 
-/// Memory of a response that is passed on as it comes, without read-ahead.
+/// What a response takes that is passed on as it comes, without read-ahead.
 const STREAM: Share = Share { memory: 64 << 10, disk: 0, client: None };
 
 /// How long a slow client has, at most, while no worker may be pinned for it.
@@ -88,6 +88,20 @@ pub(super) fn body(
     let (writer, reader) = spool::pipe(body.remaining(), share, budget);
     tokio::task::spawn_local(pump(body, writer, rest, pin));
     Ok(Body::Stream(Box::new(reader)))
+}
+
+/// The app has handed its answer over, so that whatever body it announces is for nobody, and may never come. The slot is
+/// free as soon as the worker is, and a connection whose body is not here whole serves nobody again.
+pub(super) fn let_go(mut body: ResponseBody, rest: Rest) {
+    if body.take_here().is_some() {
+        let now = rest.exchange.now();
+        return end(body, rest, now);
+    }
+    let limit = rest.patience();
+    tokio::task::spawn_local(async move {
+        body.into_busy().done_with(limit).await;
+        drop(rest.permit);
+    });
 }
 
 async fn pump(mut body: ResponseBody, writer: spool::Writer, rest: Rest, pin: Option<StreamPermit>) {

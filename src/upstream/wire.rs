@@ -135,8 +135,18 @@ impl Connection {
     }
 }
 
-/// Leaving a worker in the middle of an answer that may never end by itself.
+/// Leaving a worker in the middle of an answer.
 impl Connection {
+    /// The rest of the answer is for nobody, and no request will follow: lets the worker come to its end, and waits until
+    /// it has closed, at most for `limit`.
+    pub(super) async fn done_with(self, limit: Duration) {
+        match self {
+            Self::Http1(connection) => connection.done_with(limit).await,
+            // What ends there is the stream.
+            Self::H2c(connection) => Box::pin(connection.closed(limit)).await,
+        }
+    }
+
     /// Tells the worker, and waits until it has closed, at most for `limit`.
     pub(super) async fn abandoned(self, limit: Duration) {
         match self {

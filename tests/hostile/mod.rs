@@ -10,4 +10,4 @@ mod requests;
 mod responses;
 mod servers;
 mod strict;
-mod table;
+pub(crate) mod table;

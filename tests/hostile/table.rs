@@ -144,7 +144,7 @@ fn response([name, method, bytes, then, outcome, terms, _why]: [&str; 7]) -> Res
 }
 
 /// The bytes that a field stands for.
-fn unescape(text: &str) -> Vec<u8> {
+pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     let bytes = until(&mut rest, None);
     assert!(rest.is_empty(), "an unmatched brace: {text}");

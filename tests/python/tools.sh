@@ -5,6 +5,7 @@ set -euo pipefail
 declare -A package=(
     [curl]=curl [h2load]=nghttp2-client [openssl]=openssl [ss]=iproute2 [apache2]=apache2-bin
     [htpasswd]=apache2-utils [logrotate]=logrotate [promtool]=prometheus [systemd-analyze]=systemd
+    [nginx]=nginx-light [chromium-headless-shell]=chromium-headless-shell
 )
 mod_wsgi=/usr/lib/apache2/modules/mod_wsgi.so
 
@@ -19,6 +20,13 @@ done
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing ${missing[*]}"
+    # Some come with a service, which nobody here asks for.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 else

@@ -153,6 +153,14 @@ impl Client {
         }
     }
 
+    /// The data of the next chunk of a body in chunks; `None` at its end.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(&self.line().expect("a chunk size"), 16).expect("a chunk size");
+        let data = self.take(size).expect("a whole chunk");
+        assert_eq!(self.line().expect("the end of a chunk"), "");
+        (size > 0).then_some(data)
+    }
+
     fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
@@ -215,6 +223,21 @@ impl Client {
     pub(crate) fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut taken = Vec::with_capacity(count);
         self.exactly(count, &mut taken).ok().map(|()| taken)
+    }
+
+    /// Reads whatever comes up to the end of the connection. How many bytes that were, and how it ended.
+    pub(crate) fn drain(&mut self) -> (usize, End) {
+        let mut count = 0;
+        loop {
+            count += std::mem::take(&mut self.unread).len();
+            match self.fill() {
+                Ok(0) => return (count, End::Closed),
+                Ok(_) => {}
+                // TLS: closed without a close_notify.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return (count, End::Closed),
+                Err(_) => return (count, End::Reset),
+            }
+        }
     }
 
     /// Waits for the gateway's end of the connection. Fails when bytes come before it.

@@ -1,4 +1,4 @@
-//! Real gunicorn with the example shop.
+//! Real gunicorn with the example shop, or another app.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     workers: u32,
     transport: Transport,
     protocol: Protocol,
+    app: &'static str,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -34,7 +35,13 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(kind: Kind, workers: u32, transport: Transport) -> Self {
         let (arguments, environment) = (Vec::new(), Vec::new());
-        Self { kind, workers, transport, protocol: Protocol::Http1, arguments, environment }
+        Self { kind, workers, transport, protocol: Protocol::Http1, app: "shop.wsgi", arguments, environment }
+    }
+
+    /// It serves a module of `tests/python` instead of the shop.
+    pub(crate) fn serving(mut self, module: &'static str) -> Self {
+        self.app = module;
+        self.argument(&format!("--pythonpath={}/tests/python", env!("CARGO_MANIFEST_DIR")))
     }
 
     /// It speaks uwsgi instead of HTTP.
@@ -49,7 +56,7 @@ impl Plan {
         self
     }
 
-    /// A variable that the shop reads.
+    /// A variable that the app reads.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -69,7 +76,7 @@ impl Plan {
 
     fn launch(&self, folder: &TempDir, bind: &str) -> (Child, Lines, Address) {
         let mut command = Command::new(python());
-        command.args(["-m", "gunicorn", "shop.wsgi", "--no-control-socket", "--log-level", "info", "--bind", bind]);
+        command.args(["-m", "gunicorn", self.app, "--no-control-socket", "--log-level", "info", "--bind", bind]);
         command.args(["--workers", &self.workers.to_string()]);
         match self.kind {
             Kind::Sync => {}

@@ -141,6 +141,12 @@ impl H2 {
         Ok(OpenStream { response, send, handle: handle.clone() })
     }
 
+    /// Reads a body to its end. How many bytes that were.
+    pub(crate) fn drain(&self, mut body: RecvStream) -> Result<usize, h2::Error> {
+        let mut rest = Vec::new();
+        within(&self.runtime.handle, "the body", read(&mut body, &mut rest)).map(|()| rest.len())
+    }
+
     /// Waits for the end of the connection: `None` without an error.
     pub(crate) fn end(mut self) -> Option<h2::Error> {
         let connection = self.connection.take().unwrap();

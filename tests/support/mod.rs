@@ -5,7 +5,10 @@
 
 pub(crate) mod address;
 pub(crate) mod backlog;
+pub(crate) mod chromium;
 pub(crate) mod client;
+pub(crate) mod coding;
+pub(crate) mod download;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod gunicorn;
@@ -25,6 +28,7 @@ pub(crate) mod worker;
 use std::time::{Duration, Instant};
 
 pub(crate) use address::{Address, Stream};
+pub(crate) use chromium::Chromium;
 pub(crate) use client::Client;
 pub(crate) use gateway::Gateway;
 pub(crate) use gunicorn::Gunicorn;

@@ -28,6 +28,15 @@ pub(super) fn prepare(command: &mut Command, folder: &Path) {
     command.current_dir(root()).env("PYTHONDONTWRITEBYTECODE", "1").envs(variables(folder));
 }
 
+/// Collects its static files into a folder, as a deploy does.
+pub(crate) fn collect_static(folder: &Path) {
+    let mut command = Command::new(python());
+    command.args(["manage.py", "collectstatic", "--no-input", "--verbosity", "0"]).current_dir(root());
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("SHOP_STATIC", folder);
+    let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", python().display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The folder of the project.
 pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop")

@@ -68,6 +68,17 @@ impl Uwsgi {
         Self::run(command, folder)
     }
 
+    /// uWSGI with this module of `tests/python`, which reads these variables.
+    pub(crate) fn serving(module: &str, variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("app.sock").display().to_string();
+        let mut command = Command::new(python());
+        command.args(RUN).args(["--master", "--processes", &WORKERS.to_string(), "--need-app", "--socket", &socket]);
+        command.args(["--module", module]).current_dir(root().join("tests/python"));
+        command.envs(variables.iter().copied());
+        Self::run(command, folder)
+    }
+
     /// uWSGI with the shop, as this file of settings says; its socket is put into a folder of the test's own.
     pub(crate) fn with_settings(file: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ Everything that differs from one place to another comes from the environment:
     SHOP_DEBUG          "1" for Django's debug pages; off by default
     SHOP_ALLOWED_HOSTS  host names beyond this machine's own, separated by commas
     SHOP_COUNTER        the file of the counter at /count
+    SHOP_STATIC         the folder of `manage.py collectstatic`, which Hostler serves; run/static by default
     SHOP_FINISH_MS      milliseconds of work after each response, in a request_finished handler; 0 by default
     SHOP_JOURNAL        a file for the record of every run of the app (tour/journal.py); off by default
 
@@ -39,6 +40,7 @@ CSRF_COOKIE_SECURE = True
 
 INSTALLED_APPS = [
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
     "tour",
 ]
 
@@ -73,6 +75,18 @@ WSGI_APPLICATION = "shop.wsgi.application"
 DATABASES = {}
 
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+
+
+# Static files: collected under names that change with their content, so that browsers may keep them for ever.
+
+STATIC_URL = "/static/"
+
+STATIC_ROOT = Path(os.environ.get("SHOP_STATIC") or BASE_DIR / "run" / "static")
+
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
 
 
 # Internationalization

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
+from django.core.management import call_command
 from django.http import UnreadablePostError
 from django.test import Client, RequestFactory, SimpleTestCase, override_settings
 
@@ -176,6 +177,12 @@ class Login(SimpleTestCase):
         self.assertRedirects(response, "/login", fetch_redirect_response=False)
         self.assertContains(client.get("/login", secure=True), "Hello, Ada.")
 
+    def test_who_has_logged_in_may_pass_and_everybody_else_is_sent_here(self):
+        client, _ = self.log_in("https://localhost:8443")
+        answer = client.get("/may-pass", secure=True)
+        self.assertEqual((answer.status_code, answer["Remote-User"]), (204, "Ada"))
+        self.assertRedirects(self.client.get("/may-pass"), "/login", fetch_redirect_response=False)
+
     def test_origin_of_another_site_fails(self):
         with self.assertLogs("django.security.csrf"):
             _, response = self.log_in("https://elsewhere.example")
@@ -243,6 +250,19 @@ class Environ(SimpleTestCase):
         )
         self.assertEqual(response.json()["HTTP_COOKIE"], "a=1; sessionid=(hidden); csrftoken=(hidden); b=2")
         self.assertEqual(response.json()["HTTP_AUTHORIZATION"], "(hidden)")
+
+
+class StaticFiles(SimpleTestCase):
+    def test_the_page_names_its_files_as_they_were_collected(self):
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        with override_settings(STATIC_ROOT=folder):
+            call_command("collectstatic", interactive=False, verbosity=0)
+            page = self.client.get("/assets").content.decode()
+        paths = json.loads((folder / "staticfiles.json").read_text())["paths"]
+        for name in ["tour/assets.css", "tour/assets.js", "tour/icon.svg", "tour/horse.svg"]:
+            self.assertNotEqual(paths[name], name)
+            self.assertIn(f'"/static/{paths[name]}"', page)
+            self.assertTrue((folder / paths[name]).is_file())
 
 
 class Journal(SimpleTestCase):

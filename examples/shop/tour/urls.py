@@ -16,6 +16,8 @@ urlpatterns = [
     path("failure", views.failure, name="failure"),
     path("redirect", views.to_index, name="redirect"),
     path("login", views.login, name="login"),
+    path("may-pass", views.may_pass, name="may_pass"),
     path("count", views.count, name="count"),
     path("environ", views.environ, name="environ"),
+    path("assets", views.assets, name="assets"),
 ]

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import time
+from urllib.parse import quote
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
@@ -167,6 +168,20 @@ def login(request):
     return render(request, "tour/login.html", {"form": form, "name": request.session.get("name")})
 
 
+@require_safe
+@never_cache
+def may_pass(request):
+    """
+    What `auth: { forward: { upstream: app, path: /may-pass, headers: [Remote-User] } }` asks before each request of a route.
+
+    Whoever has logged in passes, and the route's app hears who it is. Everybody else is sent to the form.
+    """
+    name = request.session.get("name")
+    if name is None:
+        return redirect("login")
+    return HttpResponse(status=204, headers={"Remote-User": quote(name)})
+
+
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
@@ -196,6 +211,12 @@ def environ(request):
         secret = f"({re.escape(settings.SESSION_COOKIE_NAME)}|{re.escape(settings.CSRF_COOKIE_NAME)})=[^;,]*"
         seen["HTTP_COOKIE"] = re.sub(secret, r"\1=(hidden)", seen["HTTP_COOKIE"])
     return JsonResponse(dict(sorted(seen.items())), json_dumps_params={"indent": 2})
+
+
+@require_safe
+def assets(request):
+    """A page whose style, script and images are static files. Needs `manage.py collectstatic` first."""
+    return render(request, "tour/assets.html")
 
 
 def is_of_request(name):

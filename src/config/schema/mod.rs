@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use super::decode::{Decoder, Section};
 use super::node::{Node, Span, Value};
 use super::values::nearest;
-use super::{Admin, Bind, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
+use super::{Admin, Bind, Files, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
 
 pub(super) use listeners::{ListenerDraft, Redirect};
-pub(super) use sites::SiteDraft;
+pub(super) use sites::{RouteDraft, SiteDraft};
+use upstreams::target;
 pub(super) use upstreams::{EndpointDraft, UpstreamDraft, is_server_name};
 
 /// The whole file, section by section.
@@ -51,6 +52,8 @@ pub(super) struct Places {
     pub(super) names: Vec<(String, Span)>,
     /// The names of sockets that systemd is to pass.
     pub(super) passed: Vec<(String, Span)>,
+    /// `files.root` and `sendfile.roots`, and whether each may be a file.
+    pub(super) roots: Vec<(Files, bool, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
     /// `limits.connections`
@@ -95,7 +98,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 40] = [
+static SECTIONS: [&Section; 44] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -124,10 +127,13 @@ static SECTIONS: [&Section; 40] = [
     &upstreams::TLS,
     &sites::SITE,
     &routes::ROUTE,
+    &routes::FILES,
     &routes::REDIRECT,
     &routes::RESPOND,
     &routes::BUFFER,
+    &routes::COMPRESS,
     &routes::RATE_LIMIT,
+    &routes::SENDFILE,
     &routes::WHEN,
     &routes::CORS,
     &routes::HEADERS,
@@ -136,6 +142,7 @@ static SECTIONS: [&Section; 40] = [
     &routes::AUTH,
     &routes::BASIC,
     &routes::JWT,
+    &routes::FORWARD,
 ];
 
 /// Decodes the file.
@@ -153,6 +160,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     };
     places.sockets.extend(upstreams.iter().flat_map(UpstreamDraft::sockets));
     places.names.extend(upstreams.iter().flat_map(UpstreamDraft::names));
+    places.roots.extend(sites.iter().flat_map(SiteDraft::roots));
     let errors = decoder.error_count();
     let trusted_proxies = file.get("trusted_proxies").map(|node| process::trusted_proxies(decoder, node));
     let trusted_proxies_are_whole = decoder.error_count() == errors && !file.means("trusted_proxies");

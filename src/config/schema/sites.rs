@@ -8,7 +8,7 @@ use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Entry, Node, Span};
 use crate::config::report::quoted;
 use crate::config::values::Fault;
-use crate::config::{ErrorPage, HostPattern, Route, Site, page, punycode};
+use crate::config::{Action, ErrorPage, Files, HostPattern, Route, Sendfile, Site, page, punycode};
 
 /// A site and its places.
 pub(in crate::config) struct SiteDraft {
@@ -24,13 +24,44 @@ pub(in crate::config) struct SiteDraft {
     pub(in crate::config) routes: Vec<RouteDraft>,
 }
 
-/// A route and the place of its path.
+/// A route, the place of its path, and others in it.
 pub(in crate::config) struct RouteDraft {
     pub(in crate::config) route: Route,
     pub(in crate::config) span: Span,
+    /// Of its `files.root`.
+    pub(in crate::config) root: Option<Span>,
+    /// Of each of its `sendfile.roots`.
+    pub(in crate::config) sendfile_roots: Vec<Span>,
+    pub(in crate::config) places: RoutePlaces,
+}
+
+/// Where a route says what can be wrong together with other routes or its site. Names of fields are in lower case.
+#[derive(Debug, Default)]
+pub(in crate::config) struct RoutePlaces {
+    /// `redirect.to`
+    pub(in crate::config) redirect_to: Option<Span>,
+    /// Fields that only the edge may send.
+    pub(in crate::config) of_the_edge: Vec<(String, Span)>,
+    /// Fields that are set on requests.
+    pub(in crate::config) set: Vec<(String, Span)>,
+    /// Fields that requests are asked for.
+    pub(in crate::config) asked: Vec<(String, Span)>,
 }
 
 impl SiteDraft {
+    /// The folders whose files are served, whether each may be a file itself, and where it is written.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (Files, bool, Span)> {
+        let served = self.routes.iter().filter_map(|RouteDraft { route, root, .. }| match (&route.action, root) {
+            (Action::Files(files), Some(span)) => Some((files.clone(), route.path.is_exact(), span.clone())),
+            _ => None,
+        });
+        let sent = self.routes.iter().flat_map(|draft| {
+            let files = draft.route.sendfile.iter().flat_map(Sendfile::files);
+            files.zip(&draft.sendfile_roots).map(|(files, span)| (files, false, span.clone()))
+        });
+        served.chain(sent)
+    }
+
     /// Without the places.
     pub(in crate::config) fn into_site(self) -> Site {
         Site {

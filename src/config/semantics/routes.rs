@@ -4,22 +4,44 @@ use std::collections::HashMap;
 
 use crate::config::decode::Decoder;
 use crate::config::node::Span;
-use crate::config::schema::{Draft, SiteDraft};
+use crate::config::report::quoted;
+use crate::config::schema::{Draft, RouteDraft, SiteDraft};
 use crate::config::{Action, PathPattern, Route, When};
 
 /// Routes that an earlier one of their site covers.
 pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
     for site in sites {
-        let mut earlier = Earlier::default();
+        // Requests of clients pass by what is internal; those that are handed on do not.
+        let (mut of_clients, mut of_all) = (Earlier::default(), Earlier::default());
         for draft in &site.routes {
+            let earlier = if draft.route.internal { &of_all } else { &of_clients };
             if let Some(first) = earlier.covers(&draft.route) {
                 decoder
                     .warning(&draft.span, "this route can never match")
                     .also(first, "this one takes its requests")
                     .help("the first route that matches wins: put the more specific one before the other");
-            } else if !draft.route.internal {
-                earlier.add(&draft.route, &draft.span);
+                continue;
             }
+            if draft.route.hands_on() {
+                continue;
+            }
+            if !draft.route.internal {
+                of_clients.add(&draft.route, &draft.span);
+            }
+            of_all.add(&draft.route, &draft.span);
+        }
+    }
+}
+
+/// Internal routes that no app leads to.
+pub(super) fn forgotten(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    let asks_app = |draft: &RouteDraft| matches!(draft.route.action, Action::Proxy(_));
+    for site in sites.iter().filter(|site| !site.routes.iter().any(asks_app)) {
+        for draft in site.routes.iter().filter(|draft| draft.route.internal) {
+            decoder
+                .warning(&draft.span, "nobody can come to this route")
+                .label("clients may not, and no route of this site asks an app that could hand them on")
+                .help("add a route with `proxy`, or take `internal` out");
         }
     }
 }
@@ -29,7 +51,7 @@ pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
     for site in sites {
         for draft in &site.routes {
             let Some(path) = own_target(&draft.route) else { continue };
-            let first = site.routes.iter().find(|other| may_take(&other.route, path));
+            let first = site.routes.iter().find(|other| !other.route.internal && may_take(&other.route, path));
             if first.is_some_and(|first| std::ptr::eq(first, draft)) {
                 decoder
                     .warning(&draft.span, "this redirect leads to itself")
@@ -40,9 +62,79 @@ pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
     }
 }
 
+/// Routes that hand on what they have no file for, with nothing behind them to take it.
+pub(super) fn idle_fallbacks(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites {
+        let last = site.routes.iter().rposition(|draft| !draft.route.internal);
+        for (_, draft) in site.routes.iter().enumerate().filter(|(at, _)| last.is_none_or(|last| last <= *at)) {
+            if draft.route.hands_on() {
+                decoder
+                    .warning(&draft.span, "`fallback: next` leads nowhere: there is no route behind this one")
+                    .help("put the route that is to take what is no file behind it, or take `fallback` out");
+            }
+        }
+    }
+}
+
+/// Names by which one route tells its app who asks are removed from what clients send on all of them. Nothing else can be said
+/// by them: what a route sets would never arrive, and what it asks for any client could write.
+pub(super) fn names_of_the_edge(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    let drafts = || sites.iter().flat_map(|site| &site.routes);
+    let mut told: HashMap<&str, &Span> = HashMap::new();
+    for (name, at) in drafts().flat_map(|draft| &draft.places.of_the_edge) {
+        told.entry(name).or_insert(at);
+    }
+    let help = "write another name here, or there; what clients send under that one is removed on every route";
+    for draft in drafts() {
+        for (name, at) in &draft.places.set {
+            if let Some(told) = told.get(name.as_str()) {
+                decoder
+                    .error(at, format!("the header {} never reaches an app from here", quoted(name)))
+                    .also(told, "by it only the edge tells who asks, or for what")
+                    .help(help);
+            }
+        }
+        for (name, at) in &draft.places.asked {
+            if let Some(told) = told.get(name.as_str()) {
+                decoder
+                    .error(
+                        at,
+                        format!("the header {} is not taken from clients: any of them could write it", quoted(name)),
+                    )
+                    .also(told, "by it only the edge tells who asks, or for what")
+                    .help(help);
+            }
+        }
+    }
+}
+
+/// Redirects to whatever host a client names, on sites that take any.
+pub(super) fn redirects_to_any_host(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
+    for site in sites.iter().filter(|site| site.any_host || site.default.is_some()) {
+        for draft in &site.routes {
+            let Action::Redirect { to, .. } = &draft.route.action else { continue };
+            if !to.leads_to_named_host() {
+                continue;
+            }
+            let at = draft.places.redirect_to.as_ref().unwrap_or(&draft.span);
+            let (why, label) = match &site.default {
+                Some(default) => (default, "hosts that no site has come here"),
+                None => (&site.span, "this site has no `hosts`"),
+            };
+            decoder
+                .warning(at, "this redirect leads to whatever host a client names")
+                .also(why, label)
+                .help("write the host itself instead of {host}, or give the site the `hosts` that it is for");
+        }
+    }
+}
+
 /// The path that a redirect without conditions leads to, where it is the same for all requests and plainly written.
 fn own_target(route: &Route) -> Option<&str> {
     let Action::Redirect { to, .. } = &route.action else { return None };
+    if route.internal {
+        return None;
+    }
     let to = to.fixed().filter(|to| route.when.is_none() && to.starts_with('/') && !to.contains('%'))?;
     to.split(['?', '#']).next()
 }
@@ -51,7 +143,7 @@ fn own_target(route: &Route) -> Option<&str> {
 pub(super) fn unanswered_probes(decoder: &mut Decoder<'_>, draft: &Draft) {
     for (path, span) in &draft.probe_paths {
         let routes = || draft.sites.iter().flat_map(|site| &site.routes).map(|draft| &draft.route);
-        if !routes().any(|route| may_take(route, path)) {
+        if !routes().any(|route| !route.internal && may_take(route, path)) {
             decoder
                 .warning(span, "no route answers this path")
                 .help(format!("write {{ path_exact: {path}, respond: {{ body: ok }} }} into a site"));

@@ -8,7 +8,7 @@ use rustls::pki_types::pem;
 
 use super::files::LARGEST_FILE;
 use crate::edge::local_ca::LocalCaError;
-use crate::x509::Malformed;
+use crate::x509::{BadBundle, Malformed};
 
 /// Why a listener's TLS cannot be set up.
 #[derive(Debug)]
@@ -60,6 +60,13 @@ pub enum TlsError {
     NotAFile(PathBuf),
     /// A file for `client_ca` holds no certificate that can be trusted as an authority.
     NoAuthority(PathBuf),
+    /// A file for `client_ca` has an entry that cannot be used.
+    BadAuthorities {
+        /// The file.
+        path: PathBuf,
+        /// Which, and why.
+        source: BadBundle,
+    },
     /// Neither a certificate nor the local CA is configured.
     NothingToShow,
     /// The local CA.
@@ -115,6 +122,9 @@ impl fmt::Display for TlsError {
                 write!(f, "{} has more than {} KiB, which no such file has", path.display(), LARGEST_FILE >> 10)
             }
             Self::NotAFile(path) => write!(f, "{} is not a file", path.display()),
+            Self::BadAuthorities { path, source } => {
+                write!(f, "the authorities in {} cannot be used: {source}", path.display())
+            }
             Self::NoAuthority(path) => write!(
                 f,
                 "{} holds no certificate of an authority; it must hold those in PEM that sign the clients' certificates",
@@ -135,6 +145,7 @@ impl std::error::Error for TlsError {
             Self::BadCertificate { source, .. } => Some(source),
             Self::BadKey { source, .. } | Self::Crypto(source) => Some(source),
             Self::Local(source) => Some(source),
+            Self::BadAuthorities { source, .. } => Some(source),
             Self::NoCertificate(_)
             | Self::NoKey(_)
             | Self::EncryptedKey(_)

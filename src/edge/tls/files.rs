@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use super::TlsError;
 use crate::config::Certificate;
-use crate::x509::{CertificateFacts, LARGEST_RESPONSE, Malformed};
+use crate::x509::{self, BadBundle, CertificateFacts, LARGEST_RESPONSE, Malformed};
 
 /// Bytes of the largest file that is read: far more than any chain, less than the authorities of the whole web.
 pub(super) const LARGEST_FILE: u64 = 1 << 20;
@@ -42,13 +42,16 @@ impl Pair {
     }
 }
 
-/// The authorities that sign clients' certificates.
+/// The authorities that sign clients' certificates: all that the file has, because nobody would hear of those left out.
 pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let bad = |source| match source {
+        BadBundle::Empty => TlsError::NoAuthority(path.to_owned()),
+        source => TlsError::BadAuthorities { path: path.to_owned(), source },
+    };
     let mut roots = RootCertStore::empty();
-    match roots.add_parsable_certificates(certificates(path)?) {
-        (0, _) => Err(TlsError::NoAuthority(path.to_owned())),
-        _ => Ok(roots),
-    }
+    // It has been seen that all of them can be.
+    roots.add_parsable_certificates(x509::authorities(&read(path)?).map_err(bad)?);
+    Ok(roots)
 }
 
 /// An OCSP response, whatever it says. One byte more than is taken tells that it is too large.

@@ -440,6 +440,18 @@ fn clients_show_certificates_of_the_authorities_that_are_named() {
     let changes = watched.settle_for_good();
     assert!(matches!(&changes[..], [Change::Refused(TlsError::NoAuthority(_))]), "{changes:?}");
     assert_eq!(is_in(&watched, Some(&stranger)), Ok(()));
+    // Not in part: of those who are left out nobody would hear.
+    let partly = format!("{}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", files.root_pem());
+    fs::write(&ca, &partly).unwrap();
+    let changes = watched.settle_for_good();
+    let [Change::Refused(error @ TlsError::BadAuthorities { .. })] = &changes[..] else { panic!("{changes:?}") };
+    assert!(error.to_string().contains("entry 2 of it"), "{error}");
+    assert_eq!(is_in(&watched, Some(&stranger)), Ok(()));
+    assert!(matches!(is_in(&watched, Some(&client)), Err(rustls::Error::InvalidCertificate(_))));
+    assert!(ServerTls::read(&tls, true, &TlsShared::new().unwrap()).is_err());
+    fs::write(&ca, files.root_pem()).unwrap();
+    watched.settle();
+    assert_eq!(is_in(&watched, Some(&client)), Ok(()));
 }
 
 #[test]

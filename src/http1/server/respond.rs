@@ -227,6 +227,8 @@ impl Writer {
             let stream = Pin::new(&mut io.stream);
             let written = match (small.is_empty(), self.large.is_empty()) {
                 (true, true) if self.after.is_empty() => break,
+                // The head of a file leaves with the file's first bytes. Only plain streams have spans.
+                (false, true) if self.span.is_some() => ready!(io.stream.socket().poll_send_more(cx, small)),
                 (false, true) if self.after.is_empty() => ready!(stream.poll_write(cx, small)),
                 _ => ready!(stream.poll_write_vectored(cx, &slices)),
             };

@@ -2,6 +2,7 @@
 //!
 //! | field | what it tells |
 //! |---|---|
+//! | `auth` | asking the service of `auth.forward`, waiting for a worker of it included; only where that was done |
 //! | `receive` | the request body arriving |
 //! | `wait` | in the waiting room |
 //! | `connect` | opening a connection to the worker |
@@ -59,6 +60,9 @@ pub(super) fn write(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish, que
     }
     object.integer("bytes_in", exchange.bytes_in.get()).integer("bytes_out", exchange.bytes_out.get());
     object.millis("total", exchange.now() - exchange.started);
+    if !timings.auth.is_zero() {
+        object.millis("auth", timings.auth);
+    }
     object.millis("receive", timings.receive).millis("wait", timings.wait).millis("connect", timings.connect);
     object.millis("head", timings.head).millis("body", timings.body);
     object.millis("write", exchange.answered.get().map_or_else(Default::default, |since| exchange.now() - since));

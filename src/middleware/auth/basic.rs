@@ -1,6 +1,7 @@
 //! `auth.basic`: a name and a password in `Authorization` (RFC 7617).
 //!
-//! Whoever passes is `Remote-User` for the app. The password is not for the app: `Authorization` is removed.
+//! Whoever passes is `Remote-User` for the app. The password is not for the app: `Authorization` is removed. Where a request is
+//! handed on from route to route, the exchange keeps it for the next one that asks.
 
 use std::sync::Arc;
 
@@ -35,7 +36,9 @@ impl Passwords {
 
     pub(super) async fn admit(&self, request: &mut Request) -> Result<(), Error> {
         let refused = |why| Err(unauthorized(request, &self.challenge, why));
-        let text = match credentials(&request.headers) {
+        // What was taken away is what the client has sent: a field that is there again is one that a route has set for its app.
+        let taken = request.exchange.credentials.get();
+        let text = match taken.map_or_else(|| credentials(&request.headers), |field| text(field.as_bytes())) {
             Ok(text) => text,
             Err(why) => return refused(why),
         };
@@ -53,7 +56,10 @@ impl Passwords {
         if let Ok(name) = HeaderValue::from_bytes(name.as_bytes()) {
             request.exchange.identity.tell(REMOTE_USER, name);
         }
-        request.headers.remove(header::AUTHORIZATION);
+        if let Some(field) = request.headers.remove(header::AUTHORIZATION) {
+            // The first one's is the client's.
+            let _ = request.exchange.credentials.set(Box::new(field));
+        }
         Ok(())
     }
 }
@@ -66,6 +72,11 @@ fn credentials(headers: &HeaderMap) -> Result<String, &'static str> {
         (Some(field), None) => field,
         (Some(_), Some(_)) => return Err("two Authorization fields"),
     };
+    text(field)
+}
+
+/// The same of one field.
+fn text(field: &[u8]) -> Result<String, &'static str> {
     let letters = parameter(field, b"basic").ok_or("credentials of another scheme than Basic")?;
     if letters.len() > LONGEST {
         return Err("credentials that are too long");

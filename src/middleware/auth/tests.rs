@@ -32,7 +32,7 @@ fn layer(folder: &Path, auth: &str) -> Authorized<Bottom> {
     let auth = loaded.config.sites[0].routes[0].auth.clone().unwrap();
     let checks = Arc::new(Checks::of_a_test());
     let policy = Policy::compile(&auth, &checks, &mut Sources::following(None));
-    AuthLayer::new(Some(Arc::new(policy))).layer(Bottom)
+    AuthLayer::new(Some(Arc::new(policy)), None).layer(Bottom)
 }
 
 /// Ann with the password `secret`.
@@ -64,7 +64,7 @@ impl Asked {
     }
 }
 
-async fn ask(layer: &Authorized<Bottom>, peer: Option<&str>, fields: &[(&str, &str)]) -> Asked {
+async fn ask<S: Service<Error = Error>>(layer: &Authorized<S>, peer: Option<&str>, fields: &[(&str, &str)]) -> Asked {
     let connection = ConnectionInfo::new("80").between(peer.map(|peer| peer.parse().unwrap()), None);
     let exchange = Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), None, None);
     let exchange = Rc::new(exchange);
@@ -121,6 +121,47 @@ async fn whoever_has_the_password_is_the_user_and_the_app_does_not_see_it() {
     assert_eq!(ask(&layer, None, &[]).await.reason(), Some(Reason::Unauthorized));
 }
 
+/// A route that hands on to another: what `RequestHeadersLayer` has set for its app goes with it.
+struct HandsOn<S>(S, Option<&'static str>);
+
+impl<S: Service<Error = Error>> Service for HandsOn<S> {
+    type Error = Error;
+
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
+        assert!(!request.headers.contains_key(header::AUTHORIZATION), "the password is for nobody below");
+        if let Some(value) = self.1 {
+            request.headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        self.0.call(request).await
+    }
+}
+
+#[tokio::test]
+async fn both_routes_of_a_handover_may_ask_for_the_password_and_no_app_sees_it() {
+    let folder = folder();
+    std::fs::write(folder.path().join("others"), format!("bob:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+    let outer = |inner, sets| {
+        let policy = layer(folder.path(), "{ basic: { users: ./users } }").policy;
+        AuthLayer::new(policy, None).layer(HandsOn(inner, sets))
+    };
+    for (second, sets, expected) in [
+        ("{ basic: { users: ./users } }", None, None),
+        ("{ basic: { users: ./users } }", Some("Bearer of-the-app"), None),
+        ("{ basic: { users: ./others } }", None, Some(Reason::Unauthorized)),
+    ] {
+        let both = outer(layer(folder.path(), second), sets);
+        let fields = [("authorization", &*basic("ann", "secret"))];
+        let asked = ask(&both, None, &fields).await;
+        assert_eq!(asked.reason(), expected, "{second} {sets:?}");
+        if let Ok(response) = asked.result {
+            assert_eq!(asked.exchange.identity.user(), Some(HeaderValue::from_static("ann")));
+            assert!(!response.headers().contains_key(header::AUTHORIZATION), "{second} {sets:?}");
+        }
+        let wrong = ask(&both, None, &[("authorization", &*basic("ann", "wrong"))]).await;
+        assert_eq!(wrong.reason(), Some(Reason::Unauthorized));
+    }
+}
+
 #[tokio::test]
 async fn all_that_is_asked_for_must_hold() {
     let folder = folder();
@@ -139,7 +180,7 @@ async fn all_that_is_asked_for_must_hold() {
 
 #[tokio::test]
 async fn a_route_that_asks_nobody_lets_everybody_pass() {
-    let layer = AuthLayer::new(None).layer(Bottom);
+    let layer = AuthLayer::new(None, None).layer(Bottom);
     let asked = ask(&layer, None, &[("authorization", "Basic x")]).await;
     assert!(asked.result.unwrap().headers().contains_key(header::AUTHORIZATION), "it is the app's");
 }

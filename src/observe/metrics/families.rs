@@ -25,6 +25,10 @@ pub(super) struct Families {
     pub(super) failures: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) informational: IntCounterVec,
+    pub(super) compressed: IntCounterVec,
+    pub(super) compressed_in_bytes: IntCounterVec,
+    pub(super) compressed_out_bytes: IntCounterVec,
+    pub(super) compression_skipped: IntCounter,
     pub(super) connections: IntGaugeVec,
     pub(super) connections_refused: IntCounterVec,
     pub(super) connections_evicted: IntCounter,
@@ -125,6 +129,26 @@ impl Families {
                 "informational_total",
                 "Interim answers (1xx) taken from workers.",
                 &["upstream"],
+            )?,
+            compressed: counters(r, "compressed_total", "Answers that were compressed here.", &["coding"])?,
+            compressed_in_bytes: counters(
+                r,
+                "compressed_in_bytes_total",
+                "Bytes of answers that were compressed here, before it.",
+                &["coding"],
+            )?,
+            compressed_out_bytes: counters(
+                r,
+                "compressed_out_bytes_total",
+                "Bytes of answers that were compressed here, after it.",
+                &["coding"],
+            )?,
+            compression_skipped: add(
+                r,
+                IntCounter::new(
+                    "hostler_compression_skipped_total",
+                    "Answers that went out as they are because as many as there is memory for were being compressed.",
+                )?,
             )?,
             connections: gauges(
                 r,

@@ -14,6 +14,7 @@ use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 
 use crate::error::Reason;
 
+mod compression;
 mod families;
 mod http2;
 mod listener;
@@ -24,6 +25,7 @@ mod route;
 mod tests;
 mod upstream;
 
+pub use compression::{CodingMetrics, CompressionMetrics};
 pub use http2::Http2Refusal;
 pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
 pub use route::RouteMetrics;
@@ -145,6 +147,12 @@ impl Metrics {
     pub fn rate_limited(&self, route: &str, is_dry_run: bool) -> IntCounter {
         let outcome = if is_dry_run { "dry_run" } else { "refused" };
         self.families.rate_limited.with_label_values(&[route, outcome])
+    }
+
+    /// The counters of compression.
+    #[must_use]
+    pub fn compression(&self) -> CompressionMetrics {
+        CompressionMetrics::new(&self.families)
     }
 
     /// The handle of an upstream; the same one for the same name.

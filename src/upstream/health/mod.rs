@@ -83,7 +83,8 @@ impl Probers {
         for (index, upstream) in upstreams.iter().enumerate() {
             let Some(health) = &upstream.config.health else { continue };
             let (host, scheme) = (request::host(config, index), request::scheme(config, index));
-            let mount = request::mount(config, index);
+            // The probe's path may be within it.
+            let mount = config.mount_of(index).map(str::to_owned);
             for (place, endpoint) in upstream.endpoints().iter().enumerate() {
                 let (upstream, endpoint) = (Arc::clone(upstream), Arc::clone(endpoint));
                 let known = before.iter().find(|watched| watched.is_of(&endpoint)).cloned();

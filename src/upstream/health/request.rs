@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::Aim;
-use crate::config::{Action, Config, HostPattern, Route, Scheme, Site};
+use crate::config::{Config, HostPattern, Scheme, Site};
 use crate::error::Error;
 use crate::http::{Body, ConnectionInfo, Exchange, Finish, Host, Protocol, Request, Target};
 use crate::http1::client::Patience;
@@ -104,7 +104,7 @@ pub(super) fn host(config: &Config, index: usize) -> String {
         HostPattern::Exact(host) => Some(host.clone()),
         HostPattern::Wildcard(_) => None,
     };
-    let of_site = || routes(config, index).flat_map(|(site, _)| &site.hosts).find_map(exact);
+    let of_site = || sites(config, index).flat_map(|site| &site.hosts).find_map(exact);
     own.or_else(of_site).unwrap_or_else(|| "localhost".into())
 }
 
@@ -115,13 +115,7 @@ pub(super) fn scheme(config: &Config, index: usize) -> Scheme {
     own.unwrap_or(if has_tls { Scheme::Https } else { Scheme::Http })
 }
 
-/// The prefix under which the app of the upstream at this index lives; the probe's path may be within it.
-pub(super) fn mount(config: &Config, index: usize) -> Option<String> {
-    routes(config, index).find_map(|(_, route)| route.mount.clone())
-}
-
-/// The routes that lead to the upstream at this index.
-fn routes(config: &Config, index: usize) -> impl Iterator<Item = (&Site, &Route)> {
-    let all = config.sites.iter().flat_map(|site| site.routes.iter().map(move |route| (site, route)));
-    all.filter(move |(_, route)| route.action == Action::Proxy(index))
+/// The sites whose requests come to the upstream at this index.
+fn sites(config: &Config, index: usize) -> impl Iterator<Item = &Site> {
+    config.sites.iter().filter(move |site| site.routes.iter().any(|route| route.upstreams().any(|at| at == index)))
 }

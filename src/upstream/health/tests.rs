@@ -391,9 +391,9 @@ fn what_is_not_written_of_a_probe_is_taken_from_sites_and_listeners() {
     let config = configured(&format!("{ONE}, host: api.internal, {own}"));
     assert_eq!((request::host(&config, 0).as_str(), request::scheme(&config, 0)), ("own.example", Scheme::Https));
     let mut config = configured(&format!("{ONE}, {HEALTH}"));
-    assert_eq!(request::mount(&config, 0), None);
+    assert_eq!(config.mount_of(0), None);
     config.sites[0].routes[0].mount = Some("/shop".into());
     config.sites[0].hosts.clear();
-    assert_eq!(request::mount(&config, 0).as_deref(), Some("/shop"));
+    assert_eq!(config.mount_of(0), Some("/shop"));
     assert_eq!(request::host(&config, 0), "localhost");
 }

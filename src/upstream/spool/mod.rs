@@ -8,8 +8,10 @@ use std::net::IpAddr;
 
 use crate::error::{Error, Reason};
 
+mod behind;
 mod budget;
 mod file;
+mod pieces;
 mod pipe;
 mod request;
 
@@ -26,7 +28,7 @@ pub fn full() -> Error {
 }
 
 /// How much one body may take of the budget, and who has it then.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Share {
     /// Bytes in memory.
     pub memory: u64,

@@ -2,53 +2,31 @@
 //!
 //! The writer is the task that reads from the worker, the reader is the body that the client's connection polls; both
 //! run in one thread. Bytes are there for the reader the moment they are written. What it does not take goes first to
-//! memory, then to a file; when both are full the writer waits.
-//!
-//! The file is written behind the writer's back, many pieces at a time: the worker is read on meanwhile. What is on its way
-//! there lies in memory that no budget counts; it is two batches at most of each body that a worker is busy with.
+//! memory, then to a file (see [`Behind`]); when both are full the writer waits.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::fs::File;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Bytes, BytesMut};
-use tokio::task::JoinHandle;
+use bytes::Bytes;
 
 use super::Share;
+use super::behind::Behind;
 use super::budget::{Budget, Lease};
-use super::file::{self, PieceReader, SpoolFile};
+use super::file;
+use super::pieces::{Pieces, Small};
 use crate::error::{Error, Reason};
 use crate::http::Source;
-use crate::observe::throttle::Throttle;
-use crate::runtime::Span;
-
-/// A piece that is copied beside its neighbours when the reader is behind, and how many bytes lie side by side at most.
-const SMALL: usize = 4 << 10;
-const TAIL: usize = 16 << 10;
-/// What is written to the file at once.
-const BATCH: u64 = 256 << 10;
+use crate::runtime::{PieceReader, Span};
 
 /// A pipe for a body of `length` bytes, where that is known.
 #[must_use]
 pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer, Reader) {
     let shared = Rc::new(RefCell::new(Shared {
-        queue: VecDeque::new(),
-        tail: BytesMut::new(),
-        queued: 0,
-        file: SpoolFile::default(),
-        start: 0,
-        end: 0,
-        writing: None,
-        behind: VecDeque::new(),
-        behind_tail: BytesMut::new(),
-        behind_length: 0,
-        disk_has_failed: false,
+        memory: Pieces::default(),
+        behind: Behind::default(),
         result: None,
         ended: false,
         reader_is_gone: false,
@@ -62,23 +40,10 @@ pub fn pipe(length: Option<u64>, share: Share, budget: &Arc<Budget>) -> (Writer,
     )
 }
 
-/// Bytes in the order of their age: `queue`, `tail`, the file from `start` to `end`, what is being written to it, `behind`.
+/// Bytes in the order of their age: `memory`, then what is `behind`.
 struct Shared {
-    queue: VecDeque<Bytes>,
-    /// Small pieces that the reader has not kept up with, side by side: each on its own would cost more than it holds.
-    tail: BytesMut,
-    queued: u64,
-    file: SpoolFile,
-    start: u64,
-    end: u64,
-    writing: Option<Batch>,
-    /// What is to be written to the file next.
-    behind: VecDeque<Bytes>,
-    /// Small pieces side by side, as in `tail`.
-    behind_tail: BytesMut,
-    behind_length: u64,
-    /// The file cannot be written: what is in it is good, the rest goes at the reader's speed.
-    disk_has_failed: bool,
+    memory: Pieces,
+    behind: Behind,
     /// Set when the writer is done, until the reader has taken it.
     result: Option<Result<(), Error>>,
     ended: bool,
@@ -109,14 +74,6 @@ pub struct Reader {
     length: Option<u64>,
 }
 
-/// Pieces on their way to the file.
-struct Batch {
-    handle: JoinHandle<io::Result<Arc<File>>>,
-    /// Kept until they have arrived.
-    pieces: Vec<Bytes>,
-    length: u64,
-}
-
 /// Where the next bytes go.
 enum Room {
     Memory,
@@ -125,132 +82,32 @@ enum Room {
 }
 
 impl Shared {
-    /// Whether the file has been read to its end: only then do bytes go to memory, so that they keep their order.
-    fn is_in_order(&self) -> bool {
-        self.is_read_up() && self.behind_length == 0
-    }
-
-    /// Whether all that is in the file, or soon will be, has been read.
-    fn is_read_up(&self) -> bool {
-        self.start == self.end && self.writing.is_none()
-    }
-
     fn keep(&mut self, data: Bytes) {
-        self.queued += data.len() as u64;
-        let is_behind = !self.queue.is_empty() || !self.tail.is_empty();
-        if is_behind && data.len() < SMALL {
-            self.tail.extend_from_slice(&data);
-        } else {
-            self.close_tail();
-            self.queue.push_back(data);
-        }
-        if self.tail.len() >= TAIL {
-            self.close_tail();
-        }
+        self.memory.push(data, Small::WhereAlone);
         wake(&mut self.reader);
     }
 
     fn read_from_file(&mut self, bytes: u64) {
-        self.start += bytes;
-        self.settle();
+        self.behind.read(bytes, &mut self.lease);
         wake(&mut self.writer);
-    }
-
-    /// When the file has been read to its end and nothing more goes there, the next bytes go to memory again.
-    fn settle(&mut self) {
-        if self.is_in_order() {
-            self.file.forget();
-            (self.start, self.end) = (0, 0);
-            self.lease.give_disk();
-        }
     }
 
     /// The oldest of what has not been written to the file, for a reader that has read all that has.
     fn take_behind(&mut self) -> Option<Bytes> {
-        if self.behind.is_empty() {
-            self.close_behind_tail();
-        }
-        let data = self.behind.pop_front()?;
-        self.behind_length -= data.len() as u64;
-        if self.disk_has_failed {
-            self.lease.give_memory(data.len() as u64);
-        } else {
-            self.lease.give_back_disk(data.len() as u64);
-        }
-        self.settle();
+        let data = self.behind.take(&mut self.lease)?;
         wake(&mut self.writer);
         Some(data)
-    }
-
-    fn close_behind_tail(&mut self) {
-        if !self.behind_tail.is_empty() {
-            self.behind.push_back(std::mem::take(&mut self.behind_tail).freeze());
-        }
-    }
-
-    fn has_batch(&self) -> bool {
-        self.behind_length >= BATCH && !self.disk_has_failed
-    }
-
-    /// Begins to write what is behind.
-    fn write_behind(&mut self) {
-        self.close_behind_tail();
-        let pieces: Vec<Bytes> = self.behind.drain(..).collect();
-        let length = std::mem::take(&mut self.behind_length);
-        let handle = file::write_pieces(self.file.place(self.lease.budget()), pieces.clone(), self.end);
-        self.writing = Some(Batch { handle, pieces, length });
     }
 
     /// Ready when nothing is being written. For the writer alone, who sees to it whatever else it waits for: a reader may
     /// leave its body unpolled for long.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(batch) = &mut self.writing else { return Poll::Ready(()) };
-        let written = ready!(Pin::new(&mut batch.handle).poll(cx));
-        let Some(batch) = self.writing.take() else { return Poll::Ready(()) };
-        match file::outcome(written) {
-            Ok(file) => {
-                self.file.keep(file);
-                self.end += batch.length;
-                self.lease.budget().note_disk(true);
-            }
-            Err(error) => self.give_up_disk(batch, &error),
+        if self.behind.is_being_written() {
+            ready!(self.behind.poll_written(&mut self.lease, cx));
+            wake(&mut self.reader);
+            wake(&mut self.writer);
         }
-        wake(&mut self.reader);
-        wake(&mut self.writer);
         Poll::Ready(())
-    }
-
-    /// What was to be written is still here, and is the reader's next.
-    fn give_up_disk(&mut self, batch: Batch, error: &Error) {
-        static THROTTLE: Throttle = Throttle::new();
-        self.lease.budget().note_disk(false);
-        self.disk_has_failed = true;
-        self.behind_length += batch.length;
-        batch.pieces.into_iter().rev().for_each(|piece| self.behind.push_front(piece));
-        self.lease.give_back_disk(self.behind_length);
-        // Whether the budget has as much or not, it lies there.
-        self.lease.take_memory(self.behind_length);
-        if let Some(left_out) = THROTTLE.pass() {
-            tracing::warn!(
-                left_out,
-                reason = error.reason.as_str(),
-                "a response is not read ahead any further: {error}"
-            );
-        }
-    }
-
-    fn close_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.queue.push_back(std::mem::take(&mut self.tail).freeze());
-        }
-    }
-
-    /// The oldest bytes in memory.
-    fn take(&mut self) -> Option<Bytes> {
-        if self.queue.is_empty() {
-            self.close_tail();
-        }
-        self.queue.pop_front()
     }
 }
 
@@ -293,9 +150,9 @@ impl Writer {
             return Err(Gone);
         }
         // An empty queue always takes one piece, so that a full budget slows the body but never stops it.
-        let is_first = shared.is_in_order() && shared.queued == 0;
-        let has_share = shared.is_in_order() && shared.queued + length <= self.share.memory;
-        let fits_on_disk = !shared.disk_has_failed && shared.lease.disk() + length <= self.share.disk;
+        let is_first = shared.behind.is_empty() && shared.memory.is_empty();
+        let has_share = shared.behind.is_empty() && shared.memory.length() + length <= self.share.memory;
+        let fits_on_disk = !shared.behind.disk_has_failed() && shared.lease.disk() + length <= self.share.disk;
         let is_for_disk = fits_on_disk && shared.lease.is_for_disk(length);
         let may_lease = is_first || (has_share && !is_for_disk);
         let is_leased = may_lease && shared.lease.take_memory(length);
@@ -316,7 +173,9 @@ impl Writer {
     /// Whether so many bytes find room in memory.
     fn has_memory_for(&self, length: u64) -> bool {
         let shared = self.shared.borrow();
-        shared.is_in_order() && shared.queued + length <= self.share.memory && !shared.lease.is_for_disk(length)
+        shared.behind.is_empty()
+            && shared.memory.length() + length <= self.share.memory
+            && !shared.lease.is_for_disk(length)
     }
 
     /// Whether a push that waits waits for our own disk, and not for the reader.
@@ -333,29 +192,20 @@ impl Writer {
 
     fn keep_behind(&self, data: Bytes) {
         let shared = &mut *self.shared.borrow_mut();
-        shared.behind_length += data.len() as u64;
-        if data.len() < SMALL {
-            shared.behind_tail.extend_from_slice(&data);
-        } else {
-            shared.close_behind_tail();
-            shared.behind.push_back(data);
-        }
-        if shared.behind_tail.len() >= TAIL {
-            shared.close_behind_tail();
-        }
-        if shared.is_read_up() {
+        shared.behind.keep(data);
+        if shared.behind.is_read_up() {
             wake(&mut shared.reader);
         }
     }
 
     /// Writes what is behind, once it is a batch. Waits while the one before is being written.
     async fn write_behind(&self) -> Result<(), Gone> {
-        while self.shared.borrow().has_batch() {
+        while self.shared.borrow().behind.has_batch() {
             self.written().await?;
             let shared = &mut *self.shared.borrow_mut();
             // The reader may have taken some meanwhile.
-            if shared.has_batch() {
-                shared.write_behind();
+            if shared.behind.has_batch() {
+                shared.behind.write(&shared.lease);
             }
         }
         Ok(())
@@ -366,10 +216,10 @@ impl Writer {
         loop {
             self.written().await?;
             let shared = &mut *self.shared.borrow_mut();
-            if shared.behind_length == 0 || shared.disk_has_failed {
+            if !shared.behind.has_any() {
                 return Ok(());
             }
-            shared.write_behind();
+            shared.behind.write(&shared.lease);
         }
     }
 
@@ -395,7 +245,7 @@ impl Writer {
                 return Poll::Ready(());
             }
             let shared = &mut *self.shared.borrow_mut();
-            let is_written = shared.writing.is_some() && shared.poll_written(cx).is_ready();
+            let is_written = shared.behind.is_being_written() && shared.poll_written(cx).is_ready();
             shared.writer = Some(cx.waker().clone());
             if is_written { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -431,8 +281,7 @@ impl Drop for Writer {
             shared.result.get_or_insert(Err(Error::new(Reason::Internal)));
             shared.ended = true;
         }
-        // Nobody sees to it any more.
-        shared.writing = None;
+        shared.behind.let_go();
         wake(&mut shared.reader);
     }
 }
@@ -446,20 +295,19 @@ fn wake(waker: &mut Option<Waker>) {
 impl Reader {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let shared = &mut *self.shared.borrow_mut();
-        if let Some(data) = shared.take() {
-            shared.queued -= data.len() as u64;
+        if let Some(data) = shared.memory.pop() {
             shared.lease.give_memory(data.len() as u64);
             wake(&mut shared.writer);
             return Poll::Ready(Some(Ok(data)));
         }
-        if shared.start == shared.end && shared.writing.is_some() {
+        if shared.behind.is_awaited() {
             shared.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if let Some(file) = shared.file.handle().filter(|_| shared.start < shared.end) {
-            let piece = match ready!(self.pieces.poll(&file, shared.start, shared.end, cx)) {
+        if let Some((file, start, end)) = shared.behind.unread() {
+            let piece = match ready!(self.pieces.poll(&file, start, end, cx)) {
                 Ok(piece) => piece,
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(error) => return Poll::Ready(Some(Err(file::failed(error)))),
             };
             shared.read_from_file(piece.len() as u64);
             return Poll::Ready(Some(Ok(piece)));
@@ -493,9 +341,8 @@ impl Source for Reader {
 
     fn span(&self) -> Option<Span> {
         let shared = self.shared.borrow();
-        let is_next = shared.queue.is_empty() && shared.tail.is_empty();
-        let file = shared.file.handle().filter(|_| is_next)?;
-        self.pieces.span(file, shared.start, shared.end)
+        let (file, start, end) = shared.behind.unread().filter(|_| shared.memory.is_empty())?;
+        self.pieces.span(&file, start, end)
     }
 
     fn sent(&mut self, bytes: u64) {
@@ -510,12 +357,9 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut shared = self.shared.borrow_mut();
         shared.reader_is_gone = true;
-        shared.queue.clear();
-        shared.tail = BytesMut::new();
+        let queued = shared.memory.length();
+        shared.memory.clear();
         shared.behind.clear();
-        shared.behind_tail = BytesMut::new();
-        shared.behind_length = 0;
-        let queued = std::mem::take(&mut shared.queued);
         shared.lease.give_memory(queued);
         wake(&mut shared.writer);
     }
@@ -523,6 +367,7 @@ impl Drop for Reader {
 
 #[cfg(test)]
 mod tests {
+    use super::super::behind::BATCH;
     use super::*;
     use crate::config;
     use crate::http::Body;
@@ -595,7 +440,7 @@ mod tests {
     async fn bytes_that_are_not_in_the_page_cache_come_from_another_thread_in_the_same_order() {
         let budget = budget(100_000, 100_000);
         let (writer, mut reader) = pipe(None, Share { memory: 10, disk: 10_000, client: None }, &budget);
-        reader.pieces = PieceReader::uncached();
+        reader.pieces = PieceReader::default().uncached();
         let ((), all) = tokio::join!(write_all(writer, 100), read_all(reader));
         assert_eq!(all, (0..100).flat_map(|number| piece(number).to_vec()).collect::<Vec<u8>>());
     }
@@ -703,7 +548,7 @@ mod tests {
         for number in 0..100_000_u32 {
             writer.push(Bytes::from(vec![(number % 251) as u8])).await.unwrap();
         }
-        assert!(writer.shared.borrow().behind.len() <= 100_000 / TAIL + 1);
+        assert!(writer.shared.borrow().behind.count() <= 100_000 / (16 << 10) + 1);
         let ((), all) = tokio::join!(writer.end(Ok(())), read_all(reader));
         assert!(all.len() == 100_000 && all.iter().zip(0_u32..).all(|(byte, number)| u32::from(*byte) == number % 251));
         assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (0, 0, 0));
@@ -718,9 +563,8 @@ mod tests {
             for number in 0..30 {
                 writer.push(Bytes::from(vec![number; 100_000])).await.unwrap();
                 assert_eq!(budget.disk_used() + budget.memory_used(), (u64::from(number) + 1) * 100_000);
-                let shared = writer.shared.borrow();
-                let writing = shared.writing.as_ref().map_or(0, |batch| batch.length);
-                assert!(shared.behind_length < BATCH && writing < 2 * BATCH, "{} + {writing}", shared.behind_length);
+                let (next, writing) = writer.shared.borrow().behind.on_its_way();
+                assert!(next < BATCH && writing < 2 * BATCH, "{next} + {writing}");
             }
             if reads {
                 let ((), all) = tokio::join!(writer.end(Ok(())), read_all(reader));
@@ -749,7 +593,7 @@ mod tests {
     async fn small_pieces_lie_side_by_side_when_the_reader_is_behind() {
         let (writer, reader) = pipe(None, Share { memory: 100_000, disk: 0, client: None }, &budget(100_000, 0));
         write_all(writer, 200).await;
-        assert_eq!(reader.shared.borrow().queue.len(), 1);
+        assert_eq!(reader.shared.borrow().memory.count(), 2, "the first one, and all others");
         let expected: Vec<u8> = (0..200).flat_map(|number| piece(number).to_vec()).collect();
         assert_eq!(read_all(reader).await, expected);
     }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::Share;
 use super::budget::{Budget, Lease};
-use super::file::{self, PieceReader, SpoolFile};
+use super::file::{self, SpoolFile};
 use crate::error::{Error, Reason};
 use crate::http::{Body, Source};
-use crate::runtime::Span;
+use crate::runtime::{PieceReader, Span};
 
 /// A whole request body. Can be sent any number of times.
 #[derive(Debug)]
@@ -150,8 +150,8 @@ impl Receiving {
         let (file, mut buffer) = written?;
         buffer.clear();
         self.buffer = buffer;
-        self.file.keep(file);
         self.in_file += length;
+        self.file.keep(file, self.in_file);
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Source for Replay {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         let end = self.spooled.in_file;
         let Some(file) = self.spooled.file.handle().filter(|_| self.at < end) else { return Poll::Ready(None) };
-        let piece = ready!(self.reader.poll(&file, self.at, end, cx));
+        let piece = ready!(self.reader.poll(&file, self.at, end, cx)).map_err(file::failed);
         if let Ok(piece) = &piece {
             self.at += piece.len() as u64;
         }
@@ -205,7 +205,7 @@ impl Source for Replay {
     }
 
     fn span(&self) -> Option<Span> {
-        self.reader.span(self.spooled.file.handle()?, self.at, self.spooled.in_file)
+        self.reader.span(&self.spooled.file.handle()?, self.at, self.spooled.in_file)
     }
 
     fn sent(&mut self, bytes: u64) {
@@ -290,8 +290,17 @@ mod tests {
     async fn a_body_that_is_not_in_the_page_cache_is_replayed_by_another_thread() {
         let budget = budget(1000, 1000);
         let spooled = spool(15, (0, 100), &budget).await.unwrap();
-        let replay = Replay { spooled: Rc::clone(&spooled), at: 0, reader: PieceReader::uncached() };
+        let replay = Replay { spooled: Rc::clone(&spooled), at: 0, reader: PieceReader::default().uncached() };
         assert_eq!(read(&mut Body::Stream(Box::new(replay))).await, b"hello big world");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_shorter_than_what_was_written_is_a_failure() {
+        let spooled = spool(15, (0, 100), &budget(1000, 1000)).await.unwrap();
+        spooled.file.handle().unwrap().set_len(10).unwrap();
+        let mut body = spooled.body();
+        assert_eq!(body.data().await.unwrap().unwrap().len(), 10);
+        assert_eq!(body.data().await.unwrap().unwrap_err().reason, Reason::SpoolFailed);
     }
 
     #[tokio::test]

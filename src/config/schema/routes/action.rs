@@ -1,10 +1,12 @@
-//! `proxy`, `redirect` and `respond`: what answers on a route.
+//! `proxy`, `files`, `redirect` and `respond`: what answers on a route.
 
+use super::files;
+use super::upstream::upstream_named;
 use crate::config::decode::{Decoder, Fields, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
 use crate::config::schema::Given;
-use crate::config::values::{nearest, whole_number};
+use crate::config::values::whole_number;
 use crate::config::{Action, PathPattern, Template};
 
 pub(in crate::config::schema) static REDIRECT: Section = Section {
@@ -20,22 +22,23 @@ pub(in crate::config::schema) static RESPOND: Section = Section {
     elsewhere: &[("text", "body"), ("code", "status")],
 };
 
-const ACTIONS: [&str; 3] = ["proxy", "redirect", "respond"];
+const ACTIONS: [&str; 4] = ["proxy", "files", "redirect", "respond"];
 
-/// Exactly one action. `path` is the route's, when it could be read.
+/// Exactly one action. `path` is the route's, when it could be read; `internal` tells whether the route is.
 pub(super) fn decode(
     decoder: &mut Decoder<'_>,
     fields: &Fields<'_>,
     given: &Given<'_>,
     path: Option<&PathPattern>,
+    internal: bool,
 ) -> Option<Action> {
     let written: Vec<&Entry> = ACTIONS.iter().filter_map(|key| fields.entry(key)).collect();
     match written.as_slice() {
-        [] if ACTIONS.iter().chain(&["files", "task"]).any(|key| fields.means(key)) => return None,
+        [] if ACTIONS.iter().chain(&["task"]).any(|key| fields.means(key)) => return None,
         [] => {
             decoder
                 .error(&fields.span, "this route does nothing")
-                .help("give it one of: proxy: NAME, redirect: { to: /new }, respond: { status: 200, body: ok }");
+                .help("give it one of: proxy: NAME, files: ./staticfiles, redirect: { to: /new }, respond: { status: 200, body: ok }");
             return None;
         }
         [_] => {}
@@ -50,6 +53,7 @@ pub(super) fn decode(
     }
     let mut actions = written.iter().map(|entry| match entry.key.text.as_str() {
         "proxy" => proxy(decoder, &entry.value, given),
+        "files" => files::decode(decoder, &entry.value, internal).map(Action::Files),
         "redirect" => redirect(decoder, &entry.value, path),
         _ => respond(decoder, &entry.value),
     });
@@ -59,28 +63,7 @@ pub(super) fn decode(
 }
 
 fn proxy(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<Action> {
-    let name = decoder.scalar("proxy", node, "the name of an upstream")?;
-    let upstreams = given.upstreams;
-    if let Some(at) = upstreams.iter().position(|upstream| upstream.name == name) {
-        return Some(Action::Proxy(at));
-    }
-    if !given.names_are_known {
-        return None;
-    }
-    let names = upstreams.iter().map(|upstream| upstream.name.as_str());
-    let near = nearest(&name, names.clone());
-    let all = names.take(10).collect::<Vec<_>>().join(", ");
-    let finding = decoder.error(&node.span, format!("no upstream is called {}", quoted(&name)));
-    if let Some((near, upstream)) = near.and_then(|near| Some((near, upstreams.iter().find(|u| u.name == near)?))) {
-        finding.also(&upstream.span, "this one is near").help(format!("did you mean `{near}`?"));
-    } else if name.contains("://") || name.starts_with("unix:") {
-        finding.help("`proxy` takes a name: write the address into `upstreams`, under `endpoints`");
-    } else if all.is_empty() {
-        finding.help(format!("write upstreams: {{ {name}: {{ endpoints: [\"unix:/run/gunicorn.sock\"] }} }}"));
-    } else {
-        finding.help(format!("the upstreams of this file are {all}"));
-    }
-    None
+    upstream_named(decoder, "proxy", node, given).map(Action::Proxy)
 }
 
 fn redirect(decoder: &mut Decoder<'_>, node: &Node, path: Option<&PathPattern>) -> Option<Action> {

@@ -1,22 +1,27 @@
 //! `auth`: who may use a route.
 
 mod basic;
+mod forward;
+mod identity;
 mod jwt;
 mod url;
 
 use crate::config::auth::{AllowedClients, Auth};
 use crate::config::decode::{Decoder, Section};
 use crate::config::node::Node;
+use crate::config::schema::Given;
 use crate::config::values::Fault;
 use crate::credentials::Unusable;
 
 pub(in crate::config::schema) use self::basic::BASIC;
+pub(in crate::config::schema) use self::forward::FORWARD;
+use self::identity::identity_name;
 pub(in crate::config::schema) use self::jwt::JWT;
 
 pub(in crate::config::schema) static AUTH: Section = Section {
     name: "routes[].auth",
-    keys: &["allow", "basic", "jwt"],
-    later: &["forward"],
+    keys: &["allow", "basic", "jwt", "forward"],
+    later: &[],
     elsewhere: &[
         ("auth_basic", "basic"),
         ("basic_auth", "basic"),
@@ -27,17 +32,20 @@ pub(in crate::config::schema) static AUTH: Section = Section {
         ("allowed", "allow"),
         ("whitelist", "allow"),
         ("auth_request", "forward"),
+        ("forward_auth", "forward"),
+        ("forwardAuth", "forward"),
     ],
 };
 
 /// At least one of its keys.
-pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<Auth> {
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) -> Option<Auth> {
     let errors = decoder.error_count();
     let fields = decoder.fields(node, &AUTH)?;
     let allow = fields.get("allow").map(|node| allow(decoder, node));
     let basic = fields.entry("basic").map(|entry| basic::decode(decoder, &entry.value));
     let jwt = fields.entry("jwt").map(|entry| jwt::decode(decoder, &entry.value));
-    let is_empty = allow.is_none() && basic.is_none() && jwt.is_none();
+    let forward = fields.entry("forward").map(|entry| forward::decode(decoder, &entry.value, given));
+    let is_empty = allow.is_none() && basic.is_none() && jwt.is_none() && forward.is_none();
     // Whatever could not be read must not become a route that everybody may use.
     if decoder.error_count() > errors {
         return None;
@@ -45,12 +53,15 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<Auth> {
     if is_empty {
         decoder
             .error(&node.span, "this `auth` asks for nothing")
-            .help("write allow, basic or jwt into it, or take it out");
+            .help("write allow, basic, jwt or forward into it, or take it out");
         return None;
     }
-    let auth = Auth { allow, basic: basic.flatten(), jwt: jwt.flatten() };
+    let auth = Auth { allow, basic: basic.flatten(), jwt: jwt.flatten(), forward: forward.flatten() };
     if let (Some(_), Some(jwt), Some(entry)) = (&auth.basic, &auth.jwt, fields.entry("jwt")) {
         jwt::check_beside_basic(decoder, jwt, &entry.key.span);
+    }
+    if let Some(entry) = fields.entry("forward") {
+        forward::check_beside_others(decoder, &auth, &entry.key.span);
     }
     Some(auth)
 }

@@ -3,10 +3,15 @@
 mod action;
 mod auth;
 mod body;
+mod compress;
 mod cors;
+mod files;
 mod headers;
 mod path;
+mod places;
 mod rate_limit;
+mod sendfile;
+mod upstream;
 mod when;
 
 use super::Given;
@@ -16,15 +21,18 @@ use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
 use crate::config::values::{Fault, whole_number};
-use crate::config::{Action, Buffer, HeaderRules, Route, When};
+use crate::config::{Action, Buffer, Compress, HeaderRules, Route, When};
 
 pub(super) use self::action::{REDIRECT, RESPOND};
-pub(super) use self::auth::{AUTH, BASIC, JWT};
+pub(super) use self::auth::{AUTH, BASIC, FORWARD, JWT};
 pub(super) use self::body::BUFFER;
+pub(super) use self::compress::COMPRESS;
 pub(super) use self::cors::CORS;
+pub(super) use self::files::FILES;
 pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
+pub(super) use self::sendfile::SENDFILE;
 pub(super) use self::when::WHEN;
 
 pub(super) static ROUTE: Section = Section {
@@ -35,6 +43,7 @@ pub(super) static ROUTE: Section = Section {
         "path_regex",
         "when",
         "proxy",
+        "files",
         "redirect",
         "respond",
         "mount",
@@ -42,14 +51,16 @@ pub(super) static ROUTE: Section = Section {
         "priority",
         "body_limit",
         "buffer",
+        "compress",
         "rate_limit",
         "timeout",
         "auth",
         "headers",
         "cors",
         "internal",
+        "sendfile",
     ],
-    later: &["files", "websocket", "grip", "task", "cache", "compress", "sendfile", "respond_async"],
+    later: &["websocket", "grip", "task", "cache", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -58,18 +69,30 @@ pub(super) static ROUTE: Section = Section {
         ("prefix", "path"),
         ("proxy_pass", "proxy"),
         ("upstream", "proxy"),
+        ("alias", "files"),
+        ("root", "files"),
+        ("static", "files"),
+        ("try_files", "files"),
         ("return", "respond"),
         ("script_name", "mount"),
         ("client_max_body_size", "body_limit"),
         ("proxy_buffering", "buffer"),
+        ("gzip", "compress"),
+        ("gzip_types", "compress"),
+        ("brotli", "compress"),
+        ("encode", "compress"),
         ("limit_req", "rate_limit"),
         ("proxy_read_timeout", "timeout"),
         ("add_header", "headers"),
         ("proxy_set_header", "headers"),
         ("auth_basic", "auth"),
         ("auth_request", "auth"),
+        ("forward_auth", "auth"),
         ("allow", "auth"),
         ("satisfy", "auth"),
+        ("x_sendfile", "sendfile"),
+        ("xsendfile", "sendfile"),
+        ("xsendfilepath", "sendfile"),
     ],
 };
 
@@ -78,26 +101,36 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let fields = decoder.fields(node, &ROUTE)?;
     let path = path::decode(decoder, &fields);
     let when = fields.get("when").map(|node| when::decode(decoder, node));
-    let action = action::decode(decoder, &fields, given, path.as_ref().map(|(_, pattern, _)| pattern));
+    let internal = fields.boolean(decoder, "internal", false);
+    let pattern = path.as_ref().map(|(_, pattern, _)| pattern);
+    let action = action::decode(decoder, &fields, given, pattern, internal);
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
+    let compress =
+        fields.get("compress").map_or_else(|| Some(Compress::default()), |node| compress::decode(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let rate_limit = fields.get("rate_limit").and_then(|node| rate_limit::decode(decoder, node));
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
     let mount = fields.get("mount").and_then(|node| path::mount(decoder, node, path.as_ref()));
     let strip_prefix = path::strip_prefix(decoder, &fields, path.as_ref());
-    let auth = fields.get("auth").map(|node| auth::decode(decoder, node));
+    let auth = fields.get("auth").map(|node| auth::decode(decoder, node, given));
     let cors = fields.get("cors").map(|node| cors::decode(decoder, node));
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
-    let internal = fields.boolean(decoder, "internal", false);
+    let sendfile = fields.get("sendfile").and_then(|node| sendfile::decode(decoder, node));
+    let (sendfile, sendfile_roots) = sendfile.map_or((None, Vec::new()), |(sendfile, at)| (Some(sendfile), at));
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
         preflights_arrive(decoder, entry, when);
     }
     let (name, path, entry) = path?;
     let action = action?;
-    for key in ["mount", "strip_prefix", "priority", "timeout"] {
-        if let (Some(entry), false) = (fields.entry(key), asks_app(&action)) {
+    let auth = auth.flatten();
+    // They hold for whoever is asked whether the request may pass as well.
+    let is_asked = auth.as_ref().is_some_and(|auth| auth.forward.is_some());
+    let keys =
+        [("mount", false), ("strip_prefix", false), ("sendfile", false), ("priority", is_asked), ("timeout", is_asked)];
+    for (key, is_used) in keys {
+        if let (Some(entry), false) = (fields.entry(key), is_used || asks_app(&action)) {
             decoder
                 .warning(&entry.key.span, format!("`{key}` says nothing here: this route asks no app"))
                 .help("take it out, or give the route `proxy`");
@@ -118,14 +151,18 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         mount,
         strip_prefix,
         buffer,
+        compress,
         rate_limit,
         timeout,
-        auth: auth.flatten(),
+        auth,
         cors: cors.flatten(),
         headers,
         internal,
+        sendfile,
     };
-    Some(RouteDraft { route, span: entry.value.span.clone() })
+    let root = fields.get("files").map(|node| files::root_span(node).clone());
+    let places = places::of(&route, &fields);
+    Some(RouteDraft { route, span: entry.value.span.clone(), root, sendfile_roots, places })
 }
 
 fn asks_app(action: &Action) -> bool {

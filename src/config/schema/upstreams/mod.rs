@@ -26,6 +26,7 @@ pub(super) use health::{EJECTION, HEALTH};
 pub(super) use protocol::{TLS, UWSGI};
 pub(super) use room::{STREAMING, WAITING_ROOM};
 pub(in crate::config) use sent::is_server_name;
+pub(super) use sent::target;
 
 /// An upstream and its places.
 pub(in crate::config) struct UpstreamDraft {

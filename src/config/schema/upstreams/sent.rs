@@ -37,8 +37,8 @@ pub(super) fn prefix(decoder: &mut Decoder<'_>, node: &Node) -> Option<String> {
     Some(prefix.to_owned())
 }
 
-/// The path of a probe, perhaps with a query.
-pub(super) fn target(decoder: &mut Decoder<'_>, key: &'static str, node: &Node) -> Option<String> {
+/// The path of a request of our own, perhaps with a query.
+pub(in crate::config::schema) fn target(decoder: &mut Decoder<'_>, key: &'static str, node: &Node) -> Option<String> {
     let text = decoder.scalar(key, node, "a path")?;
     decoder.fault(&node.span, check_target(key, &text))?;
     Some(text)
@@ -92,7 +92,7 @@ fn check_target(key: &str, text: &str) -> Result<(), Fault> {
         let help = path.map_or_else(String::new, |path| format!("write /{path}"));
         return fault("does not begin with `/`", &help);
     }
-    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '#' | '\\')) {
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '#' | '\\' | '<' | '>' | '`' | '"')) {
         let encoded: String = bad.to_string().bytes().map(|b| format!("%{b:02X}")).collect();
         let help = match bad {
             '#' => "take the fragment out: it is never sent".into(),
@@ -132,7 +132,11 @@ fn percent_decoded(path: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::http::Target;
 
     #[test]
     fn a_host_is_what_the_wire_takes() {
@@ -193,10 +197,23 @@ mod tests {
             "//a",
             "/%2Fa",
             "/a\r\nHost: x",
+            "/<a>",
+            "/a?\"b\"",
         ] {
             assert!(check_target("path", text).is_err(), "{text:?}");
         }
         assert_eq!(check_target("path", "http://a/up").unwrap_err().help, "write /up");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_taken_can_be_sent(text in "/(%[0-9a-fA-F]{2}|[ -~é]){0,12}(\\?[ -~]{0,8})?") {
+            if check_target("path", &text).is_ok() {
+                prop_assert!(Target::parse(Bytes::from(text.clone())).is_ok(), "{}", text);
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{realm, url};
+use super::{identity_name, realm, url};
 use crate::config::auth::{Jwt, KeySource, TokenSource};
 use crate::config::decode::{Decoder, Fields, Section, seconds};
 use crate::config::node::{Entry, Node, Span, Value};
@@ -217,64 +217,6 @@ fn claims(decoder: &mut Decoder<'_>, fields: &Fields<'_>) -> Option<Vec<(String,
     is_whole.then_some(claims)
 }
 
-/// Names that mean something to the message, to the connection, or to somebody else's knowledge of it.
-const TAKEN: [&str; 24] = [
-    "accept",
-    "authorization",
-    "connection",
-    "cookie",
-    "date",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "origin",
-    "path-info",
-    "proxy",
-    "range",
-    "referer",
-    "remote-addr",
-    "script-name",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "x-real-ip",
-    "x-queue-start",
-    "x-script-name",
-];
-const TAKEN_BEGINNINGS: [&str; 12] = [
-    "accept-",
-    "client-cert",
-    "content-",
-    "grip-",
-    "if-",
-    "proxy-",
-    "sec-",
-    "x-accel-",
-    "x-client-cert",
-    "x-forwarded",
-    "x-request-",
-    "x-sendfile",
-];
-
-/// A field that only the edge may send from now on.
-fn identity_name(text: &str) -> Result<String, Fault> {
-    let fault = |message: &str, help: String| Err(Fault::new(format!("{} {message}", quoted(text)), help));
-    if !is_token(text) {
-        return fault("is not the name of a header", "names have letters, digits and `-`: X-User".into());
-    }
-    if text.contains('_') {
-        return fault("has an underscore, and servers drop such names", format!("write {}", text.replace('_', "-")));
-    }
-    let name = text.to_ascii_lowercase();
-    if TAKEN.contains(&name.as_str()) || TAKEN_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) {
-        return fault("has a meaning of its own", "write another name: Remote-User, X-User".into());
-    }
-    Ok(name)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -309,18 +251,6 @@ mod tests {
             ["", "Bearer", "header", "header:", "header:a b", "header:x_token", "header:Authorization", "query:x"]
         {
             assert!(token_source(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_claim_takes_no_name_that_means_something_already() {
-        for text in ["Remote-User", "X-User", "X-Remote-User", "X-Auth-Request-Email"] {
-            assert_eq!(identity_name(text), Ok(text.to_ascii_lowercase()));
-        }
-        for text in
-            ["", "X User", "X_User", "Host", "Cookie", "Content-Length", "X-Forwarded-For", "X-Request-ID", "TE", "é"]
-        {
-            assert!(identity_name(text).is_err(), "{text}");
         }
     }
 }
