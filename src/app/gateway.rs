@@ -183,9 +183,12 @@ impl Gateway {
         for address in &bound.addresses {
             tracing::info!(listener = %bound.name, address, "listening");
         }
-        // As many for each thread.
-        for (thread, socket) in self.threads.iter().cycle().zip(sockets) {
-            thread.tell(Command::Open(bound.name.clone(), socket));
+        // The configuration that is in force has all that is opened.
+        if let Some(terms) = self.current.terms(&bound.name) {
+            // As many for each thread.
+            for (thread, socket) in self.threads.iter().cycle().zip(sockets) {
+                thread.tell(Command::Open(Arc::clone(&terms), socket));
+            }
         }
         self.listeners.push(bound);
     }

@@ -18,6 +18,7 @@ use self::accept::accept;
 use self::ebb::Ebb;
 use super::Current;
 use crate::edge::admission::Admission;
+use crate::edge::connection::Terms;
 use crate::edge::listener::Listening;
 use crate::files::Cache;
 use crate::http1::server::Entry;
@@ -41,8 +42,9 @@ const GIVE_UP: usize = 64;
 
 /// What the control thread asks of a thread that serves.
 pub(super) enum Command {
-    /// Accept on this socket too.
-    Open(String, Listening),
+    /// Accept on this socket too. The terms come along: when the thread hears of it, another configuration may be in force,
+    /// which has no such listener any more, and whoever comes then is served all the same.
+    Open(Arc<Terms>, Listening),
     /// Accept what is already queued there, then close it.
     Close(String),
     /// Close all, let connections end. Says when every connection knows of it, and when none is left.
@@ -154,10 +156,10 @@ pub(super) async fn run(
     tokio::task::spawn_local(sweep(Rc::clone(&thread), give_back));
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Open(name, socket) => {
+            Command::Open(terms, socket) => {
                 let closing = Rc::new(Notify::new());
-                listening.entry(name.clone()).or_default().push(Rc::clone(&closing));
-                tokio::task::spawn_local(accept(Rc::clone(&thread), name, socket, closing));
+                listening.entry(terms.name.to_string()).or_default().push(Rc::clone(&closing));
+                tokio::task::spawn_local(accept(Rc::clone(&thread), terms, socket, closing));
             }
             Command::Close(name) => {
                 listening.remove(&name).iter().flatten().for_each(|closing| closing.notify_one());

@@ -24,6 +24,11 @@ impl Identity {
         }
     }
 
+    /// Takes back what was told under this name.
+    pub fn forget(&self, name: &HeaderName) {
+        self.0.borrow_mut().retain(|(known, _)| known != name);
+    }
+
     /// Everything that is told.
     #[must_use]
     pub fn fields(&self) -> Ref<'_, [(HeaderName, HeaderValue)]> {
@@ -52,5 +57,7 @@ mod tests {
         assert_eq!(identity.user(), Some(HeaderValue::from_static("bob")));
         let told = [(role, HeaderValue::from_static("staff")), (REMOTE_USER, HeaderValue::from_static("bob"))];
         assert_eq!(*identity.fields(), told);
+        identity.forget(&told[0].0);
+        assert_eq!(*identity.fields(), told[1..]);
     }
 }

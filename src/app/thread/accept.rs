@@ -24,23 +24,21 @@ const SHED: usize = 16;
 /// One listener's way into this thread.
 struct Gate {
     thread: Rc<Thread>,
-    name: String,
     /// Kept: while a reload takes the listener away, its last connections are still served as they were.
-    terms: Option<Arc<Terms>>,
+    terms: Arc<Terms>,
 }
 
 /// Accepts until `closing` is told, and then what is still queued.
-pub(super) async fn accept(thread: Rc<Thread>, name: String, socket: Listening, closing: Rc<Notify>) {
+pub(super) async fn accept(thread: Rc<Thread>, terms: Arc<Terms>, socket: Listening, closing: Rc<Notify>) {
     let acceptor = match socket.into_acceptor() {
         Ok(acceptor) => acceptor,
         Err(error) => {
-            tracing::error!(listener = %name, "cannot be served: {error}");
+            tracing::error!(listener = %terms.name, "cannot be served: {error}");
             return;
         }
     };
     let mut closing = pin!(closing.notified());
-    let terms = thread.current.terms(&name);
-    let mut gate = Gate { thread, name, terms };
+    let mut gate = Gate { thread, terms };
     loop {
         let accepted = poll_fn(|cx| match acceptor.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
@@ -71,8 +69,10 @@ pub(super) async fn accept(thread: Rc<Thread>, name: String, socket: Listening, 
 impl Gate {
     /// Serves a connection, or turns it away. Whether another one is about to end for it.
     fn admit(&mut self, accepted: Accepted) -> bool {
-        let Some(terms) = self.thread.current.terms(&self.name).or_else(|| self.terms.clone()) else { return false };
-        self.terms = Some(Arc::clone(&terms));
+        if let Some(terms) = self.thread.current.terms(&self.terms.name) {
+            self.terms = terms;
+        }
+        let terms = Arc::clone(&self.terms);
         // Behind a proxy that is trusted are many clients, whom a PROXY header may name yet; those on a unix socket have no
         // address.
         let client = accepted.peer.filter(|peer| !terms.is_trusted(Some(*peer))).map(|peer| peer.ip());
@@ -105,7 +105,7 @@ impl Gate {
     fn tell(&self, reason: Reason, accepted: &Accepted) {
         let admission = &self.thread.admission;
         let Some(left_out) = admission.lines.of(reason).pass() else { return };
-        let listener = &*self.name;
+        let listener = &*self.terms.name;
         if reason == Reason::TooManyConnectionsOfClient {
             tracing::warn!(
                 listener,
@@ -135,7 +135,7 @@ impl Gate {
         }
         if let Some(left_out) = self.thread.admission.lines.cannot_accept.pass() {
             tracing::error!(
-                listener = %self.name,
+                listener = %self.terms.name,
                 left_out,
                 "cannot accept connections: {error}. If it says too many open files, raise LimitNOFILE (systemd) or ulimit -n"
             );

@@ -94,7 +94,7 @@ impl Forward {
         let answer = self.ask(request).await?;
         let status = answer.status();
         if status.is_success() {
-            self.tell(exchange, answer.headers());
+            tell(exchange, &self.headers, answer.headers());
             exchange.working_since.set(None);
             *exchange.endpoint.borrow_mut() = None;
             return Ok(None);
@@ -105,18 +105,6 @@ impl Forward {
                 Ok(Some(answer))
             }
             None => Err(self.unavailable(format_args!("its answer is {status}"))),
-        }
-    }
-
-    /// What the app and the client get of an answer that lets a request pass.
-    fn tell(&self, exchange: &Exchange, answer: &HeaderMap) {
-        for name in &self.headers {
-            if let Some(value) = joined(answer, name) {
-                exchange.identity.tell(name.clone(), value);
-            }
-        }
-        for cookie in answer.get_all(header::SET_COOKIE) {
-            exchange.answer_fields.add(header::SET_COOKIE, cookie.clone());
         }
     }
 
@@ -267,6 +255,20 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
         all.extend_from_slice(line.as_bytes());
     }
     HeaderValue::from_bytes(&all).ok()
+}
+
+/// What the app and the client get of an answer that lets a request pass. Under the names that are this service's to fill, nothing
+/// else is told: not what another one has said on the route that has handed the request on.
+fn tell(exchange: &Exchange, names: &[HeaderName], answer: &HeaderMap) {
+    for name in names {
+        match joined(answer, name) {
+            Some(value) => exchange.identity.tell(name.clone(), value),
+            None => exchange.identity.forget(name),
+        }
+    }
+    for cookie in answer.get_all(header::SET_COOKIE) {
+        exchange.answer_fields.add(header::SET_COOKIE, cookie.clone());
+    }
 }
 
 #[cfg(test)]

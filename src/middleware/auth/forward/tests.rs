@@ -263,3 +263,17 @@ fn fields_that_are_about_another_request_do_not_pass() {
     names.sort_unstable();
     assert_eq!(names, ["accept", "cookie", "host"]);
 }
+
+#[test]
+fn what_another_service_has_said_before_is_not_told_under_names_of_this_one() {
+    let connection = Rc::new(ConnectionInfo::new("80"));
+    let exchange = Exchange::new(connection, Protocol::Http11, Method::GET, Bytes::new(), None, None);
+    let [role, user, other] = ["x-role", "x-user", "x-other"].map(HeaderName::from_static);
+    for name in [&role, &user, &other] {
+        exchange.identity.tell(name.clone(), HeaderValue::from_static("before"));
+    }
+    let answer = HeaderMap::from_iter([(user.clone(), HeaderValue::from_static("ann"))]);
+    tell(&exchange, &[role, user.clone()], &answer);
+    let told = [(user, HeaderValue::from_static("ann")), (other, HeaderValue::from_static("before"))];
+    assert_eq!(*exchange.identity.fields(), told);
+}
