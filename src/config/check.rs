@@ -275,8 +275,8 @@ fn readable(path: &Path) -> Result<(), Trouble> {
         return Ok(());
     }
     let what = if metadata.is_dir() { "folder" } else { "file" };
-    let help =
-        format!("the {what} has {}; let that user read it with: chmod o+r {}", rights(&metadata), path.display());
+    let rights = rights(&metadata);
+    let help = format!("the {what} has {rights}; let that user read it with: chmod o+r {}", whole(path));
     Err(Trouble::new(format!("{} may not read {}", myself(), shown(path)), help))
 }
 
@@ -335,7 +335,7 @@ fn enterable(path: &Path) -> Result<(), Trouble> {
 /// A folder that this process may not pass through.
 fn closed(folder: &Path, metadata: &Metadata, so: &str) -> Trouble {
     let message = format!("{} may not enter {}, {so}", myself(), shown(folder));
-    let help = format!("the folder has {}; let that user pass with: chmod o+x {}", rights(metadata), folder.display());
+    let help = format!("the folder has {}; let that user pass with: chmod o+x {}", rights(metadata), whole(folder));
     Trouble::new(message, help)
 }
 
@@ -346,6 +346,11 @@ fn may(path: &Path, access: Access) -> bool {
 
 fn shown(path: &Path) -> String {
     quoted(&path.display().to_string())
+}
+
+/// All of a path, on one line whatever is in it: clients name files, too.
+fn whole(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 fn myself() -> String {

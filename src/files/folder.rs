@@ -24,6 +24,7 @@ use super::stamp::Stamp;
 use crate::config::{self, Immutable, PathPattern, Precompressed, Symlinks};
 use crate::error::{Error, Reason};
 use crate::http::Coding;
+use crate::observe::throttle::Throttle;
 
 /// How often a file is opened again that was changed while it was read.
 const TRIES: usize = 3;
@@ -290,8 +291,14 @@ impl Folder {
     /// Whether a file in another coding can stand for its original.
     fn is_of_use(&self, name: &[u8], coding: Coding, stamp: &Stamp, original: &Stamp) -> bool {
         if stamp.modified.0.saturating_add(OLDER) < original.modified.0 {
-            let (name, ending) = (self.shown(name), ending(coding));
-            tracing::warn!("{name}{ending} is older than {name}, and is not sent for it: make it anew, or remove it");
+            static THROTTLE: Throttle = Throttle::new();
+            if let Some(left_out) = THROTTLE.pass() {
+                let (name, ending) = (self.shown(name), ending(coding));
+                tracing::warn!(
+                    left_out,
+                    "{name}{ending} is older than {name}, and is not sent for it: make it anew, or remove it"
+                );
+            }
             return false;
         }
         stamp.size < original.size
