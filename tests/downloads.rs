@@ -320,7 +320,14 @@ fn a_file_whose_rate_the_app_limits_comes_whole() {
     );
     let gateway = DjangoNginx.gateway(&worker.endpoint(), &folder, "", "");
     for response in [gateway.client().get("/download"), gateway.h2().get("/download")] {
-        assert!(response.status == 200 && response.body == bytes, "{} {}", response.status, response.body.len());
+        assert!(
+            response.status == 200 && response.body == bytes,
+            "{} {} {:?} {:?}",
+            response.status,
+            response.body.len(),
+            response.cut,
+            response.headers
+        );
     }
 }
 
