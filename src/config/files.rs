@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ContentCoding;
+
 /// Files of a folder, below the prefix of their route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
@@ -14,8 +16,8 @@ pub struct Files {
     pub fallback: Fallback,
     /// The file below the root whose content is the page of a 404, without a slash at its beginning. Default none.
     pub not_found: Option<String>,
-    /// The codings in which a file may lie beside itself, ready to be sent. Default all; none where the route is `internal`.
-    pub precompressed: Vec<Precompressed>,
+    /// The codings in which a file may lie beside itself, as `name.br`, `name.zst` and `name.gz`, ready to be sent. Default all; none where the route is `internal`.
+    pub precompressed: Vec<ContentCoding>,
     /// Which files never change. Default [`Immutable::Manifest`].
     pub immutable: Immutable,
     /// How long the others may be kept unasked. Default 60 s.
@@ -35,7 +37,7 @@ impl Files {
             index: Some("index.html".into()),
             fallback: Fallback::Nobody,
             not_found: None,
-            precompressed: Precompressed::ALL.to_vec(),
+            precompressed: ContentCoding::ALL.to_vec(),
             immutable: Immutable::Manifest,
             max_age: Duration::from_secs(60),
             browse: false,
@@ -67,22 +69,6 @@ pub enum Fallback {
     Next,
     /// This file below the root, without a slash at its beginning, with 200: the page of an app that runs in the browser.
     File(String),
-}
-
-/// A coding of files that lie beside their originals, each with an ending of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precompressed {
-    /// `.br`
-    Brotli,
-    /// `.zst`
-    Zstd,
-    /// `.gz`
-    Gzip,
-}
-
-impl Precompressed {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 }
 
 /// Which files never change under their name, so that nobody has to ask for them again.

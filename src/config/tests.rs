@@ -275,7 +275,7 @@ fn files_are_a_folder_and_what_is_said_of_it() {
     assert_eq!(
         files("{ root: static, precompressed: [gzip], fallback: /app.html, immutable: false, symlinks: never }"),
         Files {
-            precompressed: vec![Precompressed::Gzip],
+            precompressed: vec![ContentCoding::Gzip],
             fallback: Fallback::File("app.html".into()),
             immutable: Immutable::Off,
             symlinks: Symlinks::Never,
@@ -302,8 +302,8 @@ fn files_that_an_app_leads_to_stand_for_themselves_unless_it_is_written_otherwis
     for (route, precompressed) in [
         ("files: ./media", vec![]),
         ("files: { root: ./media }", vec![]),
-        ("files: { root: ./media, precompressed: true }", Precompressed::ALL.to_vec()),
-        ("files: { root: ./media, precompressed: [gzip] }", vec![Precompressed::Gzip]),
+        ("files: { root: ./media, precompressed: true }", ContentCoding::ALL.to_vec()),
+        ("files: { root: ./media, precompressed: [gzip] }", vec![ContentCoding::Gzip]),
     ] {
         for keys in [format!("internal: true, {route}"), format!("{route}, internal: true")] {
             let text = format!("sites: [{{ routes: [{{ path: /p/, {keys} }}, {{ path: /, respond: {{}} }}] }}]");

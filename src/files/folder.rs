@@ -21,7 +21,7 @@ use super::manifest::Manifest;
 use super::media_type::media_type;
 use super::path::Relative;
 use super::stamp::Stamp;
-use crate::config::{self, Immutable, PathPattern, Precompressed, Symlinks};
+use crate::config::{self, Immutable, PathPattern, Symlinks};
 use crate::error::{Error, Reason};
 use crate::http::Coding;
 use crate::observe::throttle::Throttle;
@@ -116,11 +116,6 @@ impl Folder {
     /// That of a route.
     #[must_use]
     pub fn compile(files: &config::Files, path: &PathPattern) -> Self {
-        let coding = |precompressed: &Precompressed| match precompressed {
-            Precompressed::Brotli => Coding::Brotli,
-            Precompressed::Zstd => Coding::Zstd,
-            Precompressed::Gzip => Coding::Gzip,
-        };
         let rule = match files.immutable {
             Immutable::Manifest => Rule::Manifest(Manifest::default()),
             Immutable::Hashed => Rule::Hashed,
@@ -129,7 +124,7 @@ impl Folder {
         Self {
             may_be_file: matches!(path, PathPattern::Exact(_)),
             index: files.index.as_ref().map(|name| name.as_bytes().into()),
-            siblings: files.precompressed.iter().map(coding).collect(),
+            siblings: files.precompressed.iter().copied().map(Coding::from).collect(),
             rule,
             browse: files.browse,
             key: Key::Files,

@@ -2,6 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderValue};
 
+use crate::config::ContentCoding;
+
 /// A coding that answers can be sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Coding {
@@ -31,6 +33,16 @@ impl Coding {
     #[must_use]
     pub const fn value(self) -> HeaderValue {
         HeaderValue::from_static(self.as_str())
+    }
+}
+
+impl From<ContentCoding> for Coding {
+    fn from(named: ContentCoding) -> Self {
+        match named {
+            ContentCoding::Brotli => Self::Brotli,
+            ContentCoding::Zstd => Self::Zstd,
+            ContentCoding::Gzip => Self::Gzip,
+        }
     }
 }
 

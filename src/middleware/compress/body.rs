@@ -21,9 +21,10 @@ use crate::error::{Error, Reason};
 use crate::http::{Body, Coding, Source};
 use crate::observe::metrics::CodingMetrics;
 
-/// Bytes that are compressed in one turn: about a millisecond.
-const TURN: usize = 64 << 10;
-/// Larger bodies leave the event loop.
+/// Bytes that are compressed in one turn: one or two milliseconds.
+const TURN: usize = LARGE as usize;
+/// Larger bodies leave the event loop. Others are compressed in one turn where all of them has come: were those of many
+/// clients done bit by bit, each would wait for all.
 pub(super) const LARGE: u64 = 128 << 10;
 /// Bytes that leave it together.
 const BATCH: usize = 256 << 10;

@@ -11,7 +11,7 @@
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 
-use crate::config::{self, ContentCoding};
+use crate::config;
 use crate::http::{Coding, Codings};
 
 /// What a route compresses, and how.
@@ -26,13 +26,8 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn compile(compress: &config::Compress) -> Self {
-        let coding = |coding: &ContentCoding| match coding {
-            ContentCoding::Brotli => Coding::Brotli,
-            ContentCoding::Zstd => Coding::Zstd,
-            ContentCoding::Gzip => Coding::Gzip,
-        };
         Self {
-            codings: compress.codings.iter().map(coding).collect(),
+            codings: compress.codings.iter().copied().map(Coding::from).collect(),
             types: compress.types.clone().into(),
             min_size: compress.min_size,
         }
@@ -180,6 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::ContentCoding;
 
     fn rules(keys: config::Compress) -> Rules {
         Rules::compile(&keys)

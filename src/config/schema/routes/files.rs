@@ -6,7 +6,7 @@ use crate::config::decode::{Decoder, Fields, Section};
 use crate::config::node::{Node, Span, Value};
 use crate::config::report::quoted;
 use crate::config::values::Fault;
-use crate::config::{Fallback, Files, Immutable, Precompressed, Symlinks};
+use crate::config::{ContentCoding, Fallback, Files, Immutable, Symlinks};
 
 pub(in crate::config::schema) static FILES: Section = Section {
     name: "routes[].files",
@@ -139,10 +139,10 @@ fn check_below_root(key: &str, text: &str) -> Result<String, Fault> {
     Ok(path.to_owned())
 }
 
-fn precompressed(decoder: &mut Decoder<'_>, node: &Node) -> Vec<Precompressed> {
+fn precompressed(decoder: &mut Decoder<'_>, node: &Node) -> Vec<ContentCoding> {
     match &node.value {
         Value::Bool(false) => return Vec::new(),
-        Value::Bool(true) => return Precompressed::ALL.to_vec(),
+        Value::Bool(true) => return ContentCoding::ALL.to_vec(),
         Value::List(items) if items.is_empty() => return Vec::new(),
         _ => {}
     }
@@ -161,11 +161,11 @@ fn precompressed(decoder: &mut Decoder<'_>, node: &Node) -> Vec<Precompressed> {
     codings
 }
 
-fn coding(text: &str) -> Result<Precompressed, Fault> {
+fn coding(text: &str) -> Result<ContentCoding, Fault> {
     let meant = match text {
-        "br" => return Ok(Precompressed::Brotli),
-        "zstd" => return Ok(Precompressed::Zstd),
-        "gzip" => return Ok(Precompressed::Gzip),
+        "br" => return Ok(ContentCoding::Brotli),
+        "zstd" => return Ok(ContentCoding::Zstd),
+        "gzip" => return Ok(ContentCoding::Gzip),
         "brotli" | ".br" => "did you mean `br`?",
         "zst" | ".zst" => "did you mean `zstd`?",
         "gz" | ".gz" => "did you mean `gzip`?",

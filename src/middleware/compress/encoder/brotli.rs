@@ -11,7 +11,7 @@ use crate::middleware::compress::padding;
 /// Of the window, the hash table, and a block with its commands.
 pub(super) const MEMORY: usize = 2 << 20;
 
-/// See `docs/performance.md`.
+/// What it costs beside the others: `docs/performance.md`, "What a coding costs".
 const QUALITY: u32 = 4;
 /// Of a block that is skipped: the encoder says of one with a single byte that it has none.
 const LEAST_SKIPPED: usize = 2;

@@ -8,7 +8,7 @@ use crate::middleware::compress::padding;
 /// Of the window, the hash chains and what has not come out: all of it is there from the beginning.
 pub(super) const MEMORY: usize = 384 << 10;
 
-/// A little smaller than nginx's default makes it, in less than half of the time: see `docs/performance.md`.
+/// Makes it a little smaller than nginx's default does. What it costs: `docs/performance.md`, "What a coding costs".
 const LEVEL: u32 = 2;
 
 /// Magic, deflate, a comment, no time, nothing of the speed, unknown system.

@@ -10,7 +10,7 @@ use crate::middleware::compress::padding;
 /// Of the window, the tables, and a block on its way in and out.
 pub(super) const MEMORY: usize = 672 << 10;
 
-/// See `docs/performance.md`.
+/// What it costs beside the others: `docs/performance.md`, "What a coding costs".
 const LEVEL: i32 = 3;
 /// 64 KiB. Clients need not take more than 8 MiB (RFC 9659), but what is larger costs more here than it saves.
 const WINDOW_LOG: u32 = 16;
