@@ -75,6 +75,16 @@ reasons! {
     ExpectationFailed = "expectation_failed", Client;
     /// An upgrade that this route does not take.
     UpgradeRefused = "upgrade_refused", Client;
+    /// An extended CONNECT for something that is no WebSocket (RFC 8441).
+    ProtocolUnknown = "protocol_unknown", Client;
+    /// A WebSocket's opening handshake that breaks its rules (RFC 6455, 4.2.1).
+    WebsocketMalformed = "websocket_malformed", Client;
+    /// A WebSocket of a version other than 13.
+    WebsocketVersion = "websocket_version", Client;
+    /// A page of another origin wants a WebSocket of this site.
+    OriginRefused = "origin_refused", Client;
+    /// The client of a WebSocket has answered no ping, and sent nothing else.
+    PingTimeout = "ping_timeout", Client;
     /// The head did not arrive within `limits.header_timeout`.
     HeaderTimeout = "header_timeout", Client;
     /// The body is not as long as its Content-Length said (HTTP/2).
@@ -120,6 +130,8 @@ reasons! {
     QueueFull = "queue_full", Edge;
     /// As many workers as `streaming.max` allows are pinned by streams.
     StreamsFull = "streams_full", Edge;
+    /// As many WebSockets are open on the route as its `websocket.max`.
+    WebsocketsFull = "websockets_full", Edge;
     /// No worker came free within `waiting_room.timeout`.
     QueueTimeout = "queue_timeout", Edge;
     /// The spool's memory and disk budgets are used up.
@@ -177,6 +189,10 @@ reasons! {
     IdleTimeout = "idle_timeout", Upstream;
     /// The head of the answer is not HTTP/1.x, or its framing is ambiguous.
     BadHead = "bad_head", Upstream;
+    /// The worker has taken a WebSocket, but not the one that it was asked for: `Sec-WebSocket-Accept` is wrong.
+    HandshakeMismatch = "handshake_mismatch", Upstream;
+    /// The worker has ended a WebSocket without a close frame.
+    WebsocketCut = "websocket_cut", Upstream;
     /// A chunk frame of the answer is malformed.
     BadBody = "bad_body", Upstream;
     /// The app's `X-Accel-Redirect` names nothing that can be asked for here.

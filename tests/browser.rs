@@ -2,13 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::support::client::certificate_shown;
+use crate::support::chromium::key_digest;
 use crate::support::gunicorn::{Kind, Plan};
 use crate::support::shop;
-use crate::support::tool::openssl;
 use crate::support::worker::Transport;
 use crate::support::{Chromium, Gateway, Gunicorn, H2, Response};
 
@@ -53,24 +49,7 @@ impl Stage {
 
     /// A browser that trusts the gateway.
     fn browser(&self) -> Chromium {
-        Chromium::start(self.folder.path(), &self.key_digest())
-    }
-
-    /// What Chromium knows the gateway's key by: it has no file of roots to be trusted.
-    fn key_digest(&self) -> String {
-        let shown = certificate_shown(self.gateway.address(), "localhost", &self.gateway.root()).unwrap();
-        let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let (certificate, pem, der) = (path("leaf.der"), path("key.pem"), path("key.der"));
-        std::fs::write(&certificate, shown).unwrap();
-        for command in [
-            &["x509", "-inform", "der", "-in", &certificate, "-noout", "-pubkey", "-out", &pem][..],
-            &["pkey", "-pubin", "-in", &pem, "-outform", "der", "-out", &der],
-        ] {
-            let output = openssl(command);
-            assert_eq!(output.code, Some(0), "{output:?}");
-        }
-        let key = std::fs::read(der).unwrap();
-        STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key))
+        Chromium::start(self.folder.path(), &key_digest(&self.gateway, self.folder.path()))
     }
 
     fn get(&self, path: &str, fields: &[(&str, &str)]) -> Response {

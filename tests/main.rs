@@ -57,6 +57,7 @@ mod upstream_h2c;
 mod upstream_tls;
 mod uwsgi;
 mod waiting_room;
+mod websocket_tunnel;
 mod wire_early;
 mod wire_forwarding;
 mod wire_http2;

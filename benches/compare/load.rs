@@ -1,10 +1,15 @@
-//! The load of the comparison bench that opens a connection for every request, which wrk and h2load do not.
+//! The load of the comparison bench that opens a connection for every request, or speaks WebSocket, which wrk and h2load
+//! do not.
 //!
-//!     bench-load plain|full|resumed ADDRESS PATH CONNECTIONS SECONDS
+//!     bench-load plain|full|resumed|websocket|websocket-tls ADDRESS PATH CONNECTIONS SECONDS
 //!
 //! `plain` is TCP alone, `full` a TLS 1.3 handshake with everything in it, `resumed` one with a ticket from the client's
 //! connection before. Each of CONNECTIONS clients connects, sends a GET with `Connection: close`, reads to the end of
 //! the connection, closes, and begins again: the proxy closes first, as it is told to. Answers must be 200 with 1 KiB.
+//!
+//! `websocket` and `websocket-tls` open one WebSocket for each of CONNECTIONS clients, which sends a message of 64 bytes, waits
+//! for the same back, and sends the next: those are what is counted and timed.
+//!
 //! At the end one line of JSON says how many there were, of which kind, and how long they took.
 
 use std::env;
@@ -26,11 +31,16 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 const BODY: usize = 1024;
+/// What opens a WebSocket.
+const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> io::Result<()> {
     let Some(plan) = Plan::read(env::args().skip(1)) else {
-        return Err(io::Error::other("usage: bench-load plain|full|resumed ADDRESS PATH CONNECTIONS SECONDS"));
+        return Err(io::Error::other(
+            "usage: bench-load plain|full|resumed|websocket|websocket-tls ADDRESS PATH CONNECTIONS SECONDS",
+        ));
     };
     let tally = Builder::new_current_thread().enable_all().build()?.block_on(run(Arc::new(plan)));
     println!("{}", tally.json());
@@ -41,6 +51,7 @@ fn main() -> io::Result<()> {
 struct Plan {
     /// None: no TLS. Else whether tickets are used.
     resume: Option<bool>,
+    is_websocket: bool,
     address: SocketAddr,
     request: String,
     connections: usize,
@@ -49,18 +60,21 @@ struct Plan {
 
 impl Plan {
     fn read(mut words: impl Iterator<Item = String>) -> Option<Self> {
-        let resume = match words.next()?.as_str() {
-            "plain" => None,
-            "full" => Some(false),
+        let how = words.next()?;
+        let is_websocket = how.starts_with("websocket");
+        let resume = match how.as_str() {
+            "plain" | "websocket" => None,
+            "full" | "websocket-tls" => Some(false),
             "resumed" => Some(true),
             _ => return None,
         };
         let address = words.next()?.parse().ok()?;
         let path = words.next()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let fields = if is_websocket { HANDSHAKE } else { "Connection: close\r\n" };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         let connections = words.next()?.parse().ok()?;
         let time = Duration::try_from_secs_f64(words.next()?.parse().ok()?).ok()?;
-        Some(Self { resume, address, request, connections, time })
+        Some(Self { resume, is_websocket, address, request, connections, time })
     }
 }
 
@@ -81,6 +95,12 @@ async fn run(plan: Arc<Plan>) -> Tally {
 async fn client(plan: Arc<Plan>, until: Instant) -> Tally {
     let tls = plan.resume.map(connector);
     let mut tally = Tally::default();
+    if plan.is_websocket {
+        if let Err(error) = converse(&plan, tls.as_ref(), until, &mut tally).await {
+            tally.count(Duration::ZERO, Err(error));
+        }
+        return tally;
+    }
     while Instant::now() < until {
         let begin = Instant::now();
         let outcome = timeout(PATIENCE, exchange(&plan, tls.as_ref())).await;
@@ -100,6 +120,49 @@ async fn exchange(plan: &Plan, tls: Option<&TlsConnector>) -> io::Result<Option<
     let mut stream = tls.connect(name, stream).await?;
     get(&mut stream, &plan.request).await?;
     Ok(stream.get_ref().1.handshake_kind())
+}
+
+/// One WebSocket, until it is time.
+async fn converse(plan: &Plan, tls: Option<&TlsConnector>, until: Instant, tally: &mut Tally) -> io::Result<()> {
+    let stream = TcpStream::connect(plan.address).await?;
+    stream.set_nodelay(true)?;
+    match tls {
+        None => echo(stream, plan, until, tally).await,
+        Some(tls) => {
+            let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+            echo(tls.connect(name, stream).await?, plan, until, tally).await
+        }
+    }
+}
+
+async fn echo<S>(mut stream: S, plan: &Plan, until: Instant, tally: &mut Tally) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    stream.write_all(plan.request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(4096);
+    while memchr::memmem::find(&answer, b"\r\n\r\n").is_none() {
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    if !answer.starts_with(b"HTTP/1.1 101 ") || !answer.ends_with(b"\r\n\r\n") {
+        return Err(io::Error::other(format!("not the answer: {}", answer[..answer.len().min(60)].escape_ascii())));
+    }
+    // A text of 64 bytes, masked with zeroes, and as it comes back.
+    let (asked, expected) = ([b"\x81\xc0\0\0\0\0", &[b'x'; 64][..]].concat(), [b"\x81\x40", &[b'x'; 64][..]].concat());
+    let mut heard = vec![0; expected.len()];
+    while Instant::now() < until {
+        let begin = Instant::now();
+        stream.write_all(&asked).await?;
+        timeout(PATIENCE, stream.read_exact(&mut heard)).await.map_err(io::Error::from)??;
+        if heard != expected {
+            return Err(io::Error::other(format!("not the message: {}", heard.escape_ascii())));
+        }
+        tally.count(begin.elapsed(), Ok(None));
+    }
+    // A goodbye with 1000, so that the proxy ends it in order.
+    stream.write_all(b"\x88\x82\0\0\0\0\x03\xe8").await
 }
 
 async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> io::Result<()> {

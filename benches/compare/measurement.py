@@ -32,6 +32,7 @@ class Bench:
         with_app = any(each.app for each in scenarios)
         self.with_files = any(each.file for each in scenarios)
         self.with_gzip = any(each.encoding for each in scenarios)
+        self.with_websockets = any(each.websocket for each in scenarios)
         self.folder = folder
         self.files = make_files(folder, scenarios)
         self.connections = connections  # the most that a proxy is asked to hold
@@ -146,7 +147,7 @@ def measure_load(bench, scenario, peer, placement, seconds):
             outcome = load.finish()
         check_outcome(scenario, outcome, counter.served() - before)
         proxy.check(scenario, expected)
-    if bench.access_log:
+    if bench.access_log and not scenario.websocket:
         check_log(outcome.requests, proxy.logged())
     return figures(first, last, outcome) | {"memory": memory, "tls_agreed": agreed, "size": size if scenario.encoding else None}
 

@@ -2,7 +2,8 @@
 //!
 //! It listens on a TCP port that the system chooses and on the unix socket named by its one argument, and prints
 //! `ready PORT`. An answer is 1 KiB, 10 MiB below `/large/`, or 100 KiB of JSON below `/json/`; that of a POST comes when
-//! its body, which needs a Content-Length, has been read to the end. `GET /served` answers with the number of requests
+//! its body, which needs a Content-Length, has been read to the end. Below `/ws/` it takes a WebSocket, sends every message
+//! back, and counts each as a request. `GET /served` answers with the number of requests
 //! answered so far, itself not counted: that is how the bench knows how much work went through a proxy in a stretch of
 //! time. Heads are not checked beyond what framing needs; this is no server for anything else.
 
@@ -11,6 +12,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -63,6 +66,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, origin: Arc<Ori
                 Request::Large => stream.write_all(origin.large()).await,
                 Request::Json => stream.write_all(origin.json()).await,
                 Request::Served => stream.write_all(&origin.served()).await,
+                Request::WebSocket(head) => {
+                    input.drain(..taken);
+                    if stream.write_all(&head).await.is_ok() {
+                        echo(stream, input, &origin).await;
+                    }
+                    return;
+                }
                 Request::NotUnderstood => return,
             };
             if written.is_err() {
@@ -76,7 +86,32 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, origin: Arc<Ori
     }
 }
 
+/// A WebSocket, until the other side closes it. Messages come whole, in one frame of less than 126 bytes each, masked as a
+/// client's are.
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mut input: Vec<u8>, origin: &Origin) {
+    let mut output = Vec::with_capacity(READ_AT_ONCE);
+    loop {
+        let mut taken = 0;
+        while let [opcode, length, rest @ ..] = &input[taken..] {
+            let length = usize::from(length & 0x7f);
+            let Some((mask, payload)) = rest.split_first_chunk::<4>() else { break };
+            let Some(payload) = payload.get(..length) else { break };
+            output.extend([*opcode, payload.len() as u8]);
+            output.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+            origin.served.fetch_add(1, Ordering::Relaxed);
+            taken += 6 + length;
+        }
+        input.drain(..taken);
+        if stream.write_all(&output).await.is_err() || !matches!(stream.read_buf(&mut input).await, Ok(1..)) {
+            return;
+        }
+        output.clear();
+    }
+}
+
 enum Request {
+    /// With the head that takes it.
+    WebSocket(Vec<u8>),
     Small,
     Large,
     Json,
@@ -109,7 +144,9 @@ fn next_request(input: &[u8], taken: &mut usize, body_left: &mut Option<usize>) 
 }
 
 fn asked(head: &[u8]) -> Request {
-    if head.starts_with(b"GET /served ") {
+    if head.starts_with(b"GET /ws/") {
+        field(head, b"sec-websocket-key:").map_or(Request::NotUnderstood, |key| Request::WebSocket(switching(key)))
+    } else if head.starts_with(b"GET /served ") {
         Request::Served
     } else if head.starts_with(b"GET /large/") {
         Request::Large
@@ -123,10 +160,22 @@ fn asked(head: &[u8]) -> Request {
 }
 
 fn content_length(head: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"content-length:";
-    let is_length = |line: &&[u8]| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME);
-    let line = head.split(|&byte| byte == b'\n').find(is_length)?;
-    str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
+    str::from_utf8(field(head, b"content-length:")?).ok()?.parse().ok()
+}
+
+/// The value of a field; `name` with its colon.
+fn field<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let is_it = |line: &&[u8]| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name);
+    let line = head.split(|&byte| byte == b'\n').find(is_it)?;
+    Some(line[name.len()..].trim_ascii())
+}
+
+/// The head that takes a WebSocket (RFC 6455, 4.2.2).
+fn switching(key: &[u8]) -> Vec<u8> {
+    let key = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
+    let accept = STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &key));
+    let fields = format!("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n");
+    format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n").into_bytes()
 }
 
 struct Origin {

@@ -1,9 +1,11 @@
 """What is compared: each peer with its configuration file, and the processes it becomes."""
 
+import base64
 import http.client
 import re
 import zlib
 import shutil
+import socket
 import ssl
 import subprocess
 from dataclasses import dataclass
@@ -90,6 +92,7 @@ class Proxy:
             "NO_LOG": "#" if bench.access_log else "",
             "WITH_FILES": "" if bench.with_files else "#",
             "WITH_GZIP": "" if bench.with_gzip else "#",
+            "WITH_WEBSOCKETS": "" if bench.with_websockets else "#",
         }
         return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]) if match[1] in values else match[0], template)
 
@@ -108,6 +111,8 @@ class Proxy:
 
     def check(self, scenario, expected):
         """One request whose answer is looked at in full. Returns what TLS agreed on, and the bytes of the body."""
+        if scenario.websocket:
+            return self.converse(scenario.scheme, scenario.path, expected)
         return self.request(scenario.scheme, scenario.method, scenario.path, expected, scenario.encoding)
 
     def request(self, scheme, method, path, expected, encoding=None):
@@ -130,6 +135,27 @@ class Proxy:
             return agreed, len(sent)
         finally:
             connection.close()
+
+    def converse(self, scheme, path, message):
+        """One message through a WebSocket, and the goodbye, as `check`."""
+        port = self.plain_port if scheme == "http" else self.tls_port
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            wire = tls_client().wrap_socket(plain, server_hostname="localhost") if scheme == "https" else plain
+            with wire:
+                fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                key = base64.b64encode(bytes(16)).decode()
+                wire.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Sec-WebSocket-Key: {key}\r\n\r\n".encode())
+                lines = wire.makefile("rb")
+                status = lines.readline()
+                while lines.readline().strip():
+                    pass
+                if not status.startswith(b"HTTP/1.1 101 "):
+                    raise Failure(f"{self.name}: GET {path} gave {status!r}, not a WebSocket")
+                wire.sendall(bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message)
+                heard = lines.read(2 + len(message))
+                if heard != bytes([0x81, len(message)]) + message:
+                    raise Failure(f"{self.name}: a message of {len(message)} bytes came back as {heard!r}")
+                return ("{1} {0}".format(*wire.cipher()) if scheme == "https" else None), len(message)
 
     def served(self):
         """How many requests it has answered by its own count, without those that ask for the count."""

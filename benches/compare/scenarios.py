@@ -25,6 +25,7 @@ class Scenario:
     app: bool = False  # gunicorn answers, not the origin
     file: bool = False  # the proxy answers with a file
     encoding: str | None = None  # the proxy is to compress the origin's answer so
+    websocket: bool = False  # what is counted are messages of WebSockets that are open
 
     @property
     def in_flight(self):
@@ -121,6 +122,27 @@ SCENARIOS = [
         path="/json/",
         answer=100 * KIB,
         encoding="gzip",
+    ),
+    scenario(
+        "t",
+        "an echoed message of 64 bytes, WebSocket over HTTP/1.1, 64 of them",
+        "WebSocket message, h1",
+        tool="bench-load",
+        path="/ws/",
+        answer=64,
+        opens="websocket",
+        websocket=True,
+    ),
+    scenario(
+        "u",
+        "as t, over TLS 1.3",
+        "WebSocket message, TLS 1.3",
+        tool="bench-load",
+        scheme="https",
+        path="/ws/",
+        answer=64,
+        opens="websocket-tls",
+        websocket=True,
     ),
 ]
 LETTERS = "".join(each.key for each in SCENARIOS)

@@ -28,6 +28,10 @@ class Choice(unittest.TestCase):
         self.assertEqual(needed(chosen("g"), ["hostler"]), {"openssl"})
         self.assertEqual(needed(chosen("dh"), ["nginx", "hostler"]), {"openssl", "h2load", "wrk", "gunicorn", "nginx"})
 
+    def test_messages_of_websockets_are_counted_by_the_origin(self):
+        for each in chosen("tu"):
+            self.assertTrue(each.websocket and not each.file and each.opens.startswith("websocket"))
+
     def test_haproxy_serves_no_files(self):
         self.assertEqual([each.key for each in chosen("aqs") if each.can_do("haproxy")], ["a", "s"])
         self.assertTrue(all(each.can_do("nginx") for each in SCENARIOS))

@@ -331,6 +331,7 @@ fn terms(config: &Config, shared: &Shared, tls: &TlsShared) -> Result<Vec<Arc<Te
             proxy_protocol: listener.proxy_protocol,
             trusted_proxies: config.trusted_proxies.clone(),
             redirect_https: listener.redirect_https,
+            websockets: config.takes_websockets(),
             limits: config.limits.clone(),
             listener_metrics: shared.metrics.listener(&listener.name),
             metrics: Arc::clone(&shared.metrics),

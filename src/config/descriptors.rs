@@ -5,11 +5,11 @@
 //! | clients | connections of clients | the idlest gives way, or the newcomer is turned away |
 //! | files | bodies in the spool | `spool_full` for requests, back-pressure for responses |
 //! | open | files of routes that are kept open for who asks next | the one that was not asked for goes |
-//! | kept | workers, the admin listener, listeners, logs, reloads | |
+//! | kept | workers, WebSockets that pass through to them, the admin listener, listeners, logs, reloads | |
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Action, Config, Limits, Upstream};
+use super::{Action, Config, Limits, Route, Upstream, WebSocketMode};
 
 /// Of each thread that serves: its event queue, what wakes it, signals, and a connection that is about to be refused.
 const THREAD: usize = 5;
@@ -54,9 +54,11 @@ impl Descriptors {
         let of = |upstream: &Upstream| slots(upstream).saturating_mul(2).saturating_add(upstream.endpoints.len());
         let workers = config.upstreams.iter().map(of).fold(0, usize::saturating_add);
         let connections = config.limits.connections;
-        let mut routes = config.sites.iter().flat_map(|site| &site.routes);
-        let serves_files = routes.any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
-        let left = limit - own - workers.min(quarter);
+        let routes = || config.sites.iter().flat_map(|site| &site.routes);
+        // Beside the client's, which is one of its connections.
+        let tunnels = routes().map(tunnels).fold(0, usize::saturating_add);
+        let serves_files = routes().any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
+        let left = limit - own - workers.min(quarter) - tunnels.min(quarter);
         let kept = if serves_files { KEPT.min(left / 8) } else { 0 };
         let left = left - kept;
         let files = FILES.min(left / 4);
@@ -68,7 +70,7 @@ impl Descriptors {
             per_client: config.limits.connections_per_client.min(most),
             files: files.max(left.saturating_sub(connections + OVERLAP)),
             kept,
-            wanted: (own + kept + connections + OVERLAP + FILES).saturating_add(workers),
+            wanted: (own + kept + connections + OVERLAP + FILES).saturating_add(workers).saturating_add(tunnels),
         }
     }
 
@@ -96,6 +98,12 @@ impl Descriptors {
             )
         })
     }
+}
+
+/// Connections to workers for WebSockets of a route.
+fn tunnels(route: &Route) -> usize {
+    let is_tunnel = |websocket: &&super::WebSocket| websocket.mode == WebSocketMode::Tunnel;
+    route.websocket.as_ref().filter(is_tunnel).map_or(0, |websocket| websocket.max as usize)
 }
 
 /// Open files that this process may have: now, and at most.
@@ -136,6 +144,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn websockets_that_pass_through_have_their_share_and_no_more_than_a_quarter() {
+        let config = |websocket: &str| {
+            let text = format!(
+                "sites: [{{ routes: [{{ path: /, proxy: app, websocket: {websocket} }}] }}]\n\
+                 upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:8000\"], workers: 4 }} }}\n"
+            );
+            load_str(&text, "test.yaml", Path::new("/"), &|_| None).unwrap().config
+        };
+        let (off, few, many) = (config("off"), config("{ mode: tunnel, max: 500 }"), config("tunnel"));
+        for limit in [64, 256, 1024, 4096, 20_000] {
+            let clients = |config: &Config| Descriptors::share(config, limit, 2).clients;
+            assert!(clients(&many) >= limit / 8, "{limit}");
+            assert!(clients(&few) <= clients(&off) && clients(&many) <= clients(&few), "{limit}");
+        }
+        let wanted = |config: &Config| Descriptors::share(config, 1024, 2).wanted;
+        assert_eq!([wanted(&few) - wanted(&off), wanted(&many) - wanted(&off)], [500, 10_000]);
+        let shares = Descriptors::share(&many, wanted(&many), 2);
+        assert_eq!((shares.clients, shares.trouble(&many, wanted(&many))), (20_000, None));
     }
 
     #[test]

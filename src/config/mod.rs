@@ -40,6 +40,7 @@ mod syntax;
 mod template;
 mod upstream;
 mod values;
+mod websocket;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -71,6 +72,7 @@ pub use upstream::{
     Authority, Balance, ClientAddress, Ejection, Endpoint, Health, KeepAlive, Resolve, Retry, Scheme, Timeouts,
     Upstream, UpstreamTls, Uwsgi, WaitingRoom, Workers,
 };
+pub use websocket::{PageOrigins, WebSocket, WebSocketMode};
 
 /// A whole configuration file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +102,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether any route takes WebSockets.
+    #[must_use]
+    pub fn takes_websockets(&self) -> bool {
+        self.sites.iter().flat_map(|site| &site.routes).any(|route| route.websocket.is_some())
+    }
+
     /// The prefix under which the app of the upstream at this index lives, as the first route to it says.
     #[must_use]
     pub fn mount_of(&self, upstream: usize) -> Option<&str> {

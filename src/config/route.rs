@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Compress, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template};
+use super::{Auth, Compress, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template, WebSocket};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +88,8 @@ pub struct Route {
     pub internal: bool,
     /// Which files the app may hand to clients by name (`X-Sendfile`); `None`: none.
     pub sendfile: Option<Sendfile>,
+    /// How it takes WebSockets; `None`: it does not.
+    pub websocket: Option<WebSocket>,
 }
 
 impl Site {

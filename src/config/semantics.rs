@@ -21,6 +21,7 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
     routes::names_of_the_edge(decoder, &draft.sites);
     one_endpoint_per_address(decoder, draft);
     draft.upstreams.iter().for_each(|draft| upstreams::refuse(decoder, draft));
+    routes::tunnels_to_other_protocols(decoder, draft);
     if !decoder.has_errors() {
         // Hints about a file that has errors would be guesses.
         routes::unreachable(decoder, &draft.sites);

@@ -247,6 +247,7 @@ fn the_smallest_file_has_every_default() {
                     headers: HeaderRules::default(),
                     internal: false,
                     sendfile: None,
+                    websocket: None,
                 }],
             }],
             probe_paths: vec![],

@@ -49,6 +49,8 @@ pub struct Terms {
     pub trusted_proxies: config::TrustedProxies,
     /// On a listener that only redirects.
     pub redirect_https: Option<u16>,
+    /// Whether any route takes WebSockets: clients are told so over HTTP/2 (RFC 8441).
+    pub websockets: bool,
     /// The edge's protection.
     pub limits: config::Limits,
     /// What is counted.
@@ -124,6 +126,7 @@ async fn speak<E>(
             idle_timeout,
             body_rate: limits.body_rate,
             read_rate: limits.read_rate,
+            websockets: terms.websockets,
         };
         // Boxed: the codec's state is far larger than that of the connections which do not need it.
         Box::pin(http2::serve(stream, first, info, limits, Arc::clone(&terms.metrics), entry)).await;

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::Takeover;
 use crate::error::Error;
 use crate::runtime::Span;
 
@@ -19,6 +20,8 @@ pub enum Body {
     Full(Bytes),
     /// Read on demand.
     Stream(Box<dyn Source>),
+    /// None, of an answer that takes the connection over: 101.
+    Takeover(Box<dyn Takeover>),
 }
 
 /// Where the bytes of a [`Body::Stream`] come from.
@@ -44,7 +47,7 @@ impl Body {
     #[must_use]
     pub fn remaining(&self) -> Option<u64> {
         match self {
-            Self::Empty => Some(0),
+            Self::Empty | Self::Takeover(_) => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Stream(source) => source.remaining(),
         }
@@ -53,7 +56,7 @@ impl Body {
     /// The next piece, `None` at the end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         match self {
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Takeover(_) => Poll::Ready(None),
             Self::Full(_) => {
                 let Self::Full(bytes) = std::mem::take(self) else { return Poll::Ready(None) };
                 Poll::Ready((!bytes.is_empty()).then_some(Ok(bytes)))
@@ -67,7 +70,7 @@ impl Body {
     pub fn span(&self) -> Option<Span> {
         match self {
             Self::Stream(source) => source.span(),
-            Self::Empty | Self::Full(_) => None,
+            Self::Empty | Self::Full(_) | Self::Takeover(_) => None,
         }
     }
 
@@ -99,6 +102,17 @@ impl fmt::Debug for Body {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::Stream(source) => write!(f, "Stream({:?} bytes)", source.remaining()),
+            Self::Takeover(_) => f.write_str("Takeover"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_no_larger_than_it_was_without_takeovers() {
+        assert!(size_of::<Body>() <= 40, "{}", size_of::<Body>());
     }
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::forwarded::{Claims, Scheme};
-use super::{AnswerFields, Codings, Host, Identity, RequestId};
+use super::{AnswerFields, Codings, Host, Identity, RequestId, Upgrade};
 use crate::config::TrustedProxies;
-use crate::error::Reason;
+use crate::error::{Error, Reason};
 
 /// What all exchanges of a connection have in common.
 #[derive(Debug)]
@@ -305,6 +306,10 @@ pub struct Exchange {
     pub credentials: OnceCell<Box<HeaderValue>>,
     /// What the app says that the file is which it hands over, for what has more than one part of it.
     pub media_type: OnceCell<Box<HeaderValue>>,
+    /// What it asks for beyond HTTP, as the connection has read it. Taken away once an app has answered with a page instead.
+    pub upgrade: Cell<Option<Upgrade>>,
+    /// Each `Origin` that the client has sent with that, before any route's rules for fields: by it pages are told apart.
+    pub origins: OnceCell<Box<[HeaderValue]>>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
     /// What the app is told of who asks.
@@ -376,6 +381,8 @@ impl Exchange {
             codings: Cell::new(None),
             credentials: OnceCell::new(),
             media_type: OnceCell::new(),
+            upgrade: Cell::new(None),
+            origins: OnceCell::new(),
             route: OnceCell::new(),
             identity: Identity::default(),
             answer_fields: AnswerFields::default(),
@@ -521,6 +528,25 @@ impl Exchange {
     #[must_use]
     pub fn gone_for(&self) -> Option<Duration> {
         self.left.get().map(|left| left.elapsed())
+    }
+
+    /// The request, with these fields as the client has sent them, asks for more than HTTP.
+    pub fn asks_for(&self, upgrade: Upgrade, headers: &HeaderMap) {
+        self.upgrade.set(Some(upgrade));
+        // Nobody has set it before: this is when the head has been read.
+        let _ = self.origins.set(headers.get_all(header::ORIGIN).iter().cloned().collect());
+    }
+
+    /// How what has taken the connection over has ended, seen from the client. Keeps the reason.
+    pub fn end_of(&self, result: Result<(), Error>) -> Finish {
+        match result {
+            Ok(()) => Finish::Complete,
+            Err(error) if error.reason == Reason::ClientGone => Finish::ClientGone,
+            Err(error) => {
+                self.fail(error.reason);
+                Finish::Cut
+            }
+        }
     }
 
     /// Tells the observers, once. [`Self::now`] is the end for them.

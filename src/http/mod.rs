@@ -19,6 +19,7 @@ mod request_id;
 mod service;
 pub mod text;
 mod told;
+pub mod upgrade;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -40,3 +41,4 @@ pub use redispatch::{Dispatch, Dispatched, MAX_HOPS, Onward, Redispatch};
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};
 pub use told::{Asked, Charset, Handover, Handovers, Told};
+pub use upgrade::{ClientIo, ClientStream, Handshake, Takeover, Upgrade};

@@ -66,6 +66,8 @@ pub struct Connection {
     owes_request: bool,
     /// Whether a request is on its way that the worker must not take for whole when the connection ends.
     is_unsent: bool,
+    /// Whether the request at hand asks for another protocol, so that a 101 is an answer to it.
+    may_switch: bool,
 }
 
 /// How long each part of an exchange may take.
@@ -139,7 +141,14 @@ impl Connection {
     #[must_use]
     pub fn boxed(stream: Stream, dialect: &'static Dialect) -> Box<Self> {
         let io = ReadAhead::new(stream);
-        Box::new(Self { dialect, io, deadline: Deadline::new(), owes_request: false, is_unsent: false })
+        Box::new(Self {
+            dialect,
+            io,
+            deadline: Deadline::new(),
+            owes_request: false,
+            is_unsent: false,
+            may_switch: false,
+        })
     }
 
     /// Whether, between exchanges, nothing has come from the worker: neither its end nor bytes nobody asked for.
@@ -161,6 +170,17 @@ impl Connection {
         }
     }
 
+    /// The next request asks for another protocol (RFC 9110, 7.8): the worker may answer it with 101, behind which its
+    /// connection is [`Self::switched`].
+    pub fn may_switch(&mut self) {
+        self.may_switch = true;
+    }
+
+    /// The stream, with what came behind the head of a 101.
+    pub fn switched(&mut self) -> &mut ReadAhead<Stream> {
+        &mut self.io
+    }
+
     /// Sends a request and reads the head of its response. `head` is whole, with its empty line; the field that
     /// [`Withhold::UntilContinue`] needs is put into it here. A request without a body is never withheld.
     ///
@@ -178,7 +198,8 @@ impl Connection {
         let expecting = matches!(withhold, Withhold::UntilContinue(_)).then(|| expecting(head));
         let mut head = expecting.as_ref().map_or(head, |buffer| &buffer[..]);
         let mut sending = Sending::new(head.len(), body, withhold);
-        let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false };
+        let may_switch = std::mem::take(&mut self.may_switch);
+        let mut reading = Reading { dialect: self.dialect, scanned: 0, interim: 0, begun: false, may_switch };
         self.deadline.arm(patience.idle);
         self.is_unsent = true;
         let result = poll_fn(|cx| {
@@ -337,6 +358,8 @@ struct Reading {
     interim: u32,
     /// A byte of the response has come.
     begun: bool,
+    /// Whether 101 is an answer.
+    may_switch: bool,
 }
 
 impl Reading {
@@ -355,7 +378,8 @@ impl Reading {
                 let head = (self.dialect.read_head)(&bytes, method).map_err(|(reason, rule)| {
                     Error::new(reason).detail(format!("its head breaks the rule `{rule}`"))
                 })?;
-                if !head.status.is_informational() {
+                let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if !head.status.is_informational() || is_switch && self.may_switch && sending.complete {
                     return Poll::Ready(Ok(head));
                 }
                 if head.status == StatusCode::CONTINUE && sending.continued() {
@@ -364,7 +388,7 @@ impl Reading {
                     continue;
                 }
                 self.interim += 1;
-                if head.status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
+                if is_switch || self.interim > MAX_INTERIM {
                     let detail = "it switched protocols unasked, or sent too many interim responses";
                     return Poll::Ready(Err(Error::new(Reason::BadHead).detail(detail)));
                 }

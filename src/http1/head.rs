@@ -122,6 +122,7 @@ pub(crate) struct Seen {
     pub(crate) expect: bool,
     pub(crate) host: bool,
     pub(crate) transfer_encoding: bool,
+    pub(crate) upgrade: bool,
     /// More than one line of Content-Type.
     pub(crate) repeats_content_type: bool,
 }
@@ -135,6 +136,7 @@ impl Seen {
             header::EXPECT => self.expect = true,
             header::HOST => self.host = true,
             header::TRANSFER_ENCODING => self.transfer_encoding = true,
+            header::UPGRADE => self.upgrade = true,
             _ => {}
         }
     }

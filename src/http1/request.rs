@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use super::head::{self, Fields, Framing, HeadLimits, Seen};
 use crate::error::Reason;
-use crate::http::{Host, Protocol, Target, fields};
+use crate::http::{Host, Protocol, Target, Upgrade, fields};
 
 /// A request head whose framing, host and target are settled.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// Whether the client waits for a 100 before it sends its body.
     pub expects_continue: bool,
+    /// What it asks for beyond HTTP.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// A refused head, with what could be read of it for the log.
@@ -79,8 +81,17 @@ fn settle(
     if let (false, Some(host)) = (seen.host, &host) {
         headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| Reason::BadHost)?);
     }
+    let framing = framing(&headers, seen, protocol)?;
+    let upgrade = match seen.upgrade {
+        true => {
+            let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+            Upgrade::of_http1(&method, protocol, &headers, has_body)
+        }
+        false => None,
+    };
     Ok(RequestHead {
-        framing: framing(&headers, seen, protocol)?,
+        framing,
+        upgrade,
         keep_alive: keep_alive(&headers, seen, protocol)?,
         // Ignored from HTTP/1.0 (RFC 9110, 10.1.1).
         expects_continue: protocol != Protocol::Http10 && seen.expect && fields::expects_continue(&headers)?,

@@ -55,11 +55,10 @@ impl Observer for Counter {
     fn finished(&self, exchange: &Exchange, _: Finish) {
         let index = exchange.route.get().map_or(0, |label| label.index);
         if let Some(route) = self.routes.get(index) {
-            route.request(
-                &exchange.method,
-                super::access_log::status(exchange),
-                (exchange.now() - exchange.started).as_secs_f64(),
-            );
+            let status = super::access_log::status(exchange);
+            // What has left HTTP may go on for days: its answer was the head.
+            let end = if status == 101 { exchange.answered.get() } else { None }.unwrap_or(exchange.now());
+            route.request(&exchange.method, status, (end - exchange.started).as_secs_f64());
         }
         if let Some(reason) = exchange.reason.get().filter(|_| !exchange.is_counted.get()) {
             self.metrics.failure(reason);

@@ -17,4 +17,4 @@ pub mod request_headers;
 pub mod request_id;
 pub mod rescue;
 pub mod response_headers;
-pub mod upgrade;
+pub mod websocket;

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::config::WebSocketMode;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Handovers, Phase, Request, Response, Service};
 use crate::runtime::Deadline;
 use crate::upstream::spool::{self, Budget, Share, Spooled};
-use crate::upstream::{Client, Outgoing, RouteTerms};
+use crate::upstream::{Client, Outgoing, RouteTerms, Tunneling};
 
 /// Sends requests to an upstream.
 pub struct Proxy {
@@ -47,6 +48,10 @@ impl Proxy {
             handovers,
             priority: route.priority,
             identity_names,
+            tunnel: route.websocket.as_ref().and_then(|websocket| match websocket.mode {
+                WebSocketMode::Tunnel => Some(Tunneling { ping: websocket.ping }),
+                WebSocketMode::OverHttp => None,
+            }),
         };
         let strip_prefix = route.strip_prefix.as_deref().map(Box::from);
         Self {

@@ -110,6 +110,10 @@ fn row(reason: Reason) -> Row {
             (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here.")
         }
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
+        R::ProtocolUnknown => (S::NOT_IMPLEMENTED, MALFORMED, "This protocol is not spoken here."),
+        R::WebsocketMalformed => (S::BAD_REQUEST, MALFORMED, "The WebSocket could not be opened."),
+        R::WebsocketVersion => (S::UPGRADE_REQUIRED, MALFORMED, "This version of WebSocket is not supported."),
+        R::OriginRefused => (S::FORBIDDEN, DENIED, "This address is not open to pages of other sites."),
         R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
         R::TooManyConnectionsOfClient => {
             (S::TOO_MANY_REQUESTS, DENIED, "Too many connections are open from this address.")
@@ -126,7 +130,7 @@ fn row(reason: Reason) -> Row {
             (S::RANGE_NOT_SATISFIABLE, DENIED, "This file does not have the part that was asked for.")
         }
         // Never sent, but logged and counted: as nginx calls it.
-        R::ClientGone | R::ClientStalled => (
+        R::ClientGone | R::ClientStalled | R::PingTimeout => (
             S::from_u16(499).unwrap_or(S::BAD_REQUEST),
             MALFORMED,
             "The connection was lost before the request had arrived.",
@@ -134,7 +138,7 @@ fn row(reason: Reason) -> Row {
         R::QueueFull | R::QueueTimeout | R::StreamsFull => {
             (S::SERVICE_UNAVAILABLE, "connection_limit_reached", "The site is very busy. Please try again in a moment.")
         }
-        R::SpoolFull | R::TooManyConnections | R::NoDescriptors | R::AuthOverloaded => {
+        R::SpoolFull | R::TooManyConnections | R::NoDescriptors | R::AuthOverloaded | R::WebsocketsFull => {
             (S::SERVICE_UNAVAILABLE, OURS, "The site is very busy. Please try again in a moment.")
         }
         R::AuthUnavailable => {
@@ -157,7 +161,9 @@ fn row(reason: Reason) -> Row {
         R::ResetBeforeHead | R::EofBeforeHead => {
             (S::BAD_GATEWAY, "connection_terminated", "The site ended before it had answered.")
         }
-        R::EofInHead | R::EofInBody => (S::BAD_GATEWAY, "http_response_incomplete", "The site's answer was cut off."),
+        R::EofInHead | R::EofInBody | R::WebsocketCut => {
+            (S::BAD_GATEWAY, "http_response_incomplete", "The site's answer was cut off.")
+        }
         R::HeadTimeout | R::RouteTimeout => {
             (S::GATEWAY_TIMEOUT, "http_response_timeout", "The site did not answer in time.")
         }
@@ -167,7 +173,9 @@ fn row(reason: Reason) -> Row {
         R::AccelRefused | R::SendfileRefused => {
             (S::BAD_GATEWAY, "http_protocol_error", "The site's answer leads to nothing that can be sent.")
         }
-        R::BadHead | R::BadBody => (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read."),
+        R::BadHead | R::BadBody | R::HandshakeMismatch => {
+            (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read.")
+        }
     }
 }
 
@@ -183,6 +191,7 @@ fn retry_after(error: &Error) -> Option<u32> {
             | Reason::TooManyConnections
             | Reason::NoDescriptors
             | Reason::RateLimited
+            | Reason::WebsocketsFull
             | Reason::AuthOverloaded
             | Reason::AuthUnavailable
             | Reason::ShuttingDown
@@ -214,6 +223,10 @@ fn answer(error: &Error, exchange: &Exchange, wants_html: bool, pages: &[ErrorPa
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(value) = HeaderValue::from_str(&format!("hostler; error={kind}; details=\"{reason}\"")) {
         headers.insert("proxy-status", value);
+    }
+    if reason == Reason::WebsocketVersion {
+        // RFC 6455, 4.4.
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     if let Some(seconds) = retry_after(error) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -37,6 +37,19 @@ impl Socket {
         }
     }
 
+    /// Has the system ask the other end now and then whether it is still there, and fail reading and writing once it is not:
+    /// for connections on which nothing may be said for long. After a minute of silence, and for about one more. A unix socket
+    /// knows without asking.
+    pub fn keep_alive(&self) {
+        if let Self::Tcp(stream) = self {
+            let second = std::time::Duration::from_secs(1);
+            let keepalive =
+                socket2::TcpKeepalive::new().with_time(60 * second).with_interval(15 * second).with_retries(4);
+            // Fails only on a socket that is dead already.
+            let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
+        }
+    }
+
     /// Whether one of these events is there now, or the end of the connection in both directions.
     pub(super) fn has(&self, events: rustix::event::PollFlags) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

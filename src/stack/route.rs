@@ -21,12 +21,12 @@ use crate::middleware::missing_slash::MissingSlash;
 use crate::middleware::rate_limit::{RateLimit, RateLimitLayer, RateLimited};
 use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
 use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
-use crate::middleware::upgrade::{UpgradeLayer, Upgrades};
+use crate::middleware::websocket::{WebSocketLayer, WebSockets, Websocketed};
 use crate::observe::metrics::RouteMetrics;
 
 /// The layers that the requests of a route pass, and its action.
 pub type RouteStack =
-    ResponseHeaders<CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Upgrades<Accel<Action, Sent>>>>>>>>;
+    ResponseHeaders<CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Websocketed<Accel<Action, Sent>>>>>>>>;
 
 /// What of them is passed by requests that lack the slash at the end of its prefix.
 pub type SlashStack = ResponseHeaders<CrossOrigin<MissingSlash>>;
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) folder: Option<Arc<Folder>>,
     /// `None`: answers go out as they are.
     compression: Option<Arc<Compression>>,
+    /// `None`: it takes no WebSockets.
+    websockets: Option<Arc<WebSockets>>,
 }
 
 impl Plan {
@@ -90,7 +92,11 @@ impl Plan {
             config::Action::Proxy(_) | config::Action::Redirect { .. } | config::Action::Respond { .. } => None,
         });
         let compression = route.and_then(|route| Compression::compile(route, &shared.compressor));
-        Self { label, metrics, rate_limit, auth, folder, compression }
+        let websockets = route.and_then(|route| {
+            let known = previous.and_then(|previous| previous.websockets.as_deref());
+            WebSockets::compile(route, known, shared.metrics.holds("tunnel"))
+        });
+        Self { label, metrics, rate_limit, auth, folder, compression, websockets }
     }
 
     /// The layers of the route, for the calling thread, whose are `action` and `forward`.
@@ -115,8 +121,8 @@ impl Plan {
             .layer(CompressLayer::new(self.compression.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
-            // Below what looks at requests: whatever else is wrong with one is told first.
-            .layer(UpgradeLayer::compile(route))
+            // Below what looks at requests: whatever else is wrong with one is told first, and a stranger learns nothing.
+            .layer(WebSocketLayer::new(route, self.websockets.clone()))
             // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
             .layer(AccelLayer::compile(handovers, Sent::roots(route, means.cache), means.redispatch))
             .service(action)

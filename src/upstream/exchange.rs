@@ -17,9 +17,11 @@ use super::pump::{self, Passage, Rest};
 use super::repeat::{self, Next};
 use super::room::Seek;
 use super::spool::{self, Budget, Share, Spooled};
-use super::wire::{self, Connection, Failed, Once};
+use super::tunnel::Tunnel;
+use super::wire::{self, Connection, Failed, Once, ResponseBody};
 use super::{Permit, Upstream, head};
 use crate::error::{Error, Reason, Side};
+use crate::http::upgrade::accept_for;
 use crate::http::{Asked, Body, Exchange, Handovers, Phase, Request, Response, Told, fields, key, network};
 use crate::http1::client::Expect;
 use crate::observe::metrics::Metrics;
@@ -72,6 +74,15 @@ pub struct RouteTerms {
     /// Names by which the edge tells apps who asks, whatever the route: no client may send them. Beside those that
     /// [`fields::request_field`] knows.
     pub identity_names: Arc<[HeaderName]>,
+    /// How WebSockets are passed through; `None`: they are not.
+    pub tunnel: Option<Tunneling>,
+}
+
+/// How a route passes WebSockets through.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tunneling {
+    /// After how long without a word a client is sent a ping.
+    pub ping: Option<Duration>,
 }
 
 /// An attempt that brought no answer.
@@ -114,6 +125,11 @@ impl Tries {
 }
 
 impl Outgoing {
+    /// Whether it is the opening handshake of a WebSocket that is to be passed through. Its fields are those of HTTP/1.1.
+    pub(super) fn opens_tunnel(&self) -> bool {
+        self.terms.tunnel.is_some() && self.request.exchange.upgrade.get().is_some()
+    }
+
     /// Whether the app may get it twice (RFC 9110, 9.2.2).
     fn may_run_twice(&self) -> bool {
         self.request.method.is_idempotent() || self.request.headers.contains_key("idempotency-key")
@@ -335,7 +351,7 @@ impl Client {
         let is_repeatable = tries.is_idempotent;
         let kept = self.pool(endpoint).and_then(|pool| pool.take(!is_repeatable, tries.begun));
         let is_reused = kept.is_some();
-        let (connection, begun) = match kept {
+        let (mut connection, begun) = match kept {
             Some(connection) => (connection, tries.begun),
             // Boxed, as all that is done now and then: a request that needs none of it is not to carry room for it.
             None => Box::pin(self.connect(endpoint, exchange))
@@ -344,6 +360,9 @@ impl Client {
         };
         if is_reused {
             *exchange.endpoint.borrow_mut() = Some(Arc::clone(&endpoint.state.name));
+        }
+        if outgoing.opens_tunnel() {
+            connection.may_switch();
         }
         exchange.phase.set(Phase::Working);
         exchange.working_since.set(Some(begun));
@@ -449,6 +468,13 @@ impl Client {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             self.explain_500(&headers, &rest);
         }
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.tunnel(headers, body, rest, &request, terms);
+        }
+        if request.exchange.upgrade.get().is_some() {
+            // The app has not taken it: this is an answer like any other, and may be handed on like any other.
+            request.exchange.upgrade.set(None);
+        }
         let asked = std::mem::take(&mut request.headers);
         let mut told = Told::by(&headers);
         let body = match &mut told {
@@ -470,6 +496,35 @@ impl Client {
         if let Some(told) = told {
             response.extensions_mut().insert(told);
         }
+        Ok(response)
+    }
+
+    /// The worker has taken a WebSocket: its connection goes to the client, and its slot is free.
+    fn tunnel(
+        &self,
+        headers: HeaderMap,
+        body: ResponseBody,
+        rest: Rest,
+        request: &Request,
+        terms: &RouteTerms,
+    ) -> Result<Response, Error> {
+        let Rest { client, exchange, mut permit } = rest;
+        let endpoint = Arc::clone(permit.endpoint());
+        permit.ended(exchange.now());
+        drop(permit);
+        let worker = match (mismatch(&headers, &request.headers), body) {
+            (None, ResponseBody::Http1(body)) => body.into_busy(),
+            (mismatch, _) => {
+                let error = Error::new(Reason::HandshakeMismatch).detail(mismatch.unwrap_or("101 in HTTP/2"));
+                self.failed(&error, &endpoint, &exchange);
+                self.judge(&endpoint, error.reason);
+                return Err(error);
+            }
+        };
+        let ping = terms.tunnel.and_then(|tunnel| tunnel.ping);
+        let mut response = Response::new(Body::Takeover(Box::new(Tunnel { worker, client, endpoint, ping })));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = headers;
         Ok(response)
     }
 
@@ -522,6 +577,21 @@ impl Client {
         if let Some(pool) = self.pool(endpoint) {
             pool.put(connection, now);
         }
+    }
+}
+
+/// What is wrong with a worker's 101 to a handshake (RFC 6455, 4.1).
+fn mismatch(answer: &HeaderMap, asked: &HeaderMap) -> Option<&'static str> {
+    let expected = asked.get(header::SEC_WEBSOCKET_KEY).map(|key| accept_for(key.as_bytes()));
+    match () {
+        () if !fields::has_token(answer, &header::UPGRADE, "websocket") => Some("its 101 has no `Upgrade: websocket`"),
+        () if !fields::has_token(answer, &header::CONNECTION, "upgrade") => {
+            Some("its 101 has no `Connection: Upgrade`")
+        }
+        () if expected.is_none() || answer.get(header::SEC_WEBSOCKET_ACCEPT) != expected.as_ref() => {
+            Some("the Sec-WebSocket-Accept of its 101 does not belong to the key that it was sent")
+        }
+        () => None,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn write(
     let terms = Terms {
         host: upstream.config.host.as_deref().map(str::as_bytes),
         is_last: upstream.config.keepalive.idle.is_zero(),
+        is_handshake: outgoing.opens_tunnel(),
     };
     let dropped = |why| match header_kind(why) {
         None => {}
@@ -59,6 +60,8 @@ pub(super) struct Terms<'a> {
     pub(super) host: Option<&'a [u8]>,
     /// Whether no other follows on its connection.
     pub(super) is_last: bool,
+    /// Whether it asks for a WebSocket.
+    pub(super) is_handshake: bool,
 }
 
 /// Appends the head. `dropped` is told of fields that may not pass.
@@ -91,7 +94,9 @@ pub(super) fn write_as(
             out.line("SCRIPT_NAME", |out| out.extend_from_slice(script.as_bytes()));
         }
         forwarded::append(out, exchange, place.mount);
-        if terms.is_last {
+        if terms.is_handshake {
+            out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
+        } else if terms.is_last {
             out.extend_from_slice(b"connection: close\r\n");
         }
     };

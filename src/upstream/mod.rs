@@ -21,6 +21,7 @@ mod pump;
 mod repeat;
 mod room;
 pub mod spool;
+mod tunnel;
 mod watch;
 mod wire;
 
@@ -30,7 +31,7 @@ use std::time::Duration;
 pub use connect::{Connector, TlsError};
 pub use demand::Needed;
 pub use endpoint::{Condition, Endpoint};
-pub use exchange::{Client, Outgoing, RouteTerms};
+pub use exchange::{Client, Outgoing, RouteTerms, Tunneling};
 use room::Permit;
 pub use room::{Room, RoomStatus};
 

@@ -91,6 +91,13 @@ impl Connection {
         }
     }
 
+    /// The next request asks for another protocol. Only HTTP/1.1 has another one to offer.
+    pub(super) fn may_switch(&mut self) {
+        if let Self::Http1(connection) = self {
+            connection.may_switch();
+        }
+    }
+
     /// Sends a request, whose `head` is that of HTTP/1.1, and reads the head of its response.
     ///
     /// # Errors

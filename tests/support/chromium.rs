@@ -6,7 +6,13 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+use super::Gateway;
+use super::client::certificate_shown;
+use super::tool::openssl;
 
 /// A browser takes its time where two others build.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -154,4 +160,22 @@ impl Drop for Chromium {
             let _ = self.child.wait();
         }
     }
+}
+
+/// What Chromium knows the key of a gateway with `tls: { local: true }` by: it has no file of roots to be trusted. Works in
+/// `folder`.
+pub(crate) fn key_digest(gateway: &Gateway, folder: &Path) -> String {
+    let shown = certificate_shown(gateway.address(), "localhost", &gateway.root()).unwrap();
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (certificate, pem, der) = (path("leaf.der"), path("key.pem"), path("key.der"));
+    std::fs::write(&certificate, shown).unwrap();
+    for command in [
+        &["x509", "-inform", "der", "-in", &certificate, "-noout", "-pubkey", "-out", &pem][..],
+        &["pkey", "-pubin", "-in", &pem, "-outform", "der", "-out", &der],
+    ] {
+        let output = openssl(command);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
+    let key = std::fs::read(der).unwrap();
+    STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key))
 }

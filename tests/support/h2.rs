@@ -31,6 +31,13 @@ pub(crate) struct OpenStream {
     handle: Handle,
 }
 
+/// A stream that has left HTTP: bytes both ways.
+pub(crate) struct Tunnel {
+    send: SendStream<Bytes>,
+    recv: RecvStream,
+    handle: Handle,
+}
+
 /// A runtime on a thread of its own, for as long as this lives.
 struct Running {
     handle: Handle,
@@ -141,6 +148,19 @@ impl H2 {
         Ok(OpenStream { response, send, handle: handle.clone() })
     }
 
+    /// Whether the gateway has said that WebSockets may come over this connection (RFC 8441), as far as is known.
+    pub(crate) fn takes_websockets(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
+    /// Opens a stream by an extended CONNECT for this protocol, once the gateway has said that it takes such.
+    pub(crate) fn connect_for(&self, protocol: &'static str, path: &str, fields: &[(&str, &str)]) -> OpenStream {
+        super::look_until(|| self.takes_websockets().then_some(())).expect("SETTINGS_ENABLE_CONNECT_PROTOCOL");
+        let mut request = request("CONNECT", path, fields);
+        request.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
+        self.open(request, false)
+    }
+
     /// Reads a body to its end. How many bytes that were.
     pub(crate) fn drain(&self, mut body: RecvStream) -> Result<usize, h2::Error> {
         let mut rest = Vec::new();
@@ -205,6 +225,22 @@ impl OpenStream {
         Ok(whole)
     }
 
+    /// The stream, when it has left HTTP with 200, and the fields of that; else the response.
+    pub(crate) fn tunnel(self) -> Result<(Tunnel, Vec<(String, String)>), Response> {
+        let Self { response, handle, send } = self;
+        let response = within(&handle, "a response head", response).expect("a response");
+        let (head, mut recv) = response.into_parts();
+        let headers = head.headers.iter();
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = headers.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        if head.status == 200 {
+            return Ok((Tunnel { send, recv, handle }, headers));
+        }
+        let mut whole = Response { status: head.status.as_u16(), headers, ..Response::default() };
+        whole.cut = within(&handle, "the body", read(&mut recv, &mut whole.body)).err().map(|error| error.to_string());
+        Err(whole)
+    }
+
     /// Waits for the head of the response and leaves the body where it is.
     pub(crate) fn head(self) -> (u16, RecvStream) {
         let response = within(&self.handle, "a response head", self.response).unwrap();
@@ -217,6 +253,78 @@ impl OpenStream {
         let (status, mut body) = self.head();
         let piece = within(&handle, "a piece of the body", body.data()).expect("a body").unwrap();
         (status, piece, body)
+    }
+}
+
+impl Tunnel {
+    /// Sends bytes, as the gateway's window allows; each piece of them is a DATA frame.
+    pub(crate) fn send(&mut self, mut bytes: &[u8]) -> Result<(), h2::Error> {
+        let handle = self.handle.clone();
+        while !bytes.is_empty() {
+            self.send.reserve_capacity(bytes.len());
+            let granted = match self.send.capacity() {
+                0 => match within(&handle, "a window", poll_fn(|cx| self.send.poll_capacity(cx))) {
+                    Some(granted) => granted?,
+                    None => return Err(Reason::STREAM_CLOSED.into()),
+                },
+                granted => granted,
+            };
+            let (now, later) = bytes.split_at(granted.min(bytes.len()));
+            self.send.send_data(Bytes::copy_from_slice(now), false)?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// How many bytes the gateway lets be sent within this time, of so many.
+    pub(crate) fn send_what_goes(&mut self, count: usize, patience: Duration) -> usize {
+        let handle = self.handle.clone();
+        let mut sent = 0;
+        while sent < count {
+            self.send.reserve_capacity(count - sent);
+            let granted = match self.send.capacity() {
+                0 => {
+                    let more = poll_fn(|cx| self.send.poll_capacity(cx));
+                    match handle.block_on(async { tokio::time::timeout(patience, more).await }) {
+                        Ok(Some(Ok(granted))) => granted,
+                        _ => return sent,
+                    }
+                }
+                granted => granted,
+            };
+            let piece = Bytes::from(vec![0; granted.min(count - sent).min(16 << 10)]);
+            sent += piece.len();
+            self.send.send_data(piece, false).unwrap();
+        }
+        sent
+    }
+
+    /// The bytes of the next DATA frames. `None`: the gateway has ended its side.
+    pub(crate) fn read(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        loop {
+            let data = within(&self.handle, "bytes", self.recv.data())?;
+            if let Ok(data) = &data {
+                let _ = self.recv.flow_control().release_capacity(data.len());
+                // The frame that ends a stream may be empty.
+                if data.is_empty() {
+                    continue;
+                }
+            }
+            return Some(data);
+        }
+    }
+
+    /// Ends our side.
+    pub(crate) fn finish(&mut self) {
+        self.send.send_data(Bytes::new(), true).unwrap();
+    }
+
+    /// Resets the stream.
+    pub(crate) fn reset(mut self) {
+        self.send.send_reset(Reason::CANCEL);
+        drop(self.recv);
+        // The frame leaves before the connection is looked at again.
+        self.handle.block_on(async { tokio::time::sleep(Duration::ZERO).await });
     }
 }
 

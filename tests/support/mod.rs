@@ -23,6 +23,7 @@ pub(crate) mod storm;
 pub(crate) mod tls_worker;
 pub(crate) mod tool;
 pub(crate) mod uwsgi;
+pub(crate) mod websocket;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ pub(crate) use message::Response;
 pub(crate) use server::Server;
 pub(crate) use storm::{Ask, Outcome, Storm};
 pub(crate) use uwsgi::Uwsgi;
+pub(crate) use websocket::WebSocket;
 pub(crate) use worker::{Latch, Visit, Worker};
 
 /// The longest that any single wait of a test takes before it fails.

@@ -38,6 +38,37 @@ impl Server {
         Self::start(command, folder, |line| after(line, "Uvicorn running on "))
     }
 
+    /// uvicorn with `tests/python/echo_asgi.py`, which speaks WebSocket. `tls`: a certificate and its key.
+    pub(crate) fn uvicorn_echo(transport: Transport, tls: Option<(&Path, &Path)>) -> Self {
+        let folder = shop::folder();
+        let mut command = Command::new(python());
+        command.args([
+            "-m",
+            "uvicorn",
+            "echo_asgi:application",
+            "--lifespan",
+            "off",
+            "--ws",
+            "websockets",
+            "--app-dir",
+        ]);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python"));
+        match transport {
+            Transport::Tcp => command.args(["--host", "127.0.0.1", "--port", "0"]),
+            Transport::Unix => command.arg("--uds").arg(socket(&folder)),
+        };
+        if let Some((certificate, key)) = tls {
+            command.arg("--ssl-certfile").arg(certificate).arg("--ssl-keyfile").arg(key);
+        }
+        Self::start(command, folder, |line| after(line, "Uvicorn running on "))
+    }
+
+    /// Waits for a line of its log that contains this.
+    pub(crate) fn wait_log(&self, what: &str) {
+        let found = self.log.find(|line| line.contains(what).then_some(()));
+        assert!(found.is_some(), "the server does not say {what:?}:\n{}", self.log.all().join("\n"));
+    }
+
     /// waitress, told to believe the forwarded fields, which it removes otherwise.
     pub(crate) fn waitress(transport: Transport) -> Self {
         let folder = shop::folder();

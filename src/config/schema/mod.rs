@@ -98,7 +98,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 44] = [
+static SECTIONS: [&Section; 45] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -134,6 +134,7 @@ static SECTIONS: [&Section; 44] = [
     &routes::COMPRESS,
     &routes::RATE_LIMIT,
     &routes::SENDFILE,
+    &routes::WEBSOCKET,
     &routes::WHEN,
     &routes::CORS,
     &routes::HEADERS,

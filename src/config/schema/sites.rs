@@ -40,6 +40,8 @@ pub(in crate::config) struct RouteDraft {
 pub(in crate::config) struct RoutePlaces {
     /// `redirect.to`
     pub(in crate::config) redirect_to: Option<Span>,
+    /// `websocket`
+    pub(in crate::config) websocket: Option<Span>,
     /// Fields that only the edge may send.
     pub(in crate::config) of_the_edge: Vec<(String, Span)>,
     /// Fields that are set on requests.

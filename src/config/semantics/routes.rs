@@ -6,7 +6,7 @@ use crate::config::decode::Decoder;
 use crate::config::node::Span;
 use crate::config::report::quoted;
 use crate::config::schema::{Draft, RouteDraft, SiteDraft};
-use crate::config::{Action, PathPattern, Route, When};
+use crate::config::{Action, EndpointProtocol, PathPattern, Route, WebSocketMode, When};
 
 /// Routes that an earlier one of their site covers.
 pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
@@ -104,6 +104,33 @@ pub(super) fn names_of_the_edge(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
                     .also(told, "by it only the edge tells who asks, or for what")
                     .help(help);
             }
+        }
+    }
+}
+
+/// A tunnel is opened by an upgrade of HTTP/1.1, which not everybody speaks.
+pub(super) fn tunnels_to_other_protocols(decoder: &mut Decoder<'_>, draft: &Draft) {
+    for RouteDraft { route, places, .. } in draft.sites.iter().flat_map(|site| &site.routes) {
+        let is_tunnel = route.websocket.as_ref().is_some_and(|websocket| websocket.mode == WebSocketMode::Tunnel);
+        let (Action::Proxy(upstream), Some(at), true) = (&route.action, &places.websocket, is_tunnel) else { continue };
+        let endpoints = draft.upstreams.get(*upstream).map_or(&[][..], |upstream| &upstream.endpoints);
+        for endpoint in endpoints {
+            let (what, help) = match endpoint.endpoint.address.protocol {
+                EndpointProtocol::Http | EndpointProtocol::Https => continue,
+                EndpointProtocol::Uwsgi => (
+                    "uwsgi has no WebSockets: the app's server has to speak HTTP/1.1",
+                    "lead the route to an upstream of http://, https:// or unix: endpoints, such as uvicorn or daphne",
+                ),
+                EndpointProtocol::H2c => (
+                    "a WebSocket is opened by an upgrade, which only HTTP/1.1 has",
+                    "write http:// for this endpoint, or lead the route to another upstream",
+                ),
+            };
+            decoder
+                .error(at, "a WebSocket cannot be passed through to this upstream")
+                .also(&endpoint.span, what)
+                .help(help);
+            break;
         }
     }
 }

@@ -47,9 +47,10 @@ const WINDOW_UPDATES: usize = 8;
 const UNKNOWN: usize = 9;
 const LATE: usize = 10;
 const REQUESTS: usize = 11;
+const MESSAGES: usize = 12;
 
 /// In the order of the constants above.
-const TERMS: [Terms; 12] = [
+const TERMS: [Terms; 13] = [
     // A page that is left resets all that it had asked for.
     terms(Http2Refusal::Resets, 256, 8),
     terms(Http2Refusal::ProvokedResets, 64, 4),
@@ -67,6 +68,9 @@ const TERMS: [Terms; 12] = [
     terms(Http2Refusal::LateFrames, 256, 8),
     // And over requests behind our last goodbye.
     terms(Http2Refusal::Requests, 16 << 10, 256),
+    // Small DATA frames of WebSockets: a message each. A pointer that is followed says a thousand a second, and there may be
+    // several on a page; more earns whoever is answered.
+    terms(Http2Refusal::SmallData, 64 << 10, 8 << 10),
 ];
 
 /// Watches the frames of one connection, in both directions.
@@ -86,6 +90,8 @@ pub struct Budgets {
     has_begun: bool,
     /// How many clients one has to reckon with.
     clients: u32,
+    /// Streams that are WebSockets.
+    websockets: Vec<u32>,
 }
 
 /// What is behind a proxy that is trusted: a cancel of one client's is not to cost all others their connection.
@@ -107,6 +113,7 @@ impl Budgets {
             latest: 0,
             has_begun: false,
             clients: 1,
+            websockets: Vec::new(),
         }
     }
 
@@ -116,6 +123,14 @@ impl Budgets {
         self.clients = CLIENTS;
         self.credit = std::array::from_fn(|kind| TERMS[kind].full * CLIENTS);
         self
+    }
+
+    /// A stream is a WebSocket from now on, or is not any more.
+    pub fn websocket(&mut self, stream: u32, is_one: bool) {
+        self.websockets.retain(|known| *known != stream);
+        if is_one {
+            self.websockets.push(stream);
+        }
     }
 
     /// Gives what time gives, by whole seconds.
@@ -217,6 +232,9 @@ impl Budgets {
             return self.spend(EMPTY, 1);
         }
         self.earn(SMALL_DATA, content.saturating_sub(SMALL));
+        if content < SMALL && self.websockets.contains(&frame.stream) {
+            return self.spend(MESSAGES, 1);
+        }
         self.spend(SMALL_DATA, SMALL.saturating_sub(content))
     }
 
@@ -237,6 +255,11 @@ impl Budgets {
             kind::DATA => {
                 self.earn(WINDOW_UPDATES, frame.length);
                 self.earn(PINGS, 1);
+                if self.websockets.contains(&frame.stream) {
+                    // An answer to a message, which may be acknowledged as an answer to a request is.
+                    self.earn(MESSAGES, 1);
+                    self.earn(WINDOW_UPDATES, 2 * WINDOW_UPDATE);
+                }
             }
             kind::RST_STREAM => {
                 self.earn(REQUESTS, 1);
@@ -434,6 +457,29 @@ mod tests {
         }
         let mut uploader = budgets();
         assert_eq!(flood(&mut uploader, &frame(kind::DATA, 0, &[0; 16])), (MANY, None));
+    }
+
+    #[test]
+    fn messages_of_websockets_are_counted_by_themselves_and_bounded() {
+        let message = frame(kind::DATA, 0, &[0; 7]);
+        let (mut upload, mut chat) = (budgets(), budgets());
+        chat.websocket(1, true);
+        assert_eq!(flood(&mut upload, &message).0, (64 << 10) / 9);
+        assert_eq!(flood(&mut chat, &message), (64 << 10, Some(Http2Refusal::SmallData)));
+        chat.refill(Duration::from_secs(1));
+        assert_eq!(flood(&mut chat, &message).0, 8 << 10);
+        // Each that is answered earns one more, with the frames that acknowledge the answer.
+        for _ in 0..MANY {
+            chat.sent(&frame(kind::DATA, 0, &[0; 3]), |refusal| panic!("{refusal:?}")).unwrap();
+            chat.received(&message).unwrap();
+            chat.received(&frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 3])).unwrap();
+            chat.received(&frame(kind::WINDOW_UPDATE, 0, &[0, 0, 0, 3])).unwrap();
+        }
+        // Frames without anything in them are nobody's messages.
+        assert_eq!(flood(&mut chat, &frame(kind::DATA, 0, &[])).0, 64);
+        chat.websocket(1, false);
+        chat.refill(Duration::from_secs(1000));
+        assert_eq!(flood(&mut chat, &message).0, (64 << 10) / 9);
     }
 
     #[test]

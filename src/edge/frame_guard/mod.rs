@@ -74,6 +74,11 @@ impl Guard {
         self.budgets.borrow().open_head()
     }
 
+    /// A stream is a WebSocket from now on, or is not any more.
+    pub(super) fn websocket(&self, stream: u32, is_one: bool) {
+        self.budgets.borrow_mut().websocket(stream, is_one);
+    }
+
     /// Counts a refusal, and writes a line unless there was one just now.
     pub(super) fn tell(&self, refusal: Http2Refusal) {
         static THROTTLES: [Throttle; Http2Refusal::ALL.len()] = [const { Throttle::new() }; Http2Refusal::ALL.len()];

@@ -29,6 +29,16 @@ impl BodyLink {
         Self { waits_for_continue, is_continue_due: Cell::new(false), left: Cell::new(None) }
     }
 
+    /// Of a stream that may leave HTTP: what the client sends is for whoever takes it over.
+    pub(super) fn keeping(stream: RecvStream) -> Self {
+        Self { waits_for_continue: false, is_continue_due: Cell::new(false), left: Cell::new(Some(stream)) }
+    }
+
+    /// What [`Self::keeping`] has kept.
+    pub(super) fn take(&self) -> Option<RecvStream> {
+        self.left.take()
+    }
+
     /// Whether a 100 is to be sent now. Said once.
     pub(super) fn take_continue(&self) -> bool {
         self.is_continue_due.replace(false)

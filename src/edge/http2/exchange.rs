@@ -18,6 +18,7 @@ use super::body::BodyLink;
 use super::message;
 use super::send::Sending;
 use super::shared::{Shared, StreamGuard};
+use super::takeover;
 use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, ExchangeGuard, Finish, Request, Response, Service};
 use crate::http1::server::Entry;
@@ -35,6 +36,11 @@ pub(super) async fn serve<E: Entry>(
     let guard = ExchangeGuard(Rc::clone(&exchange));
     let response = call(&*entry.current(), request, &mut respond, link.as_deref()).await;
     let finish = match response {
+        Some(response) if matches!(response.body(), Body::Takeover(_)) => {
+            let recv = link.as_ref().and_then(|link| link.take());
+            // Boxed: what hardly a stream does is not to make room in all of them.
+            Box::pin(takeover::run(&shared, &exchange, response, respond, recv)).await
+        }
         Some(response) => answer(&shared, &exchange, response, respond).await,
         None => gone(&shared, &exchange),
     };
@@ -114,7 +120,12 @@ async fn write(shared: &Rc<Shared>, exchange: &Exchange, body: Body, stream: h2:
 }
 
 /// `h2` does not take the head: the stream has ended, or we have made a head that must not be sent.
-fn refused(shared: &Shared, exchange: &Exchange, error: &h2::Error, mut respond: SendResponse<Bytes>) -> Finish {
+pub(super) fn refused(
+    shared: &Shared,
+    exchange: &Exchange,
+    error: &h2::Error,
+    mut respond: SendResponse<Bytes>,
+) -> Finish {
     let cause = Error::new(Reason::Internal).detail(error.to_string());
     if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
         return gone(shared, exchange);
@@ -126,7 +137,7 @@ fn refused(shared: &Shared, exchange: &Exchange, error: &h2::Error, mut respond:
 }
 
 /// The client has reset the stream or closed the connection; or the connection was ended, which has a reason.
-fn gone(shared: &Shared, exchange: &Exchange) -> Finish {
+pub(super) fn gone(shared: &Shared, exchange: &Exchange) -> Finish {
     match shared.ended() {
         Some(reason) => {
             exchange.fail(reason);

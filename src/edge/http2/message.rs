@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use super::body::{BodyLink, RequestBody};
 use super::shared::Shared;
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, fields};
+use crate::http::{Body, Exchange, Host, Protocol, Request, Response, Target, Upgrade, fields};
 use crate::http1::head::{self, is_tchar};
 use crate::http1::request::is_method;
 use crate::http1::with_date;
@@ -23,18 +23,40 @@ pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -
     let (mut parts, body) = request.into_parts();
     let limits = &shared.limits;
     let raw = path_and_query(&parts.uri);
-    let read = read_head(&mut parts, &raw, limits.header_count, limits.header_size as usize);
-    let (target, host, refused) = match read {
-        Ok((target, host)) => (target, Some(host), None),
-        Err(reason) => (Target::from_static("/"), None, Some(Error::new(reason))),
+    let upgrade = if parts.method == Method::CONNECT { extended(&mut parts, &body) } else { Ok(None) };
+    let read = upgrade.and_then(|upgrade| {
+        Ok((upgrade, read_head(&mut parts, &raw, limits.header_count, limits.header_size as usize)?))
+    });
+    let (upgrade, target, host, refused) = match read {
+        Ok((upgrade, (target, host))) => (upgrade, target, Some(host), None),
+        Err(reason) => (None, Target::from_static("/"), None, Some(Error::new(reason))),
     };
     let user_agent = parts.headers.get(header::USER_AGENT).cloned();
     let info = Rc::clone(&shared.info);
     let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
-    let (body, link) = request_body(shared, &parts.headers, body);
+    let (body, link) = match upgrade {
+        None => request_body(shared, &parts.headers, body),
+        Some(upgrade) => {
+            exchange.asks_for(upgrade, &parts.headers);
+            (Body::Empty, Some(Rc::new(BodyLink::keeping(body))))
+        }
+    };
     let request =
         Request { method: parts.method, target, headers: parts.headers, body, exchange: Rc::new(exchange), refused };
     (Box::new(request), link)
+}
+
+/// What an extended CONNECT asks for (RFC 8441): it becomes the GET that it would be over HTTP/1.1. `None`: a plain CONNECT.
+///
+/// # Errors
+/// [`Reason::ProtocolUnknown`] for anything but a WebSocket.
+fn extended(parts: &mut http::request::Parts, body: &RecvStream) -> Result<Option<Upgrade>, Reason> {
+    let Some(protocol) = parts.extensions.get::<h2::ext::Protocol>() else { return Ok(None) };
+    if protocol.as_str() != "websocket" {
+        return Err(Reason::ProtocolUnknown);
+    }
+    parts.method = Method::GET;
+    Ok(Some(Upgrade::of_http2(&parts.headers, body.is_end_stream())))
 }
 
 /// A copy of its own, which the log and the target share. Empty where there is none.
@@ -120,17 +142,30 @@ fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (
     (Body::Stream(Box::new(body)), Some(link))
 }
 
+/// The head of an answer that takes the stream over.
+pub(super) fn takeover_head(response: Response, exchange: &Exchange) -> http::Response<()> {
+    let mut parts = response.into_parts().0;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    settle_fields(&mut parts.headers, exchange);
+    http::Response::from_parts(parts, ())
+}
+
+/// What all answers have, and nothing that they must not.
+fn settle_fields(headers: &mut HeaderMap, exchange: &Exchange) {
+    remove_fields(headers);
+    if !headers.contains_key(header::DATE) {
+        let now = exchange.wall_clock().as_secs();
+        headers.insert(header::DATE, with_date(now, HeaderValue::clone));
+    }
+    if let Some(id) = exchange.id.get().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+}
+
 /// A response as `h2` takes it, and the body that follows.
 pub(super) fn response(response: Response, exchange: &Exchange) -> (http::Response<()>, Body) {
     let (mut parts, mut body) = response.into_parts();
-    remove_fields(&mut parts.headers);
-    if !parts.headers.contains_key(header::DATE) {
-        let now = exchange.wall_clock().as_secs();
-        parts.headers.insert(header::DATE, with_date(now, HeaderValue::clone));
-    }
-    if let Some(id) = exchange.id.get().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
-        parts.headers.insert(X_REQUEST_ID, id);
-    }
+    settle_fields(&mut parts.headers, exchange);
     let is_bodiless = exchange.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {
         // An answer of our own to HEAD says how long its body would be; an app's says it itself.

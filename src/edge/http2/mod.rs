@@ -8,8 +8,10 @@
 //! 4. end: without streams after `limits.idle_timeout`, in a drain, or when the client gives reason to ([`timers`]).
 //!
 //! What one connection can make us hold beside the bodies in the spool: 1 MiB of request bodies that nobody has read yet
-//! ([`CONNECTION_WINDOW`]), 192 KiB of responses that the socket does not take ([`shared`], [`super::coalesce`]), and for
-//! each of `limits.streams` a head of `limits.header_size` and one piece of its response.
+//! ([`CONNECTION_WINDOW`]), for each of up to 16 WebSockets whose worker
+//! does not read ([`WIDENED_FOR`]) 256 KiB more and up to twice that in what they are kept in, 192 KiB
+//! of responses that the socket does not take ([`shared`], [`super::coalesce`]), and for each of `limits.streams` a head of
+//! `limits.header_size` and one piece of its response.
 
 mod body;
 mod exchange;
@@ -17,6 +19,7 @@ mod message;
 mod send;
 mod shared;
 mod stall;
+mod takeover;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -62,11 +65,18 @@ pub(super) struct Limits {
     pub(super) body_rate: MinRate,
     /// Of a response, while the client does not take it.
     pub(super) read_rate: MinRate,
+    /// Whether the client is told that WebSockets may come over this connection (RFC 8441). What has been said stays said for
+    /// as long as it lives, whatever a reload changes: where no route takes them any more, they are refused one by one.
+    pub(super) websockets: bool,
 }
 
 /// Bytes a client may send on one stream, and on all streams of a connection, before we have taken them.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// So many WebSockets add their windows to the connection's: what their workers do not read keeps nothing else from coming.
+const WIDENED_FOR: u32 = 16;
+/// The same where the peer speaks for many clients.
+const WIDENED_FOR_MANY: u32 = 128;
 /// Bytes of one stream's response that `h2` holds at most, where the client closes a window after it was granted.
 pub(super) const SEND_BUFFER: usize = 32 << 10;
 /// Streams that were reset before they were accepted: more than the frame guard lets through, which tells of them. Those
@@ -106,6 +116,8 @@ struct Driver<E> {
     entry: E,
     /// Set when the codec was told to end at once.
     ending: Option<End>,
+    /// For how many WebSockets the connection's window is wide enough.
+    widened_for: u32,
 }
 
 /// Serves a connection to its end.
@@ -124,13 +136,15 @@ pub(super) async fn serve<E>(
     let header_list = limits.header_size.saturating_mul(2);
     let guard = Guard::new(header_list, limits.is_proxy, Rc::clone(&info), metrics);
     let handshake = codec(&limits, header_list).handshake(guard.guard(io));
+    let guard_of_streams = Rc::clone(&guard);
     let mut driver = Driver {
         codec: Codec::Handshake(handshake),
         guard,
-        shared: Shared::new(info, limits, wire.clone()),
+        shared: Shared::new(info, limits, wire.clone(), guard_of_streams),
         timers: Timers::new(&limits),
         entry,
         ending: None,
+        widened_for: 0,
     };
     let end = poll_fn(|cx| driver.poll(cx)).await;
     drop(driver);
@@ -154,6 +168,9 @@ fn codec(limits: &Limits, header_list: u32) -> Builder {
         .data_frame_budget(DATA_FRAMES)
         .max_concurrent_reset_streams(KEPT_RESETS)
         .reset_stream_duration(KEPT_RESETS_FOR);
+    if limits.websockets {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 
@@ -234,6 +251,12 @@ impl<E: Entry + Clone + 'static> Driver<E> {
                     Poll::Pending => return Poll::Pending,
                 },
             };
+            let most = if self.shared.limits.is_proxy { WIDENED_FOR_MANY } else { WIDENED_FOR };
+            let websockets = self.shared.websockets().min(most);
+            if websockets > self.widened_for {
+                self.widened_for = websockets;
+                connection.set_target_window_size(CONNECTION_WINDOW + websockets * STREAM_WINDOW);
+            }
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (entry, shared, open) = (self.entry.clone(), Rc::clone(&self.shared), self.shared.open());

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Limits;
 use crate::edge::coalesce::Flusher;
+use crate::edge::frame_guard::Guard;
 use crate::error::Reason;
 use crate::http::ConnectionInfo;
 
@@ -18,6 +19,9 @@ pub(super) struct Shared {
     pub(super) info: Rc<ConnectionInfo>,
     pub(super) limits: Limits,
     pub(super) wire: Flusher,
+    guard: Rc<Guard>,
+    /// Streams that have left HTTP.
+    websockets: Cell<u32>,
     /// Streams of which anything is left here.
     open: Cell<usize>,
     room: Cell<usize>,
@@ -28,11 +32,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(info: Rc<ConnectionInfo>, limits: Limits, wire: Flusher) -> Rc<Self> {
+    pub(super) fn new(info: Rc<ConnectionInfo>, limits: Limits, wire: Flusher, guard: Rc<Guard>) -> Rc<Self> {
         Rc::new(Self {
             info,
             limits,
             wire,
+            guard,
+            websockets: Cell::new(0),
             open: Cell::new(0),
             room: Cell::new(ROOM),
             waiting: RefCell::default(),
@@ -44,6 +50,18 @@ impl Shared {
     pub(super) fn open(self: &Rc<Self>) -> StreamGuard {
         self.open.set(self.open.get() + 1);
         StreamGuard(Rc::clone(self))
+    }
+
+    /// A stream leaves HTTP, until what is returned is dropped.
+    pub(super) fn websocket(self: &Rc<Self>, stream: u32) -> WebSocketGuard {
+        self.websockets.set(self.websockets.get() + 1);
+        self.guard.websocket(stream, true);
+        WebSocketGuard { shared: Rc::clone(self), stream }
+    }
+
+    /// How many have.
+    pub(super) fn websockets(&self) -> u32 {
+        self.websockets.get()
     }
 
     /// Whether a stream has not ended.
@@ -92,6 +110,19 @@ impl Shared {
     /// What [`Self::end`] was told.
     pub(super) fn ended(&self) -> Option<Reason> {
         self.ended.get()
+    }
+}
+
+/// A stream that has left HTTP.
+pub(super) struct WebSocketGuard {
+    shared: Rc<Shared>,
+    stream: u32,
+}
+
+impl Drop for WebSocketGuard {
+    fn drop(&mut self) {
+        self.shared.websockets.set(self.shared.websockets.get() - 1);
+        self.shared.guard.websocket(self.stream, false);
     }
 }
 

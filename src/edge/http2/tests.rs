@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(1),
     body_rate: MinRate { min: 500, after: Duration::from_secs(20) },
     read_rate: MinRate { min: 500, after: Duration::from_secs(60) },
+    websockets: false,
 };
 
 struct Stub;

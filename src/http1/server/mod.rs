@@ -3,13 +3,15 @@
 //! 1. read a head ([`connection::Connection::read_head`]), strictly and within its limits;
 //! 2. call the stack, while watching for the client to leave;
 //! 3. write the response as its bytes come ([`respond`]);
-//! 4. go on with what has been pipelined, or end: at once, or after a lingering read where the client may still be
+//! 4. hand the connection over where the answer says so ([`takeover`]), or
+//! 5. go on with what has been pipelined, or end: at once, or after a lingering read where the client may still be
 //!    sending, so that it gets to see the answer (RFC 9112, 9.6).
 
 mod body;
 mod connection;
 mod respond;
 mod taken;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -103,6 +105,11 @@ async fn exchange<E: Entry>(
     if exchange.reason.get() == Some(Reason::ClientGone) {
         return false;
     }
+    if matches!(response.body(), Body::Takeover(_)) {
+        // Boxed: what hardly a connection does is not to make room in all of them.
+        Box::pin(takeover::run(connection, limits, &exchange, response, terms)).await;
+        return false;
+    }
     let keep_alive = terms.keep_alive && connection.body_is_read() && !connection.is_last() && !drain::is_draining();
     let finish = respond::write(connection, limits, &exchange, response, Terms { keep_alive, ..terms }).await;
     exchange.finish(finish.how);
@@ -162,6 +169,9 @@ fn accept(
         head.host,
         head.headers.get(header::USER_AGENT).cloned(),
     ));
+    if let Some(upgrade) = head.upgrade {
+        exchange.asks_for(upgrade, &head.headers);
+    }
     let body = match head.framing {
         Framing::None | Framing::Length(0) | Framing::Close => Body::Empty,
         framing => {

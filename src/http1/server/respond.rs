@@ -18,6 +18,10 @@ use crate::http1::write::{self, Delimiter};
 use crate::runtime::buffers::{self, Buffer};
 use crate::runtime::{Deadline, Socket, Span, Stream};
 
+/// The value of `Connection` where the protocol changes, or may, and the line that names it.
+const UPGRADE: &str = "Upgrade\r\nupgrade: websocket";
+const UPGRADE_AND_CLOSE: &str = "close, Upgrade\r\nupgrade: websocket";
+
 /// How writing ended.
 pub(super) struct Written {
     pub(super) how: Finish,
@@ -57,7 +61,8 @@ pub(super) fn write<'a>(
 fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms) -> (Writer, bool) {
     let (mut head, body) = response.into_parts();
     let delimiter = delimiter(head.status, &body, terms);
-    if head.status == StatusCode::NO_CONTENT {
+    let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if is_switch || head.status == StatusCode::NO_CONTENT {
         head.headers.remove(http::header::CONTENT_LENGTH);
     }
     // An answer of our own to HEAD says how long its body would be; an app's says it itself.
@@ -66,6 +71,10 @@ fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms)
     }
     let keep_alive = terms.keep_alive && delimiter != Delimiter::Close;
     let field = match (keep_alive, terms.protocol) {
+        _ if is_switch => Some(UPGRADE),
+        // RFC 9110, 15.5.22.
+        (false, _) if exchange.reason.get() == Some(Reason::WebsocketVersion) => Some(UPGRADE_AND_CLOSE),
+        (true, _) if exchange.reason.get() == Some(Reason::WebsocketVersion) => Some(UPGRADE),
         (false, _) => Some("close"),
         (true, Protocol::Http10) => Some("keep-alive"),
         (true, _) => None,
@@ -91,7 +100,7 @@ fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms)
 }
 
 fn delimiter(status: StatusCode, body: &Body, terms: Terms) -> Delimiter {
-    if terms.is_head || matches!(status.as_u16(), 204 | 304) {
+    if terms.is_head || matches!(status.as_u16(), 101 | 204 | 304) {
         return Delimiter::NoBody;
     }
     match (body.remaining(), terms.protocol) {

@@ -77,6 +77,7 @@ impl Forward {
             handovers: Handovers::default(),
             priority: route.priority,
             identity_names,
+            tunnel: None,
         };
         Self {
             client,

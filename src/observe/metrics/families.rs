@@ -17,6 +17,7 @@ pub(super) struct Families {
     pub(super) waiting: IntGaugeVec,
     pub(super) in_flight: IntGaugeVec,
     pub(super) streams: IntGaugeVec,
+    pub(super) holds: IntGaugeVec,
     pub(super) workers: IntGaugeVec,
     pub(super) worker_seconds: HistogramVec,
     pub(super) endpoint_up: IntGaugeVec,
@@ -86,6 +87,12 @@ impl Families {
                 "streams",
                 "Workers that are pinned now by a response at its client's speed.",
                 &["upstream"],
+            )?,
+            holds: gauges(
+                r,
+                "holds",
+                "Clients that are held open at the edge now, by what they are held for.",
+                &["kind"],
             )?,
             workers: gauges(
                 r,

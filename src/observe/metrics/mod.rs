@@ -149,6 +149,12 @@ impl Metrics {
         self.families.rate_limited.with_label_values(&[route, outcome])
     }
 
+    /// The gauge of clients that are held open at the edge for this: `tunnel`, a WebSocket that passes through to an app.
+    #[must_use]
+    pub fn holds(&self, kind: &str) -> IntGauge {
+        self.families.holds.with_label_values(&[kind])
+    }
+
     /// The counters of compression.
     #[must_use]
     pub fn compression(&self) -> CompressionMetrics {

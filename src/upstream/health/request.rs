@@ -89,7 +89,7 @@ fn write_head(aim: &Aim, out: &mut Vec<u8>) -> Result<(), Error> {
     };
     let terms = RouteTerms { mount: aim.mount.as_deref().map(Box::from), ..RouteTerms::default() };
     let outgoing = Outgoing { request: Box::new(request), body: None, terms: Rc::new(terms) };
-    let terms = Terms { host: Some(aim.host.as_bytes()), is_last: true };
+    let terms = Terms { host: Some(aim.host.as_bytes()), is_last: true, is_handshake: false };
     let written = head::write_as(out, aim.endpoint.address.protocol, &outgoing, &aim.upstream, terms, |_| {});
     // It was of use for its fields only.
     exchange.finish(Finish::Complete);

@@ -130,7 +130,7 @@ fn any_or_name(text: &str) -> Result<String, Fault> {
 }
 
 /// An origin as browsers write it, letter by letter: they are compared so (Fetch, CORS check).
-fn origin(text: &str) -> Result<String, Fault> {
+pub(super) fn origin(text: &str) -> Result<String, Fault> {
     let fault = |message: &str, help: String| Err(Fault::new(format!("{} {message}", quoted(text)), help));
     if matches!(text, "*" | "null") {
         return Ok(text.to_owned());

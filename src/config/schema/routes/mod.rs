@@ -12,6 +12,7 @@ mod places;
 mod rate_limit;
 mod sendfile;
 mod upstream;
+mod websocket;
 mod when;
 
 use super::Given;
@@ -33,6 +34,7 @@ pub(super) use self::headers::{HEADERS, REQUEST, RESPONSE};
 pub(super) use self::path::check_path;
 pub(super) use self::rate_limit::RATE_LIMIT;
 pub(super) use self::sendfile::SENDFILE;
+pub(super) use self::websocket::WEBSOCKET;
 pub(super) use self::when::WHEN;
 
 pub(super) static ROUTE: Section = Section {
@@ -59,8 +61,9 @@ pub(super) static ROUTE: Section = Section {
         "cors",
         "internal",
         "sendfile",
+        "websocket",
     ],
-    later: &["websocket", "grip", "task", "cache", "respond_async"],
+    later: &["grip", "task", "cache", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -91,6 +94,9 @@ pub(super) static ROUTE: Section = Section {
         ("allow", "auth"),
         ("satisfy", "auth"),
         ("x_sendfile", "sendfile"),
+        ("websockets", "websocket"),
+        ("ws", "websocket"),
+        ("proxy_http_version", "websocket"),
         ("xsendfile", "sendfile"),
         ("xsendfilepath", "sendfile"),
     ],
@@ -118,6 +124,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let headers = fields.get("headers").map_or_else(HeaderRules::default, |node| headers::decode(decoder, node));
     let when = when.flatten();
     let sendfile = fields.get("sendfile").and_then(|node| sendfile::decode(decoder, node));
+    let websocket = fields.get("websocket").and_then(|node| websocket::decode(decoder, node));
     let (sendfile, sendfile_roots) = sendfile.map_or((None, Vec::new()), |(sendfile, at)| (Some(sendfile), at));
     if let (Some(entry), Some(when)) = (fields.entry("cors"), &when) {
         preflights_arrive(decoder, entry, when);
@@ -141,6 +148,11 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
             .warning(&entry.key.span, "`headers.request` says nothing here: this route asks no app")
             .help("take it out, or give the route `proxy`");
     }
+    if let (Some(entry), Some(_), false) = (fields.entry("websocket"), &websocket, asks_app(&action)) {
+        decoder
+            .error(&entry.key.span, "`websocket` says nothing here: this route asks no app")
+            .help("take it out, or give the route `proxy`");
+    }
     let route = Route {
         name,
         path,
@@ -159,6 +171,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         headers,
         internal,
         sendfile,
+        websocket,
     };
     let root = fields.get("files").map(|node| files::root_span(node).clone());
     let places = places::of(&route, &fields);

@@ -18,6 +18,7 @@ pub(super) fn of(route: &Route, fields: &Fields<'_>) -> RoutePlaces {
         // What is not written is a default of the key.
         of_the_edge: route.identity_names().filter_map(|name| place("auth", name)).collect(),
         set: route.headers.request.set.iter().filter_map(|(name, _)| place("headers", name)).collect(),
+        websocket: fields.entry("websocket").map(|entry| entry.key.span.clone()),
         asked: when.filter_map(|(name, _)| place("when", name)).collect(),
     }
 }
