@@ -8,10 +8,12 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := $(CURDIR)/.venv/bin/python
 
-.PHONY: help run test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile clean need-cargo need-venv
+.PHONY: help run chat live test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile bench-realtime bench-websocket-restarts clean need-cargo need-venv
 
 help:
 	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
+	@echo "make chat           serve the example of a chat over WebSocket there: Flask on two sync workers"
+	@echo "make live           serve the example of a page with live updates there: Django on two sync workers"
 	@echo "make test           all tests: Rust, end to end against gunicorn, and the shop's own"
 	@echo "make check          formatting and lints"
 	@echo "make bench-compare  side by side with nginx and HAProxy; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
@@ -19,12 +21,17 @@ help:
 	@echo "make bench-waiting-room  storms on real gunicorn; ARGS=flood, restarts, kills, aborts, memory or full"
 	@echo "make bench-attacks  honest clients beside hostile ones; ARGS=attacks, drops or descriptors"
 	@echo "make bench-hostile  hostile requests and answers through Hostler, nginx and HAProxy"
+	@echo "make bench-realtime  one publish to thousands of held clients, beside nginx with nchan; ordinary pages beside a thousand that are held"
+	@echo "make bench-websocket-restarts  500 WebSockets with traffic while gunicorn's workers are replaced every 3 s; SOCKETS, RESTARTS and EVERY"
 	@echo "make clean          remove everything that was built"
 
-run: need-cargo need-venv
+run: EXAMPLE := shop
+chat: EXAMPLE := chat
+live: EXAMPLE := live
+run chat live: need-cargo need-venv
 	@echo "Building Hostler (release; the first time takes minutes)"
 	@cargo build --release --locked --bin hostler
-	@exec $(PYTHON) examples/shop/run.py target/release/hostler
+	@exec $(PYTHON) examples/$(EXAMPLE)/run.py target/release/hostler
 
 test: need-cargo need-venv
 	@tests/python/tools.sh
@@ -62,9 +69,22 @@ bench-hostile:
 	@command -v python3 >/dev/null || { echo "python3 is missing: install Python 3.11 or newer." >&2; exit 1; }
 	@exec python3 benches/hostile/bench.py $(ARGS)
 
+bench-realtime: need-cargo need-venv
+	@cargo build --release --locked --bin hostler --example bench-holds
+	@$(PYTHON) benches/realtime/bench.py $(ARGS)
+	@$(PYTHON) benches/realtime/pages.py
+
+SOCKETS ?= 500
+RESTARTS ?= 10
+EVERY ?= 3
+
+bench-websocket-restarts: need-cargo need-venv
+	@ulimit -n $$(ulimit -H -n) && HOSTLER_TEST_PYTHON=$(PYTHON) HOSTLER_SOCKETS=$(SOCKETS) HOSTLER_RESTARTS=$(RESTARTS) HOSTLER_RESTART_EVERY=$(EVERY) \
+		cargo test --release --locked --test e2e -- --nocapture websocket_restarts::no_socket_is_dropped
+
 clean:
-	@echo "Removing target, .venv and the shop's run folder"
-	@rm -rf target fuzz/target .venv .run examples/shop/run examples/shop/.ipv4.yaml
+	@echo "Removing target, .venv and the examples' run folders"
+	@rm -rf target fuzz/target .venv .run examples/*/run examples/*/.ipv4.yaml
 	@find examples tests benches -name __pycache__ -prune -exec rm -rf {} +
 
 need-cargo:

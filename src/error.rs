@@ -83,6 +83,8 @@ reasons! {
     WebsocketVersion = "websocket_version", Client;
     /// A page of another origin wants a WebSocket of this site.
     OriginRefused = "origin_refused", Client;
+    /// The client has sent a WebSocket's events itself (`websocket: over_http`), which the app takes for the edge's word.
+    EventsForged = "events_forged", Client;
     /// The client of a WebSocket has answered no ping, and sent nothing else.
     PingTimeout = "ping_timeout", Client;
     /// The head did not arrive within `limits.header_timeout`.
@@ -117,6 +119,8 @@ reasons! {
     Http2Refused = "http2_refused", Client;
     /// The client took the answer more slowly than `limits.read_rate`.
     ClientStalled = "client_stalled", Client;
+    /// The client took less than was published to it, and `realtime.buffer` is full.
+    HoldOverflow = "hold_overflow", Client;
     /// The client has as many connections as `limits.connections_per_client`.
     TooManyConnectionsOfClient = "too_many_connections_of_client", Client;
 
@@ -130,6 +134,10 @@ reasons! {
     QueueFull = "queue_full", Edge;
     /// As many workers as `streaming.max` allows are pinned by streams.
     StreamsFull = "streams_full", Edge;
+    /// The client of a WebSocket has broken its rules (RFC 6455): the frames make no sense, or a text is not UTF-8.
+    WebsocketProtocol = "websocket_protocol", Client;
+    /// A message of the client is larger than `websocket.max_message`.
+    WebsocketTooBig = "websocket_too_big", Client;
     /// As many WebSockets are open on the route as its `websocket.max`.
     WebsocketsFull = "websockets_full", Edge;
     /// No worker came free within `waiting_room.timeout`.
@@ -191,6 +199,8 @@ reasons! {
     BadHead = "bad_head", Upstream;
     /// The worker has taken a WebSocket, but not the one that it was asked for: `Sec-WebSocket-Accept` is wrong.
     HandshakeMismatch = "handshake_mismatch", Upstream;
+    /// The app has answered a WebSocket's events (`websocket: over_http`) with something else, or with too much.
+    BadEvents = "bad_events", Upstream;
     /// The worker has ended a WebSocket without a close frame.
     WebsocketCut = "websocket_cut", Upstream;
     /// A chunk frame of the answer is malformed.
@@ -199,6 +209,8 @@ reasons! {
     AccelRefused = "accel_refused", Upstream;
     /// The app's `X-Sendfile` names no file that the route lets it send.
     SendfileRefused = "sendfile_refused", Upstream;
+    /// The app's instructions for holding its client (`Grip-*`) are malformed, or cannot be followed.
+    GripInvalid = "grip_invalid", Upstream;
 }
 
 impl fmt::Display for Reason {

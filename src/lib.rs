@@ -25,6 +25,8 @@ pub mod access;
 
 pub mod files;
 
+pub mod realtime;
+
 pub mod middleware;
 
 pub mod admin;

@@ -19,7 +19,7 @@ pub use sent::Sent;
 use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
-use crate::config::{self, Config, Descriptors};
+use crate::config::{self, Config, Descriptors, WebSocketMode};
 use crate::files::{self, Room};
 use crate::http::{Handovers, Redispatch};
 use crate::middleware::access_log::{AccessLogLayer, Logged};
@@ -27,13 +27,18 @@ use crate::middleware::auth::Forward;
 use crate::middleware::client_ip::{ClientIpLayer, ClientIps, Hints};
 use crate::middleware::compress::Compressor;
 use crate::middleware::metrics::{Counted, MetricsLayer};
+use crate::middleware::proxy::Proxy;
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
 use crate::middleware::rescue::{ErrorPages, RescueLayer, Rescued};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::realtime::ask::Way;
+use crate::realtime::grip::{Signer, SigningKey, Terms};
+use crate::realtime::hub::{Channels, Local};
+use crate::realtime::over_http::{Grip, OverHttp};
 use crate::router::{Route, Router, Site};
 use crate::upstream::spool::Budget;
-use crate::upstream::{Client, Connector, Upstream};
+use crate::upstream::{Client, Connector, InForce, Upstream};
 
 /// The layers that every request passes.
 pub type Stack = ClientIps<RequestIds<Logged<Counted<Rescued<Rc<Router<RouteStack, SlashStack>>>>>>>;
@@ -51,6 +56,8 @@ pub struct Shared {
     pub checks: Arc<Checks>,
     /// What compression may take of the machine.
     pub compressor: Arc<Compressor>,
+    /// What is published, and to whom.
+    pub channels: Channels,
 }
 
 #[cfg(test)]
@@ -62,6 +69,7 @@ impl Shared {
         let compressor = Compressor::new(1, metrics.compression());
         let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
         Self {
+            channels: Channels::new(metrics.realtime()),
             metrics,
             access_log,
             budget: Budget::new(&config::Spool::default()),
@@ -83,6 +91,10 @@ pub struct Blueprint {
     error_pages: Arc<[ErrorPages]>,
     /// Who is known to any route.
     sources: Sources,
+    /// What requests to apps are signed with: one for all that was ever in force, since clients are held through reloads.
+    signing: Arc<SigningKey>,
+    /// What that is to be once this is in force.
+    signing_next: Arc<SigningKey>,
     trusted: Arc<config::TrustedProxies>,
     hints: Arc<Hints>,
     /// How much of files each thread keeps.
@@ -106,21 +118,37 @@ impl Blueprint {
         let upstreams: Vec<_> = upstreams.collect();
         let before = previous.map_or(&[][..], |previous| &previous.routes);
         let mut sources = Sources::following(previous.map(|previous| &previous.sources));
-        let routes = Plan::compile_all(&config.sites, before, &shared, &mut sources);
+        let routes = Plan::compile_all(&config.sites, &config.upstreams, before, &shared, &mut sources);
         let sources = sources.gathered();
         let identity_names = identity_names(&config.sites);
         let error_pages = config.sites.iter().map(|site| ErrorPages::compile(&site.error_pages)).collect();
+        let signing_next = SigningKey::compile(&config.realtime.grip);
+        let signing = Arc::clone(previous.map_or(&signing_next, |previous| &previous.signing));
         let trusted = Arc::new(config.trusted_proxies.clone());
         let hints = Arc::default();
         let room = room_for_files(&config);
-        Self { config, upstreams, routes, identity_names, error_pages, sources, trusted, hints, room, shared }
+        Self {
+            config,
+            upstreams,
+            routes,
+            identity_names,
+            error_pages,
+            sources,
+            signing,
+            signing_next,
+            trusted,
+            hints,
+            room,
+            shared,
+        }
     }
 
-    /// Lets the waiting rooms obey it from now on.
+    /// Lets the waiting rooms obey it from now on, and those who are held already.
     pub fn put_in_force(&self, previous: Option<&Self>) {
         for upstream in &self.upstreams {
             upstream.put_in_force();
         }
+        self.signing.follow(&self.signing_next);
         let is_gone = |known: &&Arc<Upstream>| !self.upstreams.iter().any(|upstream| upstream.name == known.name);
         for gone in previous.iter().flat_map(|previous| &previous.upstreams).filter(is_gone) {
             let metrics = self.shared.metrics.upstream(&gone.name);
@@ -148,8 +176,10 @@ impl Blueprint {
     }
 
     /// A stack for the calling thread, and what of it wants a sweep now and then: its clients and what it keeps of files.
+    ///
+    /// From then on its clients are those `in_force`. `local` is the thread's part of the hub.
     #[must_use]
-    pub fn build(&self) -> (Stack, Vec<Rc<Client>>, Rc<files::Cache>) {
+    pub fn build(&self, in_force: &InForce, local: &Rc<Local>) -> (Stack, Vec<Rc<Client>>, Rc<files::Cache>) {
         let client = |upstream: &Arc<Upstream>| {
             Rc::new(Client::new(
                 Arc::clone(upstream),
@@ -158,10 +188,14 @@ impl Blueprint {
             ))
         };
         let clients: Vec<_> = self.upstreams.iter().map(client).collect();
+        in_force.put(&clients);
         let metrics = self.routes.iter().map(|plan| Arc::clone(&plan.metrics)).collect();
         let redispatch = Redispatch::default();
         let cache = Rc::new(files::Cache::new(self.room));
-        let sites = self.sites(&Means { clients: &clients, cache: &cache, redispatch: &redispatch });
+        let signer = Rc::new(Signer::new(Arc::clone(&self.signing)));
+        let means =
+            Means { clients: &clients, in_force, cache: &cache, redispatch: &redispatch, local, signer: &signer };
+        let sites = self.sites(&means);
         let router = Rc::new(Router::new(sites, &self.config.probe_paths));
         redispatch.connect(&router);
         let stack = ServiceBuilder::new()
@@ -199,7 +233,14 @@ impl Blueprint {
                         when: route.when.clone(),
                         is_internal: route.internal,
                         label: Arc::clone(&plan.label),
-                        service: plan.build(route, action, self.forward(route, means.clients), handovers, means),
+                        service: plan.build(
+                            route,
+                            action,
+                            self.forward(route, means.clients),
+                            self.grip(route, plan, means),
+                            handovers,
+                            means,
+                        ),
                         missing_slash: Plan::missing_slash(route),
                     }
                 })
@@ -211,7 +252,30 @@ impl Blueprint {
     /// The bottom of a route.
     fn action(&self, route: &config::Route, handovers: Handovers, plan: &Plan, means: &Means<'_>) -> Action {
         let (budget, names) = (&self.shared.budget, &self.identity_names);
-        Action::compile(route, handovers, budget, names, plan.folder.as_ref(), means)
+        let sockets = self.sockets(route, plan, means);
+        Action::compile(route, handovers, budget, names, plan.folder.as_ref(), sockets, means)
+    }
+
+    /// What takes the WebSockets of a route that has them end here.
+    fn sockets(&self, route: &config::Route, plan: &Plan, means: &Means<'_>) -> Option<OverHttp> {
+        let websocket = route.websocket.as_ref().filter(|websocket| websocket.mode == WebSocketMode::OverHttp)?;
+        let config::Action::Proxy(upstream) = route.action else { return None };
+        let (budget, names) = (Arc::clone(&self.shared.budget), Arc::clone(&self.identity_names));
+        let client = Rc::clone(&means.clients[upstream]);
+        let way = Way::compile(route, client, means.in_force.clone(), budget, names, Arc::clone(plan.places.as_ref()?));
+        let metrics = Rc::new(self.shared.metrics.websocket(&route.name));
+        let grip = route.grip.then(|| Grip { signer: Rc::clone(means.signer), local: Rc::clone(means.local) });
+        Some(OverHttp::compile(route, websocket, &self.config, Rc::new(way), grip, metrics))
+    }
+
+    /// How the clients of a route are held.
+    fn grip(&self, route: &config::Route, plan: &Plan, means: &Means<'_>) -> Option<Terms> {
+        let links = Arc::clone(plan.links.as_ref()?);
+        let config::Action::Proxy(at) = route.action else { return None };
+        // Nothing is handed over to a client that is held already.
+        let terms = Proxy::terms(route, Handovers::default(), Arc::clone(&self.identity_names));
+        let (client, signer, local) = (Rc::clone(&means.clients[at]), Rc::clone(means.signer), Rc::clone(means.local));
+        Some(Terms::compile(route, &self.config.realtime, client, terms, links, signer, local))
     }
 
     /// Whom a route asks before. `clients` as above.
@@ -227,10 +291,16 @@ impl Blueprint {
 struct Means<'a> {
     /// One for each upstream.
     clients: &'a [Rc<Client>],
+    /// Those, and whichever come after them.
+    in_force: &'a InForce,
     /// What is kept of files.
     cache: &'a Rc<files::Cache>,
     /// To the router, once it is there.
     redispatch: &'a Redispatch,
+    /// Who is held.
+    local: &'a Rc<Local>,
+    /// What signs requests to apps.
+    signer: &'a Rc<Signer>,
 }
 
 /// What the app of a route may hand over. Who writes an `internal` route lets the apps of its site lead there.
@@ -239,9 +309,14 @@ fn handovers(site: &config::Site, route: &config::Route) -> Handovers {
     Handovers { to_routes: asks_app && site.has_internal(), to_files: asks_app && route.sendfile.is_some() }
 }
 
+/// How many threads serve.
+fn threads(config: &Config) -> usize {
+    config.runtime.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// Each thread's part of the files that may be kept open.
 fn room_for_files(config: &Config) -> Room {
-    let threads = config.runtime.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = threads(config);
     let (limit, _) = config::open_files();
     Room::of_thread(threads, Descriptors::share(config, limit, threads).kept)
 }
@@ -252,4 +327,35 @@ fn identity_names(sites: &[config::Site]) -> Arc<[HeaderName]> {
     let names: HashSet<HeaderName> =
         routes.flat_map(config::Route::identity_names).filter_map(|name| name.parse().ok()).collect();
     names.into_iter().collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_was_held_before_a_reload_is_asked_for_with_the_key_of_after_it() {
+        let compile = |secret: &str, previous: Option<&Blueprint>| {
+            let text = format!(
+                "realtime: {{ publish: {{ bind: \"127.0.0.1:5561\" }}, grip: {{ secret: \"{secret}\" }} }}\n\
+                 sites: [{{ routes: [{{ path: /, respond: {{ body: ok }} }}] }}]\n"
+            );
+            let loaded = config::load_str(&text, "hostler.yaml", Path::new("/"), &|_| None);
+            let config = loaded.unwrap_or_else(|report| panic!("{report}")).config;
+            Blueprint::compile(config, Vec::new(), previous, Shared::idle())
+        };
+        let first = compile("0123456789abcdef0123456789abcdef", None);
+        first.put_in_force(None);
+        let signer = Signer::new(Arc::clone(&first.signing));
+        let now = Duration::from_secs(60);
+        let before = signer.signature(now).unwrap();
+        let second = compile("fedcba9876543210fedcba9876543210", Some(&first));
+        assert_eq!(signer.signature(now).unwrap(), before, "it is not in force yet");
+        second.put_in_force(Some(&first));
+        assert_ne!(signer.signature(now).unwrap(), before);
+    }
 }

@@ -6,27 +6,37 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use hostler::app::Gateway;
 use hostler::config;
 use hostler::edge::inherited::Inherited;
+use hostler::realtime::hub::{Content, Item, StreamPart};
 
 use crate::support::frames::{self, DATA, END_HEADERS, END_STREAM, GOAWAY, RST_STREAM, WINDOW_UPDATE, block, frame};
+use crate::support::websocket::{Frame, TEXT, handshake};
+
+/// A task of HTTP/2 is larger than 2 KiB, and tokio moves the future of such a task to the heap in builds with debug assertions
+/// (16 KiB in others).
+const OF_DEBUG_BUILDS: u64 = cfg!(debug_assertions) as u64;
 
 /// Held by the test, so that it only ever goes down. Lower it with the count.
 const MOST_PER_REQUEST: u64 = 7;
 /// The same over HTTP/2, one request at a time.
-const MOST_PER_REQUEST_H2: u64 = 17;
+const MOST_PER_REQUEST_H2: u64 = 17 + OF_DEBUG_BUILDS;
 
 /// A small file from memory.
 const MOST_PER_FILE: u64 = 4;
 /// The same over HTTP/2.
-const MOST_PER_FILE_H2: u64 = 16;
+const MOST_PER_FILE_H2: u64 = 16 + OF_DEBUG_BUILDS;
 
 /// The system's allocator, with a count of what the gateway's thread asks for.
 pub(crate) struct Counting;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// One test counts at a time.
+static COUNTING: Mutex<()> = Mutex::new(());
 
 thread_local! {
     static IS_COUNTED: Cell<bool> = const { Cell::new(false) };
@@ -63,12 +73,17 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Answers each request on its one connection with 1 KiB.
 fn origin() -> String {
+    origin_with("")
+}
+
+/// The same with these header lines.
+fn origin_with(lines: &str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let body = "x".repeat(1024);
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{lines}Content-Length: {}\r\n\r\n{body}", body.len());
     std::thread::spawn(move || {
-        let body = "x".repeat(1024);
-        let answer =
-            format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = Vec::new();
@@ -184,6 +199,7 @@ const BY_THE_CLOCK: u64 = 20;
 
 #[test]
 fn answers_stay_within_their_allocations() {
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("a")).unwrap();
     let page = folder.path().join("a/page");
@@ -212,4 +228,125 @@ fn answers_stay_within_their_allocations() {
         assert!(total <= most * u64::from(requests) + BY_THE_CLOCK, "{what}: {total} for {requests} requests");
         assert!(http2 <= most_http2 * u64::from(requests) + BY_THE_CLOCK, "{what}: {http2} for {requests} over HTTP/2");
     }
+}
+
+#[test]
+fn what_is_published_costs_no_allocation_for_each_client() {
+    const CLIENTS: usize = 20;
+    const ITEMS: u64 = 500;
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = origin_with("Grip-Hold: stream\r\nGrip-Channel: a\r\n");
+    let text = format!(
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nruntime: {{ threads: 1 }}\nlogging: {{ access: off }}\n\
+         upstreams: {{ app: {{ endpoints: [\"{endpoint}\"], workers: 4 }} }}\n\
+         sites: [{{ routes: [{{ path: /, proxy: app, grip: true }}] }}]\n"
+    );
+    let loaded = config::load_str(&text, "test.yaml", folder.path(), &|_| None).unwrap();
+    let gateway = Gateway::start(loaded.config, Inherited::default(), || IS_COUNTED.set(true)).unwrap();
+    let channels = gateway.shared().channels.clone();
+    let address = gateway.listeners()[0].addresses[0].as_str();
+    let read_until = |client: &mut TcpStream, mark: &str| {
+        let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+        while !all.windows(mark.len()).any(|part| part == mark.as_bytes()) {
+            let read = client.read(&mut piece).unwrap();
+            assert!(read > 0, "the gateway has closed");
+            all.extend_from_slice(&piece[..read]);
+        }
+    };
+    let mut held: Vec<TcpStream> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").unwrap();
+            read_until(&mut client, &"x".repeat(1024));
+            client
+        })
+        .collect();
+    let mut bring = |at: u64| {
+        let mark = format!("({at})");
+        let part = StreamPart::Send(mark.clone().into());
+        let item = Item { channel: "a".into(), stream: Some(Content { filters: None, part }), ..Item::default() };
+        channels.publish(vec![item]).unwrap();
+        held.iter_mut().for_each(|client| read_until(client, &mark));
+    };
+    (0..50).for_each(&mut bring);
+    let before = COUNT.load(Ordering::SeqCst);
+    (50..50 + ITEMS).for_each(bring);
+    let total = COUNT.load(Ordering::SeqCst) - before;
+    println!("{:.2} heap allocations per item for {CLIENTS} clients", total as f64 / ITEMS as f64);
+    assert!(total >= ITEMS, "{total} for {ITEMS} items: they are not counted");
+    // The item itself, in its thread, and a block of the inbox now and then.
+    assert!(total <= 2 * ITEMS + 5 * BY_THE_CLOCK, "{total} for {ITEMS} items to {CLIENTS} clients");
+}
+
+/// What a message of a WebSocket that ends at the edge may cost, with its request and the answer to it.
+const MOST_PER_MESSAGE: u64 = 22;
+
+/// Answers events, on connections that stay.
+fn events_origin() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || while answer_events(&mut stream).is_some() {});
+        }
+    });
+    format!("http://{address}")
+}
+
+fn answer_events(stream: &mut TcpStream) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).ok()?;
+    let events = if body.starts_with(b"OPEN") { "OPEN\r\n" } else { "TEXT 2\r\nok\r\n" };
+    let length = events.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/websocket-events\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + events).as_bytes()).ok()
+}
+
+#[test]
+fn a_message_of_a_websocket_stays_within_its_allocations() {
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "listeners: [{{ bind: 127.0.0.1:0 }}]\nruntime: {{ threads: 1 }}\n\
+         logging: {{ access: {{ to: ./access.log }} }}\n\
+         sites: [{{ routes: [{{ path: /, proxy: app, websocket: over_http }}] }}]\n\
+         upstreams: {{ app: {{ endpoints: [\"{}\"], workers: 4, keepalive: {{ idle: 60s }} }} }}\n",
+        events_origin()
+    );
+    let loaded = config::load_str(&text, "test.yaml", folder.path(), &|_| None).unwrap();
+    let gateway = Gateway::start(loaded.config, Inherited::default(), || IS_COUNTED.set(true)).unwrap();
+    let mut client = TcpStream::connect(gateway.listeners()[0].addresses[0].as_str()).unwrap();
+    client.write_all(handshake("/ws", &[("User-Agent", "test"), ("Cookie", "sessionid=abc")]).as_bytes()).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    let messages = 1000;
+    let message = Frame::new(TEXT, [b'x'; 64]).masked();
+    let total = counted(messages, |_| {
+        client.write_all(&message).unwrap();
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, *b"\x81\x02ok");
+    });
+    println!("{:.2} heap allocations per message of a WebSocket", total as f64 / f64::from(messages));
+    assert!(total >= u64::from(messages), "they are counted");
+    assert!(total <= MOST_PER_MESSAGE * u64::from(messages) + BY_THE_CLOCK, "{total} for {messages} messages");
+    drop(client);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(gateway.stop(std::time::Duration::from_secs(5), || ()));
 }

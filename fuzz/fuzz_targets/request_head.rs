@@ -56,7 +56,7 @@ fn written(head: &RequestHead, length: Option<u64>) -> Vec<u8> {
     let mut out = Vec::new();
     let RequestHead { method, target, headers, .. } = head;
     let host = head.host.is_none().then_some(&b"localhost"[..]);
-    write_head(&mut out, &Request { method, target, headers, host, length }, own, |_| {});
+    write_head(&mut out, &Request { method, target, headers, identity: &[], host, length }, own, |_| {});
     out
 }
 

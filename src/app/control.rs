@@ -18,6 +18,7 @@ use crate::edge::inherited::Inherited;
 use crate::edge::listener::Listening;
 use crate::edge::local_ca::LocalCa;
 use crate::observe::log::Log;
+use crate::realtime::publish;
 use crate::runtime;
 
 /// How many operators may wait for a reload at a time.
@@ -150,6 +151,9 @@ async fn control(path: &Path, config: Config, inherited: Inherited, log: Log, gi
     let operator = config.admin.as_ref().map(|admin| admin::bind(admin, &inherited));
     let operator = operator.transpose().map_err(StartError::Bind)?;
     let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
+    let publish = config.realtime.publish.clone();
+    let publish_door = publish.as_ref().map(|publish| publish::bind(publish, &inherited));
+    let publish_door = publish_door.transpose().map_err(StartError::Bind)?;
     let (reloads, mut asked) = mpsc::channel(WAITING_RELOADS);
     tell_local_ca(&config);
     let mut shutdown = config.shutdown.clone();
@@ -157,6 +161,7 @@ async fn control(path: &Path, config: Config, inherited: Inherited, log: Log, gi
     log.count_lost_into(gateway.shared().metrics.log_dropped.clone());
     let ready = Arc::new(AtomicBool::new(true));
     open_door(operator, token, &gateway, &ready, reloads);
+    open_publish_door(publish_door, publish.and_then(|publish| publish.secret), &gateway);
     let mut background = Background::default();
     background.follow(&gateway.current());
     tracing::info!("ready");
@@ -247,6 +252,15 @@ fn open_door(
     };
     tracing::info!(%address, "the admin listener answers /metrics, /live, /ready, /status and control");
     tokio::task::spawn_local(admin::listen(socket, admin));
+}
+
+/// Lets apps publish, and the hub keep its time.
+fn open_publish_door(door: Option<(Listening, String)>, secret: Option<Secret>, gateway: &Gateway) {
+    let channels = &gateway.shared().channels;
+    tokio::task::spawn_local(publish::keep_time(channels.clone()));
+    let Some((socket, address)) = door else { return };
+    tracing::info!(%address, "apps publish here: POST /publish/ (realtime.publish)");
+    tokio::task::spawn_local(publish::listen(socket, channels.clone(), secret));
 }
 
 /// Loads the file again and puts it in force. On any error everything stays as it is. With the new configuration comes

@@ -21,6 +21,7 @@ use crate::edge::tls::{ServerTls, TlsError, TlsShared};
 use crate::middleware::compress::Compressor;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::realtime::hub::Channels;
 use crate::runtime;
 use crate::stack::{Blueprint, Shared};
 use crate::upstream::spool::Budget;
@@ -104,7 +105,8 @@ impl Gateway {
         let checks = Checks::new(cores(), metrics.password_checks.clone())
             .ok_or_else(|| StartError::System("no random numbers", std::io::ErrorKind::Unsupported.into()))?;
         let compressor = Compressor::new(cores(), metrics.compression());
-        let shared = Shared { metrics, access_log, budget, checks: Arc::new(checks), compressor };
+        let channels = Channels::new(metrics.realtime());
+        let shared = Shared { metrics, access_log, budget, checks: Arc::new(checks), compressor, channels };
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
         let admission = Admission::new(1, 1);
@@ -123,6 +125,7 @@ impl Gateway {
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&shared.metrics),
             budget: Arc::clone(&shared.budget),
+            channels: shared.channels.clone(),
             give_back,
         };
         let threads = (0..count).map(|index| start_thread(index, &current, &handles)).collect::<Result<_, _>>()?;

@@ -25,12 +25,13 @@ use crate::http1::server::Entry;
 use crate::middleware::compress::forget_encoders;
 use crate::observe::metrics::Metrics;
 use crate::observe::throttle::Throttle;
+use crate::realtime::hub::{Channels, Local};
 use crate::runtime::allowance::WHEN_SHORT;
 use crate::runtime::deadline::{self, Spare};
 use crate::runtime::{buffers, drain};
 use crate::stack::Stack;
-use crate::upstream::Client;
 use crate::upstream::spool::Budget;
+use crate::upstream::{Client, InForce};
 
 /// How often idle connections to workers are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -59,6 +60,7 @@ pub(super) struct Handles {
     pub(super) admission: Arc<Admission>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budget: Arc<Budget>,
+    pub(super) channels: Channels,
     /// Gives memory that this thread has freed back to the system.
     pub(super) give_back: fn(),
 }
@@ -69,9 +71,13 @@ struct Thread {
     admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     budget: Arc<Budget>,
+    /// Who is held here, whatever the configuration.
+    local: Rc<Local>,
     /// How many newcomers this thread has turned away since the last sweep, for want of somebody idle.
     turned_away: Cell<usize>,
     built: RefCell<Built>,
+    /// The clients of `built`, for what began under another configuration.
+    in_force: InForce,
     connections: Cell<usize>,
     /// Told when the last connection has ended.
     empty: Notify,
@@ -86,11 +92,20 @@ struct Built {
 }
 
 impl Thread {
-    fn build(current: &Current) -> Built {
+    fn build(current: &Current, in_force: &InForce, local: &Rc<Local>) -> Built {
         // The number first: a stack newer than its number is built once more, an older one would stay.
         let generation = current.generation();
-        let (stack, clients, files) = current.in_force.load().blueprint.build();
+        let (stack, clients, files) = current.in_force.load().blueprint.build(in_force, local);
         Built { generation, stack: Rc::new(stack), clients, files }
+    }
+
+    /// Builds the stack anew if another configuration is in force.
+    fn follow(&self) {
+        let mut built = self.built.borrow_mut();
+        if built.generation != self.current.generation() {
+            built.clients.iter().for_each(|client| client.retire());
+            *built = Self::build(&self.current, &self.in_force, &self.local);
+        }
     }
 
     /// Asks the idlest connection to leave, or else one that does not go on. Whether there was one.
@@ -111,13 +126,8 @@ impl Entry for Door {
     type Stack = Stack;
 
     fn current(&self) -> Rc<Stack> {
-        let thread = &self.0;
-        let mut built = thread.built.borrow_mut();
-        if built.generation != thread.current.generation() {
-            built.clients.iter().for_each(|client| client.retire());
-            *built = Thread::build(&thread.current);
-        }
-        Rc::clone(&built.stack)
+        self.0.follow();
+        Rc::clone(&self.0.built.borrow().stack)
     }
 }
 
@@ -144,13 +154,26 @@ impl Drop for Open {
 /// The life of the thread: does what it is told until it is told to stop.
 pub(super) async fn run(
     current: Arc<Current>,
-    Handles { admission, metrics, budget, give_back }: Handles,
+    Handles { admission, metrics, budget, channels, give_back }: Handles,
     mut commands: UnboundedReceiver<Command>,
 ) {
-    let built = RefCell::new(Thread::build(&current));
+    let local = Local::attach(&channels);
+    tokio::task::spawn_local(Rc::clone(&local).run());
+    let in_force = InForce::default();
+    let built = RefCell::new(Thread::build(&current, &in_force, &local));
     let (connections, empty) = (Cell::new(0), Notify::new());
-    let thread =
-        Rc::new(Thread { current, admission, metrics, budget, turned_away: Cell::new(0), built, connections, empty });
+    let thread = Rc::new(Thread {
+        current,
+        admission,
+        metrics,
+        budget,
+        local,
+        turned_away: Cell::new(0),
+        built,
+        in_force,
+        connections,
+        empty,
+    });
     // A listener may have several sockets.
     let mut listening: HashMap<String, Vec<Rc<Notify>>> = HashMap::new();
     tokio::task::spawn_local(sweep(Rc::clone(&thread), give_back));
@@ -186,6 +209,8 @@ async fn drain_connections(thread: Rc<Thread>, begun: oneshot::Sender<()>, ended
     loop {
         let empty = thread.empty.notified();
         if thread.connections.get() == 0 {
+            // What is still to be told to apps of clients that have gone.
+            drain::errands().await;
             let _ = ended.send(());
             return;
         }
@@ -200,6 +225,8 @@ async fn sweep(thread: Rc<Thread>, give_back: fn()) {
     give_back();
     loop {
         tick.tick().await;
+        // WebSockets send no requests that would see to it.
+        thread.follow();
         for client in &thread.built.borrow().clients {
             client.sweep();
         }

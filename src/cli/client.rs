@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Admin, Bind, Secret};
+use crate::config::{Bind, Secret};
 use crate::runtime::block_on;
 
 /// For a connection to this machine.
@@ -71,14 +71,26 @@ enum Place<'a> {
     Unix(&'a Path),
 }
 
-/// Sends `method target` to the listener and reads the whole answer, as text for a terminal or as JSON.
-pub(super) fn ask(admin: &Admin, method: &Method, target: &str, is_json: bool) -> Result<Answer, NoAnswer> {
-    let (place, host) = place(&admin.bind).map_err(NoAnswer::Unreachable)?;
-    let request =
-        request(method, target, &host, admin.token.as_ref().map(Secret::expose), is_json).map_err(|error| {
-            let cause = format!("the request cannot be written: {error}");
-            NoAnswer::Unreachable(io::Error::new(io::ErrorKind::InvalidInput, cause))
-        })?;
+/// A door of the gateway, and what opens it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Door<'a> {
+    pub(super) bind: &'a Bind,
+    pub(super) secret: Option<&'a Secret>,
+}
+
+/// Sends `method target` with a body to the door and reads the whole answer, as text for a terminal or as JSON.
+pub(super) fn ask(
+    door: Door<'_>,
+    method: &Method,
+    target: &str,
+    body: String,
+    is_json: bool,
+) -> Result<Answer, NoAnswer> {
+    let (place, host) = place(door.bind).map_err(NoAnswer::Unreachable)?;
+    let request = request(method, target, &host, door.secret.map(Secret::expose), body, is_json).map_err(|error| {
+        let cause = format!("the request cannot be written: {error}");
+        NoAnswer::Unreachable(io::Error::new(io::ErrorKind::InvalidInput, cause))
+    })?;
     block_on(async {
         match place {
             Place::Tcp(address) => exchange(connect(TcpStream::connect(address)).await?, request).await,
@@ -113,7 +125,14 @@ async fn connect<S>(connecting: impl Future<Output = io::Result<S>>) -> Result<S
     connected.map_err(NoAnswer::Unreachable)
 }
 
-fn request(method: &Method, target: &str, host: &str, token: Option<&str>, is_json: bool) -> http::Result<Request> {
+fn request(
+    method: &Method,
+    target: &str,
+    host: &str,
+    token: Option<&str>,
+    body: String,
+    is_json: bool,
+) -> http::Result<Request> {
     let accept = if is_json { "application/json" } else { "text/plain" };
     let mut request = http::Request::builder()
         .method(method)
@@ -125,7 +144,7 @@ fn request(method: &Method, target: &str, host: &str, token: Option<&str>, is_js
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    request.body(String::new())
+    request.body(body)
 }
 
 /// Sends the request and reads the answer to its end.
@@ -192,7 +211,7 @@ mod tests {
 
     fn received(bytes: &[u8]) -> Result<Answer, NoAnswer> {
         let (ours, mut theirs) = tokio::io::duplex(64 << 10);
-        let request = request(&Method::GET, "/status", "localhost", None, true).unwrap();
+        let request = request(&Method::GET, "/status", "localhost", None, String::new(), true).unwrap();
         block_on(async {
             let speaking = async {
                 assert!(theirs.read(&mut [0; 4 << 10]).await.unwrap() > 0);
@@ -250,7 +269,8 @@ mod tests {
 
     #[test]
     fn the_token_is_sent_when_there_is_one() {
-        let request = |token| request(&Method::POST, "/pause?upstream=app", "localhost", token, false).unwrap();
+        let request =
+            |token| request(&Method::POST, "/pause?upstream=app", "localhost", token, String::new(), false).unwrap();
         assert_eq!(request(Some("abc")).headers()[header::AUTHORIZATION], "Bearer abc");
         assert!(!request(None).headers().contains_key(header::AUTHORIZATION));
         assert_eq!(

@@ -1,8 +1,9 @@
-//! The command line: `serve`, `check`, and what an [`operator`] says to a gateway that runs. Exit codes: 0, 1 failure,
+//! The command line: `serve`, `check`, [`publish`], and what an [`operator`] says to a gateway that runs. Exit codes: 0, 1 failure,
 //! 2 usage or bad configuration.
 
 mod client;
 mod operator;
+mod publish;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::operator::Operation;
+use self::publish::Publication;
 use crate::app::{self, Failure};
 use crate::config;
 
@@ -41,6 +43,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "hostler.yaml")]
         config: PathBuf,
     },
+    /// Publish to the clients that are held on a channel, through the gateway's `realtime.publish`.
+    Publish(Publication),
     #[command(flatten)]
     Operate(Operation),
 }
@@ -52,6 +56,7 @@ pub fn main(give_back: fn()) -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config } => serve(&config, give_back),
         Command::Check { config } => check(&config),
+        Command::Publish(publication) => publication.run(),
         Command::Operate(operation) => operation.run(),
     }
 }

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use http::Method;
 
-use super::client::{self, Answer, NoAnswer};
+use super::client::{self, Answer, Door, NoAnswer};
 use super::{BAD_CONFIG, FAILED, say, say_error};
-use crate::config::{self, Admin, Bind, EndpointAddress, Place};
+use crate::config::{self, Bind, EndpointAddress, Place};
 
 /// The file that the gateway was started with.
 #[derive(Debug, Args)]
@@ -95,10 +95,11 @@ impl Operation {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
-        match client::ask(&admin, &wish.method, &wish.target, wish.is_json) {
+        let door = Door { bind: &admin.bind, secret: admin.token.as_ref() };
+        match client::ask(door, &wish.method, &wish.target, String::new(), wish.is_json) {
             Ok(answer) => tell(&answer, &file.config),
             Err(failure) => {
-                say_error(&unanswered(&failure, &admin));
+                say_error(&unanswered(&failure, &admin.bind));
                 ExitCode::from(FAILED)
             }
         }
@@ -191,7 +192,7 @@ fn tell(answer: &Answer, file: &Path) -> ExitCode {
 }
 
 /// Whoever has the port may answer: what would steer a terminal is replaced.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let is_steering = |symbol: char| symbol.is_control() && symbol != '\n';
     text.replace(is_steering, "\u{FFFD}")
 }
@@ -203,8 +204,8 @@ fn no_admin(file: &Path) -> String {
     )
 }
 
-fn unanswered(failure: &NoAnswer, admin: &Admin) -> String {
-    let address = match &admin.bind {
+pub(super) fn unanswered(failure: &NoAnswer, bind: &Bind) -> String {
+    let address = match bind {
         Bind::Any(port) => format!("port {port}"),
         bind => bind.to_string(),
     };

@@ -10,7 +10,7 @@ use super::decode::Decoder;
 use super::node::Node;
 use super::report::{Finding, Severity, Source};
 use super::schema::{self, Draft, Places};
-use super::{Admin, Config, Report, Warning, node, semantics, syntax};
+use super::{Admin, Config, Publish, Report, Warning, node, semantics, syntax};
 
 /// A larger file is not a configuration.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -55,6 +55,19 @@ pub(super) fn admin_from(
     let mut decoder = Decoder::new(base, env);
     let admin = schema::admin(&mut decoder, &root);
     if decoder.has_errors() { Err(Report::new(source, decoder.findings)) } else { Ok(admin) }
+}
+
+/// The same for `realtime.publish`.
+///
+/// # Errors
+/// As [`load_admin`].
+pub fn load_publish(path: &Path) -> Result<Option<Publish>, Report> {
+    let (text, base) = read_text(path)?;
+    let (source, root) = parse(&text, &path.display().to_string())?;
+    let env = |name: &str| std::env::var(name).ok();
+    let mut decoder = Decoder::new(&base, &env);
+    let publish = schema::publish(&mut decoder, &root);
+    if decoder.has_errors() { Err(Report::new(source, decoder.findings)) } else { Ok(publish) }
 }
 
 /// The text of a file and the folder it is in.
@@ -164,6 +177,7 @@ fn finish(draft: Draft) -> Config {
         sites: draft.sites.into_iter().map(schema::SiteDraft::into_site).collect(),
         probe_paths: draft.probe_paths.into_iter().map(|(path, _)| path).collect(),
         admin: draft.admin.map(|(admin, _)| admin),
+        realtime: draft.realtime.0,
         logging: draft.logging,
         runtime: draft.runtime,
     }

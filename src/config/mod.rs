@@ -31,6 +31,7 @@ mod path_regex;
 mod punycode;
 mod rate;
 mod rate_limit;
+mod realtime;
 mod report;
 mod route;
 mod schema;
@@ -58,12 +59,13 @@ pub use files::{Fallback, Files, Immutable, Symlinks};
 pub use header_rules::{FieldRules, HeaderRules};
 pub use key::KeyBy;
 pub use listener::{Certificate, ClientAuth, Listener, Tls, TlsVersion};
-pub use load::{Loaded, folder_of, load, load_admin, load_str, resolve};
+pub use load::{Loaded, folder_of, load, load_admin, load_publish, load_str, resolve};
 pub use logging::{Access, AccessFormat, AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
 pub use path_regex::PathRegex;
 pub use rate::{NotARate, Rate};
 pub use rate_limit::RateLimit;
+pub use realtime::{Grip, Publish, Realtime};
 pub use report::{Report, Warning};
 pub use route::{Action, Buffer, ErrorPage, HostPattern, PathPattern, Route, Sendfile, Site, When};
 pub use secret::Secret;
@@ -95,6 +97,8 @@ pub struct Config {
     pub probe_paths: Vec<String>,
     /// The operator's listener; absent: none.
     pub admin: Option<Admin>,
+    /// Clients that are held.
+    pub realtime: Realtime,
     /// Logs.
     pub logging: Logging,
     /// Threads.

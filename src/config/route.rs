@@ -90,6 +90,8 @@ pub struct Route {
     pub sendfile: Option<Sendfile>,
     /// How it takes WebSockets; `None`: it does not.
     pub websocket: Option<WebSocket>,
+    /// Whether the app may have its clients held (`Grip-Hold`); requests to it are signed then. Default false.
+    pub grip: bool,
 }
 
 impl Site {

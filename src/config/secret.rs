@@ -3,6 +3,9 @@
 use std::fmt;
 use std::hint::black_box;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 /// A token or a key, as the operator wrote it.
 #[derive(Clone)]
 pub struct Secret(Box<str>);
@@ -19,6 +22,15 @@ impl Secret {
     pub fn is(&self, brought: &[u8]) -> bool {
         let differences = brought.iter().zip(self.0.as_bytes()).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
         brought.len() == self.0.len() && differences == 0
+    }
+
+    /// Its bytes as a key: with `base64:` before it, what that stands for, as in a `GRIP_URL`. `None`: it stands for nothing.
+    #[must_use]
+    pub fn key(&self) -> Option<Vec<u8>> {
+        match self.0.strip_prefix("base64:") {
+            Some(encoded) => BASE64_STANDARD.decode(encoded).ok().filter(|key| !key.is_empty()),
+            None => Some(self.0.as_bytes().to_vec()),
+        }
     }
 
     /// The value itself, for whoever has to send it.
@@ -57,6 +69,13 @@ mod tests {
             assert!(!secret.is(&b"0123456789abcdef"[..at]), "cut at {at}");
         }
         assert!(!secret.is(b"0123456789abcdef0") && !secret.is(b""));
+    }
+
+    #[test]
+    fn as_a_key_it_may_be_written_in_base64() {
+        assert_eq!(Secret::new("changeme").key().unwrap(), b"changeme");
+        assert_eq!(Secret::new("base64:AAH/").key().unwrap(), [0, 1, 255]);
+        assert_eq!((Secret::new("base64:").key(), Secret::new("base64:a b").key()), (None, None));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
         routes::idle_fallbacks(decoder, &draft.sites);
         routes::redirects_to_any_host(decoder, &draft.sites);
         routes::unanswered_probes(decoder, draft);
+        routes::unpublished(decoder, draft);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);
         draft.upstreams.iter().for_each(|draft| upstreams::hint(decoder, draft));
@@ -80,10 +81,12 @@ fn port(bind: &Bind) -> Option<u16> {
     }
 }
 
-/// No two listeners, `admin` included, on one address.
+/// No two listeners, `admin` and `realtime.publish` included, on one address.
 fn one_listener_per_address(decoder: &mut Decoder<'_>, draft: &Draft) {
     let admin = draft.admin.iter().map(|(admin, span)| (&admin.bind, span));
-    let all: Vec<_> = draft.listeners.iter().map(|draft| (&draft.listener.bind, &draft.span)).chain(admin).collect();
+    let publish = draft.realtime.0.publish.as_ref().map(|publish| &publish.bind).zip(draft.realtime.1.as_ref());
+    let all: Vec<_> =
+        draft.listeners.iter().map(|draft| (&draft.listener.bind, &draft.span)).chain(admin).chain(publish).collect();
     let mut seen: HashMap<Claim<'_>, &Span> = HashMap::new();
     for (bind, span) in all {
         let Some(claim) = claim(bind) else { continue };

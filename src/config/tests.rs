@@ -88,7 +88,10 @@ fn every_broken_file_is_explained() {
 fn every_snippet_of_the_readme_loads() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
     let snippets = readme.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0);
-    let verdicts = snippets.map(|text| load_str(text, "README.md", Path::new("/etc/hostler"), &no_env));
+    // Of a variable there is none to fall back to: what everybody can read here is no secret.
+    assert!(!readme.contains("_SECRET:-"));
+    let env = |name: &str| (name == "HOSTLER_SECRET").then(|| "0123456789abcdef".repeat(2));
+    let verdicts = snippets.map(|text| load_str(text, "README.md", Path::new("/etc/hostler"), &env));
     let reports: Vec<String> = verdicts.filter_map(Result::err).map(|report| report.to_string()).collect();
     assert!(reports.is_empty(), "{}", reports.join("\n"));
     assert!(readme.contains("```yaml\n"));
@@ -124,6 +127,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.spool, Spool::default());
     assert_eq!(reference.logging, Logging::default());
     assert_eq!(reference.runtime, Runtime::default());
+    assert_eq!(Realtime { publish: None, ..reference.realtime.clone() }, Realtime::default());
     let minimal = minimal("");
     let (shown, default) = (&reference.upstreams[0], &minimal.upstreams[0]);
     assert_eq!(shown.waiting_room, default.waiting_room);
@@ -248,10 +252,12 @@ fn the_smallest_file_has_every_default() {
                     internal: false,
                     sendfile: None,
                     websocket: None,
+                    grip: false,
                 }],
             }],
             probe_paths: vec![],
             admin: None,
+            realtime: Realtime::default(),
             logging: Logging::default(),
             runtime: Runtime::default(),
         }

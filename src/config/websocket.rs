@@ -9,7 +9,8 @@ pub struct WebSocket {
     pub mode: WebSocketMode,
     /// Whose pages may open one. Default [`PageOrigins::Same`].
     pub origins: PageOrigins,
-    /// After how long without a word the client is sent a ping; whoever answers none of three is given up. `None`: never,
+    /// After how long without a word the client is sent a ping; whoever answers none of three
+    /// (`over_http`: of two) is given up. `None`: never,
     /// which is the default of `tunnel`, where the app has pings of its own. Default of `over_http`: 25 s.
     pub ping: Option<Duration>,
     /// Bytes of one message of a client (`over_http`). Default 1 MiB.

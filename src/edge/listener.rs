@@ -154,6 +154,14 @@ pub fn bind_private(bind: &Bind, inherited: &Inherited) -> Result<(Vec<Listening
     open(bind, inherited, 1, Some(Permissions::from_mode(0o600)))
 }
 
+/// The same; a unix socket can be opened by its group as well.
+///
+/// # Errors
+/// As above.
+pub fn bind_for_group(bind: &Bind, inherited: &Inherited) -> Result<(Vec<Listening>, Vec<String>), BindError> {
+    open(bind, inherited, 1, Some(Permissions::from_mode(0o660)))
+}
+
 fn open(
     bind: &Bind,
     inherited: &Inherited,

@@ -38,6 +38,12 @@ pub trait Source {
         None
     }
 
+    /// Why nothing further comes, while what came before is not taken: a source that cannot wait for its reader says so. It is
+    /// polled only then, and not again after it was ready.
+    fn poll_cut(&mut self, _cx: &mut Context<'_>) -> Poll<Error> {
+        Poll::Pending
+    }
+
     /// So many bytes from the beginning of the last [`Self::span`] have been sent.
     fn sent(&mut self, _bytes: u64) {}
 }
@@ -71,6 +77,14 @@ impl Body {
         match self {
             Self::Stream(source) => source.span(),
             Self::Empty | Self::Full(_) | Self::Takeover(_) => None,
+        }
+    }
+
+    /// As [`Source::poll_cut`].
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        match self {
+            Self::Stream(source) => source.poll_cut(cx),
+            Self::Empty | Self::Full(_) | Self::Takeover(_) => Poll::Pending,
         }
     }
 

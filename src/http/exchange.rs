@@ -182,6 +182,8 @@ pub enum Phase {
     Connecting,
     /// The request has been handed to a worker.
     Working,
+    /// The app has answered, and the client is kept until there is news for it.
+    Holding,
     /// The response is on its way to the client.
     Responding,
 }
@@ -196,6 +198,7 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Connecting => "connecting",
             Self::Working => "working",
+            Self::Holding => "holding",
             Self::Responding => "responding",
         }
     }
@@ -419,6 +422,17 @@ impl Exchange {
         Self { received_at: self.received_at, is_beside: true, ..own }
     }
 
+    /// The same with a request that nobody has sent yet: it begins now, and no proxy has had it before.
+    #[must_use]
+    pub fn beside_now(&self, method: Method, target: Bytes) -> Self {
+        let mut own = self.beside(method, target);
+        own.received_at = SystemTime::now();
+        if let Some(claims) = own.claims.take() {
+            own.claims = OnceCell::from(Claims { started: None, ..claims });
+        }
+        own
+    }
+
     /// Reads the clock: to be called where time has passed, after something was waited for.
     pub fn tick(&self) -> Instant {
         let now = Instant::now();
@@ -596,5 +610,32 @@ impl Drop for ExchangeGuard {
             self.0.fail(reason);
             self.0.finish(finish);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_our_own_that_begins_later_has_its_own_time() {
+        let connection = Rc::new(ConnectionInfo::new("80"));
+        let mut client = Exchange::new(connection, Protocol::Http11, Method::GET, Bytes::new(), None, None);
+        let long_ago = Duration::from_secs(1_000);
+        client.received_at = SystemTime::UNIX_EPOCH + long_ago;
+        let beside = |exchange: &Exchange| exchange.beside(Method::POST, Bytes::new()).request_start();
+        let beside_now = |exchange: &Exchange| exchange.beside_now(Method::POST, Bytes::new());
+        assert_eq!(beside(&client), long_ago);
+        assert!(beside_now(&client).request_start() > 1_000 * long_ago);
+        assert!(
+            beside_now(&client).wall_clock() > 1_000 * long_ago,
+            "what is signed by it is good for an hour from now"
+        );
+        client.claims =
+            OnceCell::from(Claims { started: Some(long_ago), scheme: Some(Scheme::Https), ..Claims::default() });
+        assert_eq!(beside(&client), long_ago);
+        let own = beside_now(&client);
+        assert!(own.request_start() > 1_000 * long_ago);
+        assert_eq!(own.scheme(), Scheme::Https, "the rest holds");
     }
 }

@@ -115,6 +115,21 @@ pub fn response_field_is_dropped(name: &HeaderName) -> bool {
         }
 }
 
+/// Whether an app's answer tells the edge to hold its client (GRIP): by a field, or by its type.
+#[must_use]
+pub fn has_instructions(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("grip-")) || is_instruction(headers)
+}
+
+/// Whether it is nothing but instructions.
+#[must_use]
+pub fn is_instruction(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/grip-instruct")
+    })
+}
+
 fn is_hop_by_hop(text: &str) -> bool {
     match text.len() {
         2 => text == "te",

@@ -7,6 +7,7 @@ pub mod conditional;
 mod exchange;
 pub mod fields;
 pub mod forwarded;
+mod held;
 mod host;
 pub mod identity;
 mod key;
@@ -32,6 +33,7 @@ pub use exchange::{
     ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
     cut_open_exchanges, open_exchanges,
 };
+pub use held::Held;
 pub use host::Host;
 pub use identity::Identity;
 pub use key::{Key, key};

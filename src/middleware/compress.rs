@@ -120,6 +120,10 @@ impl Compression {
 
     fn answer(&self, question: Question, mut response: Response) -> Result<Response, Error> {
         let Question { asked, held, exchange, hops } = question;
+        // Each would keep a compressor for as long as it is open.
+        if response.extensions().get::<crate::http::Held>().is_some() {
+            return Ok(response);
+        }
         let status = response.status();
         if status == StatusCode::NOT_MODIFIED {
             held.answer(response.headers_mut());

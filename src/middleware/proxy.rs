@@ -30,6 +30,25 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// How the requests of a route are sent.
+    #[must_use]
+    pub fn terms(route: &crate::config::Route, handovers: Handovers, identity_names: Arc<[HeaderName]>) -> RouteTerms {
+        let buffer = &route.buffer;
+        RouteTerms {
+            mount: route.mount.as_deref().map(Box::from),
+            share: Share { memory: buffer.memory, disk: buffer.disk, client: None },
+            reads_ahead: buffer.response,
+            handovers,
+            holds: route.grip,
+            priority: route.priority,
+            identity_names,
+            tunnel: route.websocket.as_ref().and_then(|websocket| match websocket.mode {
+                WebSocketMode::Tunnel => Some(Tunneling { ping: websocket.ping }),
+                WebSocketMode::OverHttp => None,
+            }),
+        }
+    }
+
     /// The action of one route. `identity_names` are those of all routes.
     #[must_use]
     pub fn compile(
@@ -39,20 +58,8 @@ impl Proxy {
         budget: Arc<Budget>,
         identity_names: Arc<[HeaderName]>,
     ) -> Self {
-        let buffer = &route.buffer;
-        let share = Share { memory: buffer.memory, disk: buffer.disk, client: None };
-        let terms = RouteTerms {
-            mount: route.mount.as_deref().map(Box::from),
-            share,
-            reads_ahead: buffer.response,
-            handovers,
-            priority: route.priority,
-            identity_names,
-            tunnel: route.websocket.as_ref().and_then(|websocket| match websocket.mode {
-                WebSocketMode::Tunnel => Some(Tunneling { ping: websocket.ping }),
-                WebSocketMode::OverHttp => None,
-            }),
-        };
+        let terms = Self::terms(route, handovers, identity_names);
+        let share = terms.share;
         let strip_prefix = route.strip_prefix.as_deref().map(Box::from);
         Self {
             client,
@@ -84,7 +91,10 @@ impl Service for Proxy {
             // Boxed: most requests have none, and need no room for how it is received.
             body => Box::pin(self.receive(body, &request.exchange)).await?,
         };
-        if let Some(refusal) = self.client.stream_refusal(&request) {
+        // Where clients are held, who asks for events will hardly keep a worker; if so, its answer tells.
+        if !self.terms.holds
+            && let Some(refusal) = self.client.stream_refusal(&request)
+        {
             return Err(refusal);
         }
         let outgoing = Outgoing { request, body, terms: Rc::clone(&self.terms) };

@@ -105,13 +105,17 @@ fn row(reason: Reason) -> Row {
             MALFORMED,
             "The request's header fields are too large. Deleting this site's cookies may help.",
         ),
-        R::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, MALFORMED, "What was sent is larger than this site takes."),
+        R::BodyTooLarge | R::WebsocketTooBig => {
+            (S::PAYLOAD_TOO_LARGE, MALFORMED, "What was sent is larger than this site takes.")
+        }
         R::ExpectationFailed => {
             (S::EXPECTATION_FAILED, MALFORMED, "The request expects something that is not offered here.")
         }
         R::UpgradeRefused => (S::NOT_IMPLEMENTED, MALFORMED, "This address does not take WebSocket connections."),
         R::ProtocolUnknown => (S::NOT_IMPLEMENTED, MALFORMED, "This protocol is not spoken here."),
-        R::WebsocketMalformed => (S::BAD_REQUEST, MALFORMED, "The WebSocket could not be opened."),
+        R::WebsocketMalformed | R::WebsocketProtocol => {
+            (S::BAD_REQUEST, MALFORMED, "The WebSocket could not be opened.")
+        }
         R::WebsocketVersion => (S::UPGRADE_REQUIRED, MALFORMED, "This version of WebSocket is not supported."),
         R::OriginRefused => (S::FORBIDDEN, DENIED, "This address is not open to pages of other sites."),
         R::HeaderTimeout | R::BodyTimeout => (S::REQUEST_TIMEOUT, MALFORMED, "The request took too long to arrive."),
@@ -119,7 +123,7 @@ fn row(reason: Reason) -> Row {
             (S::TOO_MANY_REQUESTS, DENIED, "Too many connections are open from this address.")
         }
         R::Unauthorized => (S::UNAUTHORIZED, DENIED, "This address is for those who have logged in."),
-        R::Forbidden => (S::FORBIDDEN, DENIED, "This address is not open to you."),
+        R::Forbidden | R::EventsForged => (S::FORBIDDEN, DENIED, "This address is not open to you."),
         R::RateLimited => (S::TOO_MANY_REQUESTS, DENIED, "Too many requests. Please try again in a moment."),
         R::UnknownHost => (S::MISDIRECTED_REQUEST, "destination_not_found", "No site is served under this name."),
         R::NoRoute | R::FileNotFound => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
@@ -130,7 +134,7 @@ fn row(reason: Reason) -> Row {
             (S::RANGE_NOT_SATISFIABLE, DENIED, "This file does not have the part that was asked for.")
         }
         // Never sent, but logged and counted: as nginx calls it.
-        R::ClientGone | R::ClientStalled | R::PingTimeout => (
+        R::ClientGone | R::ClientStalled | R::PingTimeout | R::HoldOverflow => (
             S::from_u16(499).unwrap_or(S::BAD_REQUEST),
             MALFORMED,
             "The connection was lost before the request had arrived.",
@@ -173,7 +177,8 @@ fn row(reason: Reason) -> Row {
         R::AccelRefused | R::SendfileRefused => {
             (S::BAD_GATEWAY, "http_protocol_error", "The site's answer leads to nothing that can be sent.")
         }
-        R::BadHead | R::BadBody | R::HandshakeMismatch => {
+        R::GripInvalid => (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be followed."),
+        R::BadHead | R::BadBody | R::HandshakeMismatch | R::BadEvents => {
             (S::BAD_GATEWAY, "http_protocol_error", "The site's answer could not be read.")
         }
     }

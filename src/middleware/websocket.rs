@@ -3,11 +3,12 @@
 //! 1. Without the key a request for a WebSocket is refused where an app would be asked: `upgrade_refused`.
 //! 2. What is no handshake is refused with its reason (`websocket_malformed`, `websocket_version`).
 //! 3. A page of another origin is refused ([`origin`]): `origin_refused`. 4. So is one more than `max`: `websockets_full`.
-//! 5. `tunnel`: the handshake goes to a worker as any request does, and its 101 takes the connection over.
+//! 5. The handshake goes on to the action: with `tunnel` to a worker as any request does, whose 101 takes the connection over;
+//!    with `over_http` to an app that gets it as plain requests, where the edge itself says 101.
 //!
 //! The lowest layer of a route but what the app says to the edge: who asks too often or has not logged in is told that first,
 //! and nobody learns from a refusal here what is behind it. Other requests pass for the price of one branch.
-//! Gauge: `hostler_holds{kind="tunnel"}`.
+//! Gauges: `hostler_holds{kind="tunnel"}`, `hostler_holds{kind="websocket"}`.
 
 mod origin;
 
@@ -45,11 +46,13 @@ struct Place(Arc<Places>);
 
 impl WebSockets {
     /// That of a route; `None`: it takes none. What is open goes on counting in the place of `previous`, which had the same
-    /// name before a reload. `holds` is the gauge of those that pass through.
+    /// name before a reload. `holds` is the gauge of its mode.
     #[must_use]
     pub fn compile(route: &config::Route, previous: Option<&Self>, holds: IntGauge) -> Option<Arc<Self>> {
         let websocket = route.websocket.as_ref()?;
         let new = || Arc::new(Places { taken: AtomicU32::new(0), open: holds });
+        // Each mode has a gauge of its own.
+        let previous = previous.filter(|previous| previous.mode == websocket.mode);
         let places = previous.map_or_else(new, |previous| Arc::clone(&previous.places));
         Some(Arc::new(Self { mode: websocket.mode, origins: websocket.origins.clone(), max: websocket.max, places }))
     }
@@ -127,11 +130,7 @@ impl<S: Service<Error = Error>> Websocketed<S> {
             return Err(Error::new(Reason::OriginRefused));
         }
         let place = websockets.take_place()?;
-        match websockets.mode {
-            WebSocketMode::Tunnel => self.pass(handshake, request, place).await,
-            // The configuration's checks do not let it pass.
-            WebSocketMode::OverHttp => Err(Error::new(Reason::UpgradeRefused)),
-        }
+        self.pass(handshake, request, place).await
     }
 
     /// The route takes none.

@@ -1,7 +1,8 @@
 //! Whether this thread is on its way out: connections look at it between two requests.
 
-use std::cell::Cell;
-use std::task::{Context, Poll};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{Deadline, deadline};
@@ -12,6 +13,8 @@ pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };
+    static ERRANDS: Cell<usize> = const { Cell::new(0) };
+    static WAITS_FOR_ERRANDS: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
 
 /// Whether connections of this thread should end after the exchange at hand.
@@ -44,5 +47,68 @@ impl Draining {
         }
         // It is never armed: what wakes its task is the drain.
         self.0.poll(cx)
+    }
+}
+
+/// Something that is yet to be done for a client that has gone. A drain waits for it as it does for connections.
+#[derive(Debug)]
+pub struct Errand(());
+
+impl Errand {
+    /// One that ends when it is dropped.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "an errand is begun, not had")]
+    pub fn new() -> Self {
+        ERRANDS.set(ERRANDS.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        let left = ERRANDS.get() - 1;
+        ERRANDS.set(left);
+        if left == 0
+            && let Some(waker) = WAITS_FOR_ERRANDS.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Waits until no errand of this thread is left.
+pub async fn errands() {
+    poll_fn(|cx| {
+        if ERRANDS.get() == 0 {
+            return Poll::Ready(());
+        }
+        WAITS_FOR_ERRANDS.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_the_last_errand() {
+        errands().await;
+        let (first, second) = (Errand::new(), Errand::new());
+        let order = RefCell::new(Vec::new());
+        tokio::join!(
+            async {
+                errands().await;
+                order.borrow_mut().push("over");
+            },
+            async {
+                drop(first);
+                tokio::task::yield_now().await;
+                order.borrow_mut().push("first");
+                drop(second);
+            }
+        );
+        assert_eq!(order.into_inner(), ["first", "over"]);
     }
 }

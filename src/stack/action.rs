@@ -9,16 +9,19 @@ use super::Means;
 use crate::config;
 use crate::error::{Error, Reason};
 use crate::files::{self, Files};
-use crate::http::{Handovers, Request, Response, Service};
+use crate::http::{Handovers, Request, Response, Service, Upgrade};
 use crate::middleware::answer::Answer;
 use crate::middleware::proxy::Proxy;
 use crate::middleware::redirect::Redirect;
+use crate::realtime::over_http::OverHttp;
 use crate::upstream::spool::Budget;
 
 /// What answers at the bottom of a route.
 pub enum Action {
     /// A worker.
     Proxy(Proxy),
+    /// A worker, to which WebSockets come as requests, too.
+    Sockets(Box<(Proxy, OverHttp)>),
     /// A folder.
     Files(Box<Files>),
     /// The edge.
@@ -30,7 +33,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The action of one route. `folder` is the route's, if it has files.
+    /// The action of one route. `folder` is the route's, if it has files; `sockets` takes WebSockets, if it has them end here.
     #[must_use]
     pub(super) fn compile(
         route: &config::Route,
@@ -38,13 +41,18 @@ impl Action {
         budget: &Arc<Budget>,
         identity_names: &Arc<[HeaderName]>,
         folder: Option<&Arc<files::Folder>>,
+        sockets: Option<OverHttp>,
         means: &Means<'_>,
     ) -> Self {
         let answer = match &route.action {
             config::Action::Proxy(upstream) => {
                 let client = Rc::clone(&means.clients[*upstream]);
                 let (budget, identity_names) = (Arc::clone(budget), Arc::clone(identity_names));
-                return Self::Proxy(Proxy::compile(route, handovers, client, budget, identity_names));
+                let proxy = Proxy::compile(route, handovers, client, budget, identity_names);
+                return match sockets {
+                    Some(sockets) => Self::Sockets(Box::new((proxy, sockets))),
+                    None => Self::Proxy(proxy),
+                };
             }
             config::Action::Files(files) => {
                 let Some(folder) = folder else { return Self::Broken };
@@ -64,9 +72,17 @@ impl Action {
 impl Service for Action {
     type Error = Error;
 
-    async fn call(&self, request: Box<Request>) -> Result<Response, Error> {
+    async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
         match self {
             Self::Proxy(proxy) => proxy.call(request).await,
+            Self::Sockets(both) => match request.exchange.upgrade.get() {
+                // Boxed: other requests need no room for it.
+                Some(Upgrade::WebSocket(handshake)) => Box::pin(both.1.open(request, handshake)).await,
+                _ => {
+                    OverHttp::clean(&mut request.headers)?;
+                    both.0.call(request).await
+                }
+            },
             Self::Files(files) => files.call(request).await,
             Self::Answer(answer) => answer.call(request).await,
             Self::Redirect(redirect) => redirect.call(request).await,

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
 use super::{Action, Means, Sent, Shared};
@@ -23,10 +24,13 @@ use crate::middleware::request_headers::{RequestHeaders, RequestHeadersLayer};
 use crate::middleware::response_headers::{ResponseHeaders, ResponseHeadersLayer};
 use crate::middleware::websocket::{WebSocketLayer, WebSockets, Websocketed};
 use crate::observe::metrics::RouteMetrics;
+use crate::realtime::ask::Way;
+use crate::realtime::grip::{Grip, GripLayer, Links, Terms};
 
 /// The layers that the requests of a route pass, and its action.
-pub type RouteStack =
-    ResponseHeaders<CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Websocketed<Accel<Action, Sent>>>>>>>>;
+pub type RouteStack = ResponseHeaders<
+    CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Websocketed<Accel<Grip<Action>, Sent>>>>>>>,
+>;
 
 /// What of them is passed by requests that lack the slash at the end of its prefix.
 pub type SlashStack = ResponseHeaders<CrossOrigin<MissingSlash>>;
@@ -44,6 +48,10 @@ pub(super) struct Plan {
     compression: Option<Arc<Compression>>,
     /// `None`: it takes no WebSockets.
     websockets: Option<Arc<WebSockets>>,
+    /// How many questions for clients that are held go at a time; `None`: nobody is held.
+    pub(super) links: Option<Arc<Links>>,
+    /// How many requests for its WebSockets go at a time; `None`: none ends here.
+    pub(super) places: Option<Arc<Semaphore>>,
 }
 
 impl Plan {
@@ -51,6 +59,7 @@ impl Plan {
     /// taken over from the route of `previous` by the same names; where there are several, from the first, then the second.
     pub(super) fn compile_all(
         sites: &[config::Site],
+        upstreams: &[config::Upstream],
         previous: &[Self],
         shared: &Shared,
         sources: &mut Gathering<'_>,
@@ -65,7 +74,7 @@ impl Plan {
             let name = route.map_or("", |route| &*route.name);
             let previous = before.get_mut(&(site, name)).and_then(VecDeque::pop_front);
             let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
-            plans.push(Self::compile(label, route, previous, shared, sources));
+            plans.push(Self::compile(label, route, upstreams, previous, shared, sources));
         }
         plans
     }
@@ -74,6 +83,7 @@ impl Plan {
     fn compile(
         label: Arc<RouteLabel>,
         route: Option<&config::Route>,
+        upstreams: &[config::Upstream],
         previous: Option<&Self>,
         shared: &Shared,
         sources: &mut Gathering<'_>,
@@ -94,17 +104,35 @@ impl Plan {
         let compression = route.and_then(|route| Compression::compile(route, &shared.compressor));
         let websockets = route.and_then(|route| {
             let known = previous.and_then(|previous| previous.websockets.as_deref());
-            WebSockets::compile(route, known, shared.metrics.holds("tunnel"))
+            let kind = route.websocket.as_ref().map_or("tunnel", |websocket| match websocket.mode {
+                config::WebSocketMode::Tunnel => "tunnel",
+                config::WebSocketMode::OverHttp => "websocket",
+            });
+            WebSockets::compile(route, known, shared.metrics.holds(kind))
         });
-        Self { label, metrics, rate_limit, auth, folder, compression, websockets }
+        let links = route.and_then(|route| match route.action {
+            config::Action::Proxy(at) if route.grip => {
+                let known = previous.and_then(|previous| previous.links.as_ref());
+                upstreams.get(at).map(|upstream| Links::compile(upstream, known))
+            }
+            _ => None,
+        });
+        let places = route.and_then(|route| match (route.action.clone(), &route.websocket) {
+            (config::Action::Proxy(at), Some(websocket)) if websocket.mode == config::WebSocketMode::OverHttp => {
+                upstreams.get(at).map(Way::places)
+            }
+            _ => None,
+        });
+        Self { label, metrics, rate_limit, auth, folder, compression, websockets, links, places }
     }
 
-    /// The layers of the route, for the calling thread, whose are `action` and `forward`.
+    /// The layers of the route, for the calling thread, whose are `action`, `forward` and `grip`.
     pub(super) fn build(
         &self,
         route: &config::Route,
         action: Action,
         forward: Option<Forward>,
+        grip: Option<Terms>,
         handovers: Handovers,
         means: &Means<'_>,
     ) -> RouteStack {
@@ -123,8 +151,10 @@ impl Plan {
             .layer(RequestHeadersLayer::compile(route))
             // Below what looks at requests: whatever else is wrong with one is told first, and a stranger learns nothing.
             .layer(WebSocketLayer::new(route, self.websockets.clone()))
-            // Just above the action: all layers of the route see what comes of a download, and none what the app has said.
+            // Low: all layers of the route see what comes of a download, and none what the app has said.
             .layer(AccelLayer::compile(handovers, Sent::roots(route, means.cache), means.redispatch))
+            // Just above the action: everything above sees the answer that a held client gets, and no instructions.
+            .layer(GripLayer::new(grip))
             .service(action)
     }
 
@@ -149,7 +179,7 @@ mod tests {
         let text = format!("sites: [{{ hosts: [shop.example], routes: [{routes}] }}, {{ routes: [{routes}] }}]");
         let loaded = config::load_str(&text, "f", std::path::Path::new("/"), &|_| None).unwrap();
         let mut sources = Sources::following(None);
-        Plan::compile_all(&loaded.config.sites, previous, &Shared::idle(), &mut sources)
+        Plan::compile_all(&loaded.config.sites, &loaded.config.upstreams, previous, &Shared::idle(), &mut sources)
     }
 
     #[test]

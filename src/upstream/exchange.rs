@@ -59,7 +59,7 @@ pub struct Outgoing {
 }
 
 /// What a route says of how its requests are sent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RouteTerms {
     /// The prefix under which the app lives, without a slash at the end.
     pub mount: Option<Box<str>>,
@@ -69,6 +69,8 @@ pub struct RouteTerms {
     pub reads_ahead: bool,
     /// Which of its answers the app may hand over to the edge.
     pub handovers: Handovers,
+    /// Whether the app may have its client held: an answer that says so is short, whatever its type is.
+    pub holds: bool,
     /// The place in the waiting room: higher goes first.
     pub priority: i32,
     /// Names by which the edge tells apps who asks, whatever the route: no client may send them. Beside those that
@@ -148,10 +150,28 @@ impl Client {
         &self.upstream
     }
 
+    /// What is written of the upstream.
+    #[must_use]
+    pub fn config(&self) -> &crate::config::Upstream {
+        &self.upstream.config
+    }
+
     /// The key under `upstreams`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.upstream.name
+    }
+
+    /// What the configuration says of the upstream.
+    #[cfg(test)]
+    pub(crate) fn upstream_config(&self) -> &crate::config::Upstream {
+        &self.upstream.config
+    }
+
+    /// How long a worker has for the head of its answer.
+    #[must_use]
+    pub fn head_timeout(&self) -> Duration {
+        self.upstream.config.timeouts.head
     }
 
     /// Closes idle connections that have grown too old.
@@ -486,7 +506,11 @@ impl Client {
             _ => {
                 fields::give_map(asked);
                 let buffering = told.as_ref().and_then(|told| told.buffering);
-                let passage = passage(&headers, buffering, terms.reads_ahead);
+                let is_hold = terms.holds && fields::has_instructions(&headers);
+                let passage = match is_hold {
+                    true => Passage::ReadAhead,
+                    false => passage(&headers, buffering, terms.reads_ahead),
+                };
                 pump::body(body, rest, passage, terms.share, &self.budget)?
             }
         };
@@ -569,6 +593,20 @@ impl Client {
             reason = error.reason.as_str(),
             left_out,
             "{error}"
+        );
+    }
+
+    /// Counts and tells that an answer, which was had in good order, is not what was asked for.
+    pub fn complain(&self, exchange: &Exchange, reason: Reason, detail: &str) {
+        self.upstream.metrics.failure(reason);
+        let Some(left_out) = self.upstream.throttles.pass(reason) else { return };
+        tracing::warn!(
+            upstream = %self.upstream.name,
+            endpoint = exchange.endpoint.borrow().as_deref().unwrap_or_default(),
+            request_id = exchange.id.get().as_ref().map_or("", |id| id.as_str()),
+            reason = reason.as_str(),
+            left_out,
+            "{reason}: {detail}"
         );
     }
 

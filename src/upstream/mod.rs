@@ -16,6 +16,7 @@ mod forwarded;
 mod h2c;
 mod head;
 pub mod health;
+mod in_force;
 mod pool;
 mod pump;
 mod repeat;
@@ -32,6 +33,7 @@ pub use connect::{Connector, TlsError};
 pub use demand::Needed;
 pub use endpoint::{Condition, Endpoint};
 pub use exchange::{Client, Outgoing, RouteTerms, Tunneling};
+pub use in_force::InForce;
 use room::Permit;
 pub use room::{Room, RoomStatus};
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv as examples/shop/requirements.txt and requirements.txt beside this file say, if it is missing or older than
+# Makes .venv as requirements.txt of every example and the one beside this file say, if it is missing or older than
 # they are. Prints nothing when all is well.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-requirements=(examples/shop/requirements.txt tests/python/requirements.txt)
+requirements=(examples/*/requirements.txt tests/python/requirements.txt)
 stamp=.venv/installed.txt # a copy of what was installed, written last
 
 # The copy equal and the interpreter still there (it goes away when the system's Python is replaced).

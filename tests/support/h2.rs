@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -312,6 +312,46 @@ impl Tunnel {
             }
             return Some(data);
         }
+    }
+
+    /// Carries bytes between the stream and a socket, until both sides have ended or one is broken off.
+    pub(crate) fn carry(self, socket: std::net::TcpStream) {
+        let Self { mut send, mut recv, handle } = self;
+        socket.set_nonblocking(true).unwrap();
+        handle.clone().spawn(async move {
+            let (mut read, mut write) = TcpStream::from_std(socket).unwrap().into_split();
+            let to_gateway = async {
+                let mut bytes = vec![0; 64 << 10];
+                loop {
+                    let count = read.read(&mut bytes).await.unwrap_or(0);
+                    if count == 0 {
+                        return send.send_data(Bytes::new(), true);
+                    }
+                    let mut left = &bytes[..count];
+                    while !left.is_empty() {
+                        send.reserve_capacity(left.len());
+                        let granted = match send.capacity() {
+                            0 => poll_fn(|cx| send.poll_capacity(cx)).await.ok_or(Reason::STREAM_CLOSED)??,
+                            granted => granted,
+                        };
+                        let (now, later) = left.split_at(granted.min(left.len()));
+                        send.send_data(Bytes::copy_from_slice(now), false)?;
+                        left = later;
+                    }
+                }
+            };
+            let to_client = async {
+                while let Some(Ok(data)) = recv.data().await {
+                    let _ = recv.flow_control().release_capacity(data.len());
+                    if write.write_all(&data).await.is_err() {
+                        break;
+                    }
+                }
+                let _ = write.shutdown().await;
+            };
+            // Errors are ends.
+            let _ = tokio::join!(to_gateway, to_client);
+        });
     }
 
     /// Ends our side.

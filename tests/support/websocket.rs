@@ -160,6 +160,14 @@ impl WebSocket {
         Ok(Self { wire: Wire::Http2 { tunnel, unread: Vec::new() }, headers })
     }
 
+    /// The stream of HTTP/2 that it is.
+    pub(crate) fn into_tunnel(self) -> Tunnel {
+        match self.wire {
+            Wire::Http2 { tunnel, unread } if unread.is_empty() => tunnel,
+            _ => panic!("it is none, or has been read from"),
+        }
+    }
+
     /// A field of the answer that has opened it.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -181,6 +189,15 @@ impl WebSocket {
             Wire::Http1(client) => client.send(bytes),
             Wire::Http2 { tunnel, .. } => tunnel.send(bytes).expect("the gateway takes what is sent"),
         }
+    }
+
+    /// The same where the gateway may have ended it already.
+    pub(crate) fn send_bytes_if_open(&mut self, bytes: &[u8]) {
+        // An error is one that has ended.
+        let _ = match &mut self.wire {
+            Wire::Http1(client) => client.try_send(bytes).is_ok(),
+            Wire::Http2 { tunnel, .. } => tunnel.send(bytes).is_ok(),
+        };
     }
 
     /// The next frame; `None`: the gateway has ended its side, or broken it off.

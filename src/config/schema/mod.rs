@@ -7,6 +7,7 @@ mod key;
 mod listeners;
 mod logging;
 mod process;
+mod realtime;
 mod routes;
 mod sites;
 mod upstreams;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use super::decode::{Decoder, Section};
 use super::node::{Node, Span, Value};
 use super::values::nearest;
-use super::{Admin, Bind, Files, Limits, Logging, Runtime, Shutdown, Spool, TrustedProxies};
+use super::{Admin, Bind, Files, Limits, Logging, Publish, Realtime, Runtime, Shutdown, Spool, TrustedProxies};
 
 pub(super) use listeners::{ListenerDraft, Redirect};
 pub(super) use sites::{RouteDraft, SiteDraft};
@@ -38,6 +39,8 @@ pub(super) struct Draft {
     pub(super) sites: Vec<SiteDraft>,
     pub(super) probe_paths: Vec<(String, Span)>,
     pub(super) admin: Option<(Admin, Span)>,
+    /// And where `publish.bind` stands.
+    pub(super) realtime: (Realtime, Option<Span>),
     pub(super) logging: Logging,
     pub(super) runtime: Runtime,
     pub(super) places: Places,
@@ -83,10 +86,11 @@ static FILE: Section = Section {
         "sites",
         "probe_paths",
         "admin",
+        "realtime",
         "logging",
         "runtime",
     ],
-    later: &["cache", "realtime", "tasks", "processes", "cluster", "tracing"],
+    later: &["cache", "tasks", "processes", "cluster", "tracing"],
     elsewhere: &[
         ("servers", "sites"),
         ("server", "sites"),
@@ -98,7 +102,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 45] = [
+static SECTIONS: [&Section; 48] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -110,6 +114,9 @@ static SECTIONS: [&Section; 45] = [
     &process::SHUTDOWN,
     &process::SPOOL,
     &process::ADMIN,
+    &realtime::REALTIME,
+    &realtime::PUBLISH,
+    &realtime::GRIP,
     &logging::LOGGING,
     &logging::ACCESS,
     &process::RUNTIME,
@@ -169,8 +176,12 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let listeners = listeners::decode(decoder, file.get("listeners"));
     let listeners_are_whole = decoder.error_count() == errors && !file.means("listeners");
     let admin = file.get("admin").and_then(|node| process::admin(decoder, node));
+    let realtime = file.get("realtime").map(|node| realtime::decode(decoder, node));
+    let realtime = realtime.unwrap_or_else(|| (Realtime::default(), None));
     let binds = listeners.iter().map(|draft| (&draft.listener.bind, &draft.span));
     let binds = binds.chain(admin.iter().map(|(admin, span)| (&admin.bind, span)));
+    let publish = realtime.0.publish.as_ref().map(|publish| &publish.bind).zip(realtime.1.as_ref());
+    let binds = binds.chain(publish);
     places.passed.extend(binds.filter_map(|(bind, span)| match bind {
         Bind::Systemd(name) => Some((name.clone(), span.clone())),
         Bind::Any(_) | Bind::Tcp(_) | Bind::Unix(_) => None,
@@ -181,6 +192,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         shutdown: file.get("shutdown").map_or_else(Shutdown::default, |node| process::shutdown(decoder, node)),
         spool: file.get("spool").map_or_else(Spool::default, |node| process::spool(decoder, node, &mut places)),
         admin,
+        realtime,
         logging: file.get("logging").map_or_else(Logging::default, |node| logging::decode(decoder, node, &mut places)),
         runtime: file.get("runtime").map_or_else(Runtime::default, |node| process::runtime(decoder, node)),
         trusted_proxies: trusted_proxies.unwrap_or_default(),
@@ -228,4 +240,11 @@ pub(super) fn help_for_unknown(word: &str, guess: Option<&str>, section: &Sectio
 #[cfg(test)]
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
     SECTIONS.iter().flat_map(|section| section.keys).copied()
+}
+
+/// Decodes `realtime.publish` and nothing else.
+pub(super) fn publish(decoder: &mut Decoder<'_>, root: &Node) -> Option<Publish> {
+    let Value::Map(entries) = &root.value else { return None };
+    let entry = entries.iter().find(|entry| entry.key.text == "realtime")?;
+    realtime::decode(decoder, &entry.value).0.publish
 }

@@ -46,6 +46,20 @@ pub(super) fn forgotten(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
     }
 }
 
+/// Where clients can be held, somebody has to be able to publish.
+pub(super) fn unpublished(decoder: &mut Decoder<'_>, draft: &Draft) {
+    if draft.realtime.0.publish.is_some() {
+        return;
+    }
+    let mut routes = draft.sites.iter().flat_map(|site| &site.routes);
+    if let Some(first) = routes.find(|draft| draft.route.grip && matches!(draft.route.action, Action::Proxy(_))) {
+        decoder
+            .warning(&first.span, "clients of this route can be held, and nobody can publish to them")
+            .label("`grip` is on here")
+            .help("write realtime: { publish: { bind: unix:/run/hostler/publish.sock } }, or 127.0.0.1:5561 for a GRIP_URL");
+    }
+}
+
 /// Redirects to a path of their own site that they take themselves.
 pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
     for site in sites {

@@ -103,8 +103,13 @@ impl Sending {
         self.shared.poll_room(cx).map(|room| Ok(granted.min(room).min(wanted)))
     }
 
-    /// Whether the client has left, while something else is waited for.
+    /// Whether the client has left, or its body has been cut, while something else is waited for.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.piece.is_empty()
+            && let Poll::Ready(error) = self.body.poll_cut(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         self.stream.poll_reset(cx).map(|_| Err(Reason::ClientGone.into()))
     }
 

@@ -173,6 +173,9 @@ impl Writer {
                 }
                 Poll::Ready(Err(())) => return Poll::Ready(Err(Reason::ClientGone.into())),
                 Poll::Pending => {
+                    if let Poll::Ready(error) = self.body.poll_cut(cx) {
+                        return Poll::Ready(Err(error));
+                    }
                     // With all of it in TLS's hands, being polled again means that the socket has taken some.
                     let is_flushing =
                         self.out.is_none() && self.large.is_empty() && self.after.is_empty() && !is_in_file;

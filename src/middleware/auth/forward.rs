@@ -75,6 +75,7 @@ impl Forward {
             reads_ahead: true,
             // Whoever is asked says yes or no, and hands nothing over.
             handovers: Handovers::default(),
+            holds: false,
             priority: route.priority,
             identity_names,
             tunnel: None,

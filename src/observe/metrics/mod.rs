@@ -19,17 +19,21 @@ mod families;
 mod http2;
 mod listener;
 mod process;
+mod realtime;
 mod reasons;
 mod route;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod websocket;
 
 pub use compression::{CodingMetrics, CompressionMetrics};
 pub use http2::Http2Refusal;
 pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
+pub use realtime::{HoldGuard, HoldKind, HoldLoss, LinkOutcome, RealtimeMetrics};
 pub use route::RouteMetrics;
 pub use upstream::{EndpointReport, ProbeResult, UpstreamMetrics};
+pub use websocket::{WebSocketMetrics, WebSocketOutcome};
 
 use families::Families;
 use http2::Http2Refusals;
@@ -155,10 +159,22 @@ impl Metrics {
         self.families.holds.with_label_values(&[kind])
     }
 
+    /// The counters of a route whose WebSockets end here.
+    #[must_use]
+    pub fn websocket(&self, route: &str) -> WebSocketMetrics {
+        WebSocketMetrics::new(&self.families, route)
+    }
+
     /// The counters of compression.
     #[must_use]
     pub fn compression(&self) -> CompressionMetrics {
         CompressionMetrics::new(&self.families)
+    }
+
+    /// What is counted of clients that are held.
+    #[must_use]
+    pub fn realtime(&self) -> RealtimeMetrics {
+        RealtimeMetrics::new(&self.families)
     }
 
     /// The handle of an upstream; the same one for the same name.

@@ -62,8 +62,9 @@ pub(super) static ROUTE: Section = Section {
         "internal",
         "sendfile",
         "websocket",
+        "grip",
     ],
-    later: &["grip", "task", "cache", "respond_async"],
+    later: &["task", "cache", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -93,6 +94,8 @@ pub(super) static ROUTE: Section = Section {
         ("forward_auth", "auth"),
         ("allow", "auth"),
         ("satisfy", "auth"),
+        ("pushpin", "grip"),
+        ("sse", "grip"),
         ("x_sendfile", "sendfile"),
         ("websockets", "websocket"),
         ("ws", "websocket"),
@@ -109,6 +112,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let when = fields.get("when").map(|node| when::decode(decoder, node));
     let internal = fields.boolean(decoder, "internal", false);
     let pattern = path.as_ref().map(|(_, pattern, _)| pattern);
+    let grip = fields.boolean(decoder, "grip", false);
     let action = action::decode(decoder, &fields, given, pattern, internal);
     let body_limit = body::limit(decoder, &fields).unwrap_or(given.body_limit);
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
@@ -134,8 +138,14 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let auth = auth.flatten();
     // They hold for whoever is asked whether the request may pass as well.
     let is_asked = auth.as_ref().is_some_and(|auth| auth.forward.is_some());
-    let keys =
-        [("mount", false), ("strip_prefix", false), ("sendfile", false), ("priority", is_asked), ("timeout", is_asked)];
+    let keys = [
+        ("mount", false),
+        ("strip_prefix", false),
+        ("sendfile", false),
+        ("grip", false),
+        ("priority", is_asked),
+        ("timeout", is_asked),
+    ];
     for (key, is_used) in keys {
         if let (Some(entry), false) = (fields.entry(key), is_used || asks_app(&action)) {
             decoder
@@ -172,6 +182,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         internal,
         sendfile,
         websocket,
+        grip,
     };
     let root = fields.get("files").map(|node| files::root_span(node).clone());
     let places = places::of(&route, &fields);

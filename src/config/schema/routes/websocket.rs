@@ -43,7 +43,11 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<WebSocket
         return mode(decoder, "websocket", node).map(WebSocket::of);
     }
     let fields = decoder.fields(node, &WEBSOCKET)?;
-    let mode_node = fields.required(decoder, "mode", "write mode: tunnel, for an app that speaks WebSocket itself")?;
+    let mode_node = fields.required(
+        decoder,
+        "mode",
+        "write mode: over_http, or mode: tunnel for an app that speaks WebSocket itself",
+    )?;
     let default = WebSocket::of(mode(decoder, "mode", mode_node)?);
     if let (WebSocketMode::Tunnel, Some(entry)) = (default.mode, fields.entry("max_message")) {
         decoder
@@ -66,14 +70,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Option<WebSocket
 
 /// `None`: off, or none at all, which has been told.
 fn mode(decoder: &mut Decoder<'_>, key: &'static str, node: &Node) -> Option<WebSocketMode> {
-    let mode = decoder.choice(key, node, &MODES)??;
-    if mode == WebSocketMode::OverHttp {
-        decoder
-            .error(&node.span, "`over_http` is not built yet")
-            .help("take it out for now, or write `tunnel` if the app speaks WebSocket itself");
-        return None;
-    }
-    Some(mode)
+    decoder.choice(key, node, &MODES)?
 }
 
 /// `off`, or a duration.
