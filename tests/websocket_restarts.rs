@@ -136,7 +136,7 @@ fn no_socket_is_dropped_and_no_message_lost_while_workers_are_replaced() {
 fn over_tcp_only_those_end_whose_message_a_dying_worker_had() {
     const KILLS: usize = 5;
     let site = Site::start_with(2, Transport::Tcp, SOCKETS, "", &[]);
-    let (mut talkers, _connections) = talkers(&site, 24);
+    let (mut talkers, _connections) = talkers(&site, usize::try_from(number("HOSTLER_SOCKETS", 24)).unwrap());
     talk_until(&mut talkers, || true);
     for _ in 0..KILLS {
         talkers.iter_mut().for_each(Talker::say);
@@ -156,7 +156,7 @@ fn over_tcp_only_those_end_whose_message_a_dying_worker_had() {
 fn reloads_under_traffic_drop_no_socket_and_lose_nothing() {
     const RELOADS: usize = 5;
     let site = Site::start(2);
-    let (mut talkers, _connections) = talkers(&site, 40);
+    let (mut talkers, _connections) = talkers(&site, usize::try_from(number("HOSTLER_SOCKETS", 40)).unwrap());
     for turn in 0..RELOADS {
         talkers.iter_mut().for_each(Talker::say);
         let upstream = if turn % 2 == 0 { ", waiting_room: { limit: 50 }" } else { "" };
