@@ -724,13 +724,12 @@ fn a_handshake_that_is_none_has_its_reason() {
     let worker = echoing(Transport::Unix);
     let stage = Stage::new(&worker.endpoint());
     let without = |name: &str| handshake("/", &[(name, "")]);
-    let plain = handshake("/", &[]);
+    let plain_handshake = handshake("/", &[]);
     for (name, text, status, reason) in [
         ("no key", without("Sec-WebSocket-Key"), 400, "websocket_malformed"),
         ("a short key", handshake("/", &[("Sec-WebSocket-Key", "dGhlIHNhbXBsZQ==")]), 400, "websocket_malformed"),
         ("no Connection", without("Connection"), 400, "websocket_malformed"),
-        ("another method", plain.replace("GET ", "DELETE "), 400, "websocket_malformed"),
-        ("HTTP/1.0", plain.replace("HTTP/1.1", "HTTP/1.0"), 400, "websocket_malformed"),
+        ("another method", plain_handshake.replace("GET ", "DELETE "), 400, "websocket_malformed"),
         ("a body", format!("{}x", handshake("/", &[("Content-Length", "1")])), 400, "websocket_malformed"),
         ("no version", without("Sec-WebSocket-Version"), 426, "websocket_version"),
         ("another version", handshake("/", &[("Sec-WebSocket-Version", "8")]), 426, "websocket_version"),
@@ -761,9 +760,14 @@ fn a_handshake_that_is_none_has_its_reason() {
     let plain = http::Request::builder().method("CONNECT").uri("shop.example:443").body(()).unwrap();
     let refused = h2.open(plain, false).response();
     assert!(refused.status == 501 && refused.text().contains("bad_method"), "{refused:?}");
-    // An ordinary request of the route is one.
+    // An ordinary request of the route is one; and HTTP/1.0 knows no upgrade.
     assert_eq!(h2.get("/").status, 200);
-    assert_eq!(worker.wait_requests(3).all("upgrade"), [""; 0]);
+    let mut old = stage.client(Way::Plain);
+    // The scripted worker goes by the key.
+    old.send(without("Sec-WebSocket-Key").replace("HTTP/1.1", "HTTP/1.0"));
+    let response = old.response("GET");
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(worker.wait_requests(4).all("upgrade"), [""; 0]);
 }
 
 #[test]
@@ -977,4 +981,32 @@ fn after_a_refused_upgrade_the_connection_serves_on() {
     assert_eq!(client.response("GET").status, 404);
     client.send(get("/"));
     assert_eq!(client.response("GET").text(), "no");
+}
+
+#[test]
+fn a_client_that_breaks_off_while_its_worker_reads_nothing_gives_its_place_back() {
+    use std::io::{Read as _, Write as _};
+    let latch = Latch::default();
+    let wait = latch.clone();
+    let worker = Worker::unix(move |visit| {
+        if visit.accept_websocket("") {
+            wait.wait();
+        }
+    });
+    let stage = Stage::new(&worker.endpoint());
+    let mut client = std::net::TcpStream::connect(stage.gateway.address().to_string()).unwrap();
+    client.write_all(handshake("/", &[]).as_bytes()).unwrap();
+    let mut head = [0; 1024];
+    let read = client.read(&mut head).unwrap();
+    assert!(head[..read].starts_with(b"HTTP/1.1 101"));
+    // As much as goes, until everything in between is full.
+    client.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    let message = Frame::new(BINARY, vec![7; 64 << 10]).masked();
+    while client.write_all(&message).is_ok() {}
+    stage.tunnels(1.0);
+    socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(client);
+    stage.tunnels(0.0);
+    stage.gateway.access_line("gone", |line| line["status"] == 101 && line["reason"] == "client_gone");
+    latch.open();
 }

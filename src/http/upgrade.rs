@@ -45,15 +45,14 @@ pub struct Handshake {
 }
 
 impl Upgrade {
-    /// What a request over HTTP/1.x that has an `Upgrade` field asks for. `None`: no WebSocket. `has_body`: its framing
-    /// announces one.
+    /// What a request over HTTP/1.x that has an `Upgrade` field asks for. `None`: no WebSocket; in HTTP/1.0 the field means
+    /// nothing (RFC 9110, 7.8). `has_body`: its framing announces one.
     #[must_use]
     pub fn of_http1(method: &Method, protocol: Protocol, headers: &HeaderMap, has_body: bool) -> Option<Self> {
-        if !fields::has_token(headers, &header::UPGRADE, "websocket") {
+        if protocol == Protocol::Http10 || !fields::has_token(headers, &header::UPGRADE, "websocket") {
             return None;
         }
         let fault = match () {
-            () if protocol == Protocol::Http10 => Some("HTTP/1.0 knows no Upgrade"),
             () if *method != Method::GET => Some("the method is not GET"),
             () if has_body => Some("it has a body"),
             () if !fields::has_token(headers, &header::CONNECTION, "upgrade") => {
@@ -153,6 +152,12 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     fn poll_gather(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
     }
+
+    /// Whether the client has closed its side, or broken off, behind what has come. For whoever has no use for more bytes, and
+    /// looks now and then. False where [`Self::poll_gather`] tells.
+    fn is_left(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -239,13 +244,12 @@ mod tests {
         assert_eq!(reason(read(&twice("sec-websocket-key", KEY))), Some(Malformed));
         assert_eq!(reason(read(&twice("sec-websocket-version", "13"))), Some(Version));
         let plain = sample(&[]);
-        for (method, protocol, has_body) in [
-            (Method::POST, Protocol::Http11, false),
-            (Method::GET, Protocol::Http10, false),
-            (Method::GET, Protocol::Http11, true),
-        ] {
+        for (method, protocol, has_body) in
+            [(Method::POST, Protocol::Http11, false), (Method::GET, Protocol::Http11, true)]
+        {
             assert_eq!(reason(Upgrade::of_http1(&method, protocol, &plain, has_body)), Some(Malformed));
         }
+        assert_eq!(Upgrade::of_http1(&Method::GET, Protocol::Http10, &plain, false), None);
     }
 
     #[test]

@@ -63,6 +63,13 @@ impl Socket {
         asked.is_err() || descriptor[0].revents().intersects(events | PollFlags::HUP)
     }
 
+    /// Whether the other end has closed its side, or reset, whatever lies unread before that. A system call; nothing of it is
+    /// waited for.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.has(rustix::event::PollFlags::RDHUP)
+    }
+
     /// Ready once the other end has closed or reset, whatever lies unread before that. Costs a system call each time
     /// something comes.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {

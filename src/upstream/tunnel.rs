@@ -43,6 +43,8 @@ const LINGER: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(60);
 /// How long a client has to say goodbye that we have told that we are going away.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How often it is looked whether a client is there still of whom nothing is read.
+const LOOK: Duration = Duration::from_secs(5);
 /// Reads of one direction in one poll.
 const TURNS: u32 = 16;
 /// Pings in a row that may stay without a word.
@@ -100,6 +102,8 @@ struct Pass {
     has_said_goodbye: bool,
     /// Whether the client has closed its side behind what the worker does not take.
     has_left: bool,
+    /// Whether the deadline is that of the next look for such a client.
+    is_looking: bool,
     /// Why it ends, once that is certain.
     ended: Option<Reason>,
 }
@@ -178,6 +182,7 @@ impl Pass {
             is_draining: false,
             has_said_goodbye: false,
             has_left: false,
+            is_looking: false,
             ended: None,
         }
     }
@@ -187,7 +192,7 @@ impl Pass {
             self.is_draining = true;
             self.say_goodbye();
         }
-        let before = (self.up.bytes, self.down.bytes, self.is_half_over());
+        let before = self.progress();
         loop {
             if let Poll::Ready(Err(error)) = self.poll_up(cx) {
                 return Poll::Ready(self.broken(error));
@@ -198,9 +203,11 @@ impl Pass {
             if self.up.is_done && self.down.is_done {
                 return Poll::Ready(self.end());
             }
-            let now = (self.up.bytes, self.down.bytes, self.is_half_over());
-            if self.is_half_over() && !self.has_said_goodbye && now != before {
+            if self.is_half_over() && !self.has_said_goodbye && self.progress() != before {
                 self.deadline.arm(if self.down.is_blocked() { STALLED } else { LINGER });
+            }
+            if self.may_look() && self.up.is_blocked() && !std::mem::replace(&mut self.is_looking, true) {
+                self.deadline.arm(LOOK);
             }
             ready!(self.deadline.poll(cx));
             if let Some(result) = self.time_is_over() {
@@ -318,12 +325,31 @@ impl Pass {
         self.deadline.arm(GOODBYE);
     }
 
+    /// What tells that something has happened.
+    fn progress(&self) -> (u64, u64, bool, bool) {
+        (self.up.bytes, self.down.bytes, self.is_half_over(), self.down.is_blocked())
+    }
+
+    /// Whether the deadline is free to look for a client that has gone while nothing of it is read.
+    fn may_look(&self) -> bool {
+        self.ping.is_none() && !self.is_half_over() && !self.has_said_goodbye
+    }
+
     fn is_half_over(&self) -> bool {
         self.up.is_over || self.down.is_over || self.up.is_done || self.said.is_closed() || self.has_left
     }
 
     /// What the deadline was armed for. `None`: it goes on.
     fn time_is_over(&mut self) -> Option<Result<(), Error>> {
+        if !self.is_half_over() && !self.has_said_goodbye && self.up.is_blocked() && self.client.is_left() {
+            self.has_left = true;
+            return None;
+        }
+        if self.may_look() {
+            self.is_looking = false;
+            self.deadline.disarm();
+            return None;
+        }
         if let Some(ping) = self.ping.filter(|_| !self.is_half_over()) {
             if self.up.bytes != std::mem::replace(&mut self.heard, self.up.bytes) {
                 self.unanswered = 0;

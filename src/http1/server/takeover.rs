@@ -44,7 +44,11 @@ struct Io {
     is_shut: Rc<Cell<bool>>,
 }
 
-impl ClientStream for Io {}
+impl ClientStream for Io {
+    fn is_left(&self) -> bool {
+        self.connection.io.borrow().stream.socket().is_left()
+    }
+}
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

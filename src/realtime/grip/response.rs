@@ -88,12 +88,20 @@ pub(super) async fn hold(
                             farewell.is_answered();
                             return Ok(answer);
                         }
-                        let (next, answer) = read(answer).await?;
+                        let Some(read) = in_time(&deadline, read(answer)).await else {
+                            farewell.is_answered();
+                            return Ok(timely.into_response());
+                        };
+                        let (next, answer) = read?;
                         if next.holds(&asked.method) != Some(HoldMode::Response) {
                             farewell.is_answered();
                             return Ok(answer);
                         }
-                        (instruct, timely) = (next, Timely::of(answer).await?);
+                        let Some(whole) = in_time(&deadline, Timely::of(answer)).await else {
+                            farewell.is_answered();
+                            return Ok(timely.into_response());
+                        };
+                        (instruct, timely) = (next, whole?);
                         farewell = farewell.follow(&terms, &asked, &instruct, exchange)?;
                         place(&subscriber, &instruct);
                         subscriber.resume();

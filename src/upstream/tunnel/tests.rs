@@ -13,11 +13,15 @@ use crate::http1::client::HTTP1;
 use crate::runtime::{Socket, Stream, paused};
 
 /// The gateway's end of a client. Tells whether it was shut in order, and is told whether the client has closed its side.
-struct Io(DuplexStream, Rc<Cell<bool>>, Rc<Cell<bool>>);
+struct Io(DuplexStream, Rc<Cell<bool>>, Rc<Cell<bool>>, Rc<Cell<bool>>);
 
 impl ClientStream for Io {
     fn poll_gather(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.2.get() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn is_left(&self) -> bool {
+        self.3.get()
     }
 }
 
@@ -49,6 +53,7 @@ struct Stage {
     running: tokio::task::JoinHandle<(Option<Reason>, Duration)>,
     is_shut: Rc<Cell<bool>>,
     has_left: Rc<Cell<bool>>,
+    is_left: Rc<Cell<bool>>,
 }
 
 impl Stage {
@@ -57,14 +62,15 @@ impl Stage {
         let (worker, ours) = UnixStream::pair().unwrap();
         let connection = Connection::boxed(Stream::Plain(Socket::Unix(ours)), &HTTP1);
         let (is_shut, has_left) = <(Rc<Cell<bool>>, Rc<Cell<bool>>)>::default();
-        let io = Io(theirs, Rc::clone(&is_shut), Rc::clone(&has_left));
+        let is_left = Rc::default();
+        let io = Io(theirs, Rc::clone(&is_shut), Rc::clone(&has_left), Rc::clone(&is_left));
         let mut pass = Pass::new(Box::new(io), connection, ping);
         let begun = Instant::now();
         let running = tokio::task::spawn_local(async move {
             let result = poll_fn(|cx| pass.poll(cx)).await;
             (result.err().map(|error| error.reason), begun.elapsed())
         });
-        Self { client, worker, running, is_shut, has_left }
+        Self { client, worker, running, is_shut, has_left, is_left }
     }
 
     async fn heard(&mut self, length: usize) -> Vec<u8> {
@@ -219,6 +225,37 @@ fn a_client_that_leaves_behind_what_its_worker_does_not_read_is_not_waited_for_f
         let (reason, seconds, _) = stage.end().await;
         assert_eq!(reason, Some(Reason::ClientGone));
         assert!((3610..3625).contains(&seconds), "{seconds}");
+    });
+}
+
+#[test]
+fn where_nobody_tells_that_a_client_has_left_it_is_looked_for_now_and_then() {
+    for ping in [None, Some(Duration::from_secs(7))] {
+        paused(async move || {
+            let mut stage = Stage::new(ping);
+            fill(&mut stage.client).await;
+            sleep(Duration::from_secs(3600)).await;
+            assert!(!stage.running.is_finished(), "it is there");
+            stage.is_left.set(true);
+            let (reason, seconds, _) = stage.end().await;
+            assert_eq!(reason, Some(Reason::ClientGone));
+            assert!((3610..3625).contains(&seconds), "{seconds}");
+        });
+    }
+}
+
+#[test]
+fn a_worker_that_reads_again_after_a_look_gets_all_of_it() {
+    paused(async || {
+        let mut stage = Stage::new(None);
+        fill(&mut stage.client).await;
+        sleep(LOOK * 3).await;
+        stage.client.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        stage.worker.read_to_end(&mut all).await.unwrap();
+        assert!(all.len() > 4096);
+        sleep(LOOK / 2).await;
+        assert!(!stage.running.is_finished());
     });
 }
 
