@@ -98,7 +98,7 @@ fn a_worker_never_hears_of_an_upload_that_its_client_broke_off() {
     drop(stream);
     assert_eq!(worker.connections(), 0);
     gateway.wait_metric("hostler_spool_bytes{where=\"memory\"}", 0.0);
-    gateway.wait_metric("hostler_failures_total{reason=\"client_gone\",upstream=\"\"}", 6.0);
+    gateway.wait_failures("", "client_gone", 6.0);
 }
 
 #[test]

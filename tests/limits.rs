@@ -242,7 +242,7 @@ fn who_does_not_take_the_answer_is_reset_and_an_honest_reader_gets_all() {
         honest.send(get("/"));
         let response = honest.response("GET");
         assert_eq!((response.body.len(), response.cut), (LENGTH, None));
-        gateway.wait_metric("hostler_failures_total{reason=\"client_stalled\",upstream=\"\"}", (count + 1) as f64);
+        gateway.wait_failures("", "client_stalled", (count + 1) as f64);
         assert!(stalled.take(LENGTH).is_none(), "what it has is not the whole");
     }
     gateway.access_line("the stalled one", |line| line["reason"] == "client_stalled");
@@ -259,7 +259,7 @@ fn pipelined_requests_that_nobody_reads_the_answers_of_come_to_an_end() {
     let gateway = Gateway::start(&limited(&worker, "read_rate: { min: 1KiB, after: 1s }"));
     let mut client = gateway.client();
     client.send(get("/").repeat(100));
-    gateway.wait_metric("hostler_failures_total{reason=\"client_stalled\",upstream=\"\"}", 1.0);
+    gateway.wait_failures("", "client_stalled", 1.0);
     gateway.wait_idle();
     wait_no_connections(&gateway);
     assert!(worker.requests().len() < 100, "they wait for their turn");
@@ -347,7 +347,7 @@ fn when_the_spool_is_nearly_full_who_stalls_goes_until_there_is_room() {
     gateway.log_event("that the spool is short", |event| {
         event["message"].as_str().is_some_and(|text| text.starts_with("the spool is nearly full"))
     });
-    gateway.wait_metric("hostler_failures_total{reason=\"body_timeout\",upstream=\"\"}", 1.0);
+    gateway.wait_failures("", "body_timeout", 1.0);
     let mut honest = Client::connect_from([127, 0, 0, 20], gateway.address());
     honest.send(post("/honest", "small"));
     assert_eq!(honest.response("POST").status, 200);

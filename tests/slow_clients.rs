@@ -126,7 +126,7 @@ fn answers_that_find_no_room_wait_at_half_of_the_workers_and_the_others_serve() 
     for _ in 0..100 {
         assert_eq!(honest.get("/").text(), "ok");
     }
-    gateway.wait_metric("hostler_failures_total{reason=\"spool_full\",upstream=\"app\"}", 10.0);
+    gateway.wait_failures("app", "spool_full", 10.0);
     gateway.wait_metric("hostler_in_flight{upstream=\"app\"}", 0.0);
     assert_eq!(gateway.metric("hostler_streams{upstream=\"app\"}"), 0.0);
     drop(readers);

@@ -123,7 +123,7 @@ fn a_body_that_is_cut_is_not_taken_for_whole() {
     let (status, _) = client.head().expect("a head");
     assert_eq!((status, client.peek(1).is_empty()), (200, false));
     latch.open();
-    gateway.wait_metric("hostler_failures_total{reason=\"eof_in_body\",upstream=\"app\"}", 1.0);
+    gateway.wait_failures("app", "eof_in_body", 1.0);
     assert_eq!(gateway.access_of_path("/")["reason"], "eof_in_body");
     gateway.wait_idle();
 }

@@ -461,7 +461,7 @@ fn a_message_beyond_the_limit_ends_with_1009() {
         assert_eq!(closed(&mut socket), Some(1009), "{way:?}");
     }
     site.wait_noted("DISCONNECT", |noted| noted.iter().filter(|noted| noted.event == "DISCONNECT").count() == 6);
-    assert_eq!(site.gateway.failures("", "websocket_too_big"), 6.0);
+    site.gateway.wait_failures("", "websocket_too_big", 6.0);
 }
 
 #[test]
@@ -485,8 +485,8 @@ fn an_app_that_answers_as_none_should_ends_the_socket_that_asked_and_no_other() 
         other.text(how);
         assert_eq!(said(&mut other), how);
     }
-    assert_eq!(site.gateway.failures("app", "bad_events"), 5.0);
-    assert_eq!(site.gateway.failures("app", "head_timeout"), 1.0);
+    site.gateway.wait_failures("app", "bad_events", 5.0);
+    site.gateway.wait_failures("app", "head_timeout", 1.0);
     assert_eq!(site.gateway.failures("", "bad_events"), 0.0);
     site.gateway.log_event("the answer that was an error", |event| {
         event["reason"] == "bad_events"

@@ -261,7 +261,13 @@ impl Gateway {
 
     /// How often this failure was counted, under the upstream's name or under none.
     pub(crate) fn failures(&self, upstream: &str, reason: &str) -> f64 {
-        self.metric(&format!("hostler_failures_total{{reason=\"{reason}\",upstream=\"{upstream}\"}}"))
+        self.metric(&failures_of(upstream, reason))
+    }
+
+    /// Waits until this failure has been counted so often. An exchange is counted at its end, and that may come after what its
+    /// client and its app see of it: a connection that was upgraded ends when its client has closed it, or has had its time.
+    pub(crate) fn wait_failures(&self, upstream: &str, reason: &str, wanted: f64) {
+        self.wait_metric(&failures_of(upstream, reason), wanted);
     }
 
     /// Memory that the process has in use (VmRSS).
@@ -326,6 +332,10 @@ pub(crate) fn before(upstream: &str) -> String {
 /// Runs `hostler` with these arguments and `-c FILE`.
 pub(crate) fn cli(arguments: &[&str], file: &Path) -> Output {
     Tool::start(BINARY, &[arguments, &["-c", file.to_str().unwrap()]].concat()).output()
+}
+
+fn failures_of(upstream: &str, reason: &str) -> String {
+    format!("hostler_failures_total{{reason=\"{reason}\",upstream=\"{upstream}\"}}")
 }
 
 fn command(folder: &Path, config: &str) -> Command {
