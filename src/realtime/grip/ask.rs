@@ -246,41 +246,25 @@ impl Terms {
         answer
     }
 
-    /// Asks what a link leads to for a client at these positions, and reads all of it. `None`: it need not be asked, for its turn
-    /// has come after that of another client, whose answer says that nothing was missed within `age`.
-    pub(super) async fn page(
-        &self,
-        exchange: &Exchange,
-        asked: &Asked,
-        target: Target,
-        positions: &[(Rc<str>, Box<str>)],
-        age: Duration,
-        question: Question,
-    ) -> Result<Option<Page>, Error> {
-        let page = self.page_in_time(exchange, asked, target, positions, age, question);
-        Deadline::new().bound(LONGEST_QUESTION, page).await.unwrap_or_else(|_| {
+    /// Asks what a link leads to, and reads all of it. `None`: it need not be asked, for its turn has come after that of another
+    /// client, whose answer says that nothing was missed within [`Lookup::age`].
+    pub(super) async fn page(&self, lookup: Lookup) -> Result<Option<Page>, Error> {
+        Deadline::new().bound(LONGEST_QUESTION, self.page_in_time(lookup)).await.unwrap_or_else(|_| {
             let detail = format!("Grip-Link: no whole answer within {} seconds", LONGEST_QUESTION.as_secs());
             Err(Error::new(Reason::HeadTimeout).detail(detail))
         })
     }
 
-    async fn page_in_time(
-        &self,
-        exchange: &Exchange,
-        asked: &Asked,
-        target: Target,
-        positions: &[(Rc<str>, Box<str>)],
-        age: Duration,
-        question: Question,
-    ) -> Result<Option<Page>, Error> {
+    async fn page_in_time(&self, lookup: Lookup) -> Result<Option<Page>, Error> {
+        let Lookup { exchange, asked, target, positions, age, question } = lookup;
         let _turn = self.links.turn(question).await;
         let metrics = self.local.channels().metrics();
-        if question == Question::Poll && self.local.are_confirmed(positions, age) {
+        if question == Question::Poll && self.local.are_confirmed(&positions, age) {
             metrics.link(LinkOutcome::Skipped);
             return Ok(None);
         }
         metrics.link(LinkOutcome::Asked);
-        let response = self.ask_now(exchange, asked, target.clone(), grip_last(positions), question).await?;
+        let response = self.ask_now(&exchange, &asked, target.clone(), grip_last(&positions), question).await?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
             let detail = format!("Grip-Link: {} answers {}", shown(target.raw_path()), head.status.as_u16());
@@ -301,6 +285,18 @@ impl Terms {
         };
         Ok(Some(Page { target, instruct, body, room }))
     }
+}
+
+/// What is asked for a client that is held with a stream: where a link leads from where it is.
+pub(super) struct Lookup {
+    pub(super) exchange: Rc<Exchange>,
+    pub(super) asked: Asked,
+    pub(super) target: Target,
+    /// Where the client is.
+    pub(super) positions: Vec<(Rc<str>, Box<str>)>,
+    /// How long ago it may have been that another client's answer has told as much.
+    pub(super) age: Duration,
+    pub(super) question: Question,
 }
 
 /// What a link has led to.

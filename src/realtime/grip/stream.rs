@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::header;
 use tokio::task::JoinHandle;
 
-use super::ask::{Asked, LARGEST_PAGE, Page, Question, collect, resolve};
+use super::ask::{Asked, LARGEST_PAGE, Lookup, Page, Question, collect, resolve};
 use super::instruct::{Fault, HoldMode, Instruct, KeepAlive, KeepAliveMode};
 use super::layer::{Held, Terms, full, invalid, tell};
 use super::links::PageRoom;
@@ -367,12 +367,16 @@ impl Stream {
             self.subscriber.follow();
         }
         links.skipped = 0;
-        let (terms, exchange, asked) = (Rc::clone(&self.terms), Rc::clone(&self.exchange), links.asked.clone());
-        let (question, age, positions) = (links.next, links.every, self.subscriber.positions());
-        let task =
-            tokio::task::spawn_local(
-                async move { terms.page(&exchange, &asked, target, &positions, age, question).await },
-            );
+        let (terms, question) = (Rc::clone(&self.terms), links.next);
+        let lookup = Lookup {
+            exchange: Rc::clone(&self.exchange),
+            asked: links.asked.clone(),
+            target,
+            positions: self.subscriber.positions(),
+            age: links.every,
+            question,
+        };
+        let task = tokio::task::spawn_local(async move { terms.page(lookup).await });
         links.fetch = Some(Fetch { task, question });
         self.link_at = None;
         // The answer is looked for, and the time waited for, in the next step.
