@@ -278,7 +278,8 @@ impl Blueprint {
         let config::Action::Proxy(at) = route.action else { return None };
         // Nothing is handed over to a client that is held already.
         let terms = Proxy::terms(route, Handovers::default(), Arc::clone(&self.identity_names));
-        let (client, signer, local) = (Rc::clone(&means.clients[at]), Rc::clone(means.signer), Rc::clone(means.local));
+        let client = (Rc::clone(&means.clients[at]), means.in_force.clone());
+        let (signer, local) = (Rc::clone(means.signer), Rc::clone(means.local));
         Some(Terms::compile(route, &self.config.realtime, client, terms, links, signer, local))
     }
 
