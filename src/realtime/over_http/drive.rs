@@ -235,7 +235,7 @@ impl Drive {
 
     /// Ready when it is time for something.
     fn poll_time(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
-        let next = self.care.session.next_time();
+        let next = self.care.session.next_time(&self.wire.outbox);
         if next != self.armed {
             match next {
                 Some(at) => self.deadline.arm(at.saturating_sub(now)),

@@ -497,7 +497,7 @@ fn an_app_that_wants_to_be_asked_is_asked_when_nothing_else_is() {
     stage.asks();
     let interval = Answer { interval: Some(Some(30 * SECOND)), ..Answer::default() };
     stage.session.answered(Ok(interval), stage.now, &mut stage.out);
-    assert_eq!(stage.session.next_time(), Some(stage.now + 25 * SECOND), "that is a ping");
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 25 * SECOND), "that is a ping");
     stage.later(29 * SECOND);
     assert_eq!(stage.asks(), None);
     stage.later(SECOND);
@@ -512,6 +512,23 @@ fn an_app_that_wants_to_be_asked_is_asked_when_nothing_else_is() {
     stage.session.answered(Ok(off), stage.now, &mut stage.out);
     stage.later(90 * SECOND);
     assert_eq!(stage.asks(), None);
+}
+
+#[test]
+fn a_time_at_which_the_app_cannot_be_asked_is_none_to_wake_for() {
+    let mut stage = Stage::plain();
+    stage.says("a");
+    stage.asks();
+    let full = answer(&format!("TEXT 3e8\r\n{}\r\n", "x".repeat(1000)));
+    let interval = Answer { interval: Some(Some(5 * SECOND)), ..full };
+    stage.session.answered(Ok(interval), stage.now, &mut stage.out);
+    stage.session.wrote(false, stage.now, &stage.out);
+    stage.later(5 * SECOND);
+    assert_eq!(stage.asks(), None, "1000 bytes wait for the client");
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 20 * SECOND), "that is a ping");
+    assert_eq!(stage.seen().len(), 1);
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now), "it is due");
+    assert_eq!(stage.asks().unwrap(), "");
 }
 
 #[test]
@@ -579,7 +596,7 @@ fn a_client_that_is_still_taking_what_was_sent_is_not_asked_whether_it_is_there(
 fn pings_may_be_off() {
     let mut stage = Stage::new(Rules { ping: None, ..rules() });
     stage.session.opened(answer("OPEN\r\n"), None, stage.now, &mut stage.out);
-    assert_eq!(stage.session.next_time(), None);
+    assert_eq!(stage.session.next_time(&stage.out), None);
     stage.session.heard(stage.now);
     stage.later(1000 * SECOND);
     assert_eq!((stage.seen(), stage.session.over()), (vec![], None));
