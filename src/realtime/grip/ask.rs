@@ -59,13 +59,13 @@ pub(super) enum Question {
 
 /// What an app knows its site by.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Site<'a> {
+struct Site<'a> {
     /// As the client has named it: Host, or X-Forwarded-Host where the next one is sent.
-    pub(super) host: Option<&'a Host>,
+    host: Option<&'a Host>,
     /// The upstream's `host`.
-    pub(super) own_host: Option<&'a str>,
+    own_host: Option<&'a str>,
     /// The upstream's `prefix`. The app has been asked with it, writes its links with it, and will be asked with it again.
-    pub(super) prefix: Option<&'a str>,
+    prefix: Option<&'a str>,
 }
 
 impl Site<'_> {
@@ -81,7 +81,7 @@ impl Site<'_> {
 ///
 /// # Errors
 /// It leads to another site, or nowhere.
-pub(super) fn resolve(base: &Target, site: Site<'_>, url: &str) -> Result<Target, Fault> {
+fn resolve(base: &Target, site: Site<'_>, url: &str) -> Result<Target, Fault> {
     let url = &encoded(url.split('#').next().unwrap_or_default());
     let lower = url.get(..8).unwrap_or(url).to_ascii_lowercase();
     let scheme = ["http://", "https://", "//"].into_iter().find(|scheme| lower.starts_with(scheme));
@@ -173,10 +173,14 @@ pub(super) fn grip_last(positions: &[(Rc<str>, Box<str>)]) -> Option<HeaderValue
 }
 
 impl Terms {
-    /// What the app knows its site by, for a client that has asked so.
-    pub(super) fn site<'a>(&'a self, exchange: &'a Exchange) -> Site<'a> {
-        let config = self.client.config();
-        Site { host: exchange.host.as_ref(), own_host: config.host.as_deref(), prefix: config.prefix.as_deref() }
+    /// Where a link of the app leads, for a client that has asked so.
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub(super) fn lead(&self, base: &Target, exchange: &Exchange, url: &str) -> Result<Target, Fault> {
+        let client = self.client();
+        let (host, config) = (exchange.host.as_ref(), client.config());
+        resolve(base, Site { host, own_host: config.host.as_deref(), prefix: config.prefix.as_deref() }, url)
     }
 
     /// Says to the app that it is the gateway that asks, and what it can do.
@@ -240,7 +244,7 @@ impl Terms {
             Question::Poll | Question::Gone => &self.polling,
         };
         let outgoing = Outgoing { request: Box::new(request), body: None, terms: Rc::clone(terms) };
-        let answer = self.client.send(outgoing).await;
+        let answer = self.client().send(outgoing).await;
         own.finish(Finish::Complete);
         drop(guard);
         answer

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::ask::{Asked, Question, resolve};
+use super::ask::{Asked, Question};
 use super::instruct::Instruct;
 use super::layer::{Terms, invalid};
 use crate::error::Error;
@@ -28,7 +28,7 @@ impl Farewell {
         exchange: &Rc<Exchange>,
     ) -> Result<Self, Error> {
         let Some(url) = &instruct.gone else { return Ok(Self(None)) };
-        let target = resolve(&asked.target, terms.site(exchange), url).map_err(invalid)?;
+        let target = terms.lead(&asked.target, exchange, url).map_err(invalid)?;
         let (terms, exchange) = (Rc::clone(terms), Rc::clone(exchange));
         Ok(Self(Some(Box::new(Going { terms, exchange, asked: asked.clone(), target }))))
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::super::ask::{Asked, Lookup, Page, Question, resolve};
+use super::super::ask::{Asked, Lookup, Page, Question};
 use super::super::instruct::{Fault, HoldMode, Instruct, shown};
 use super::super::layer::{Terms, invalid, tell};
 use super::{Step, Stream, jitter, rendered};
@@ -68,7 +68,7 @@ impl Links {
         exchange: &Exchange,
     ) -> Result<Option<Box<Self>>, Error> {
         let Some(next) = &instruct.next else { return Ok(None) };
-        let target = resolve(&asked.target, terms.site(exchange), &next.url).map_err(invalid)?;
+        let target = terms.lead(&asked.target, exchange, &next.url).map_err(invalid)?;
         Ok(Some(Box::new(Self {
             asked: asked.clone(),
             target: Some(target),
@@ -237,7 +237,7 @@ impl Stream {
             can_recover(instruct)?;
         }
         let next = instruct.next.as_ref();
-        let resolved = next.map(|next| resolve(target, self.terms.site(&self.exchange), &next.url));
+        let resolved = next.map(|next| self.terms.lead(target, &self.exchange, &next.url));
         links.target = resolved.transpose().map_err(invalid)?;
         links.failures = 0;
         if let Some(next) = next {
@@ -332,6 +332,28 @@ mod unit {
             assert!(heads[0].starts_with("GET / ") && expires(&heads[0]) < now);
             assert!(heads[1].starts_with("GET /next ") && expires(&heads[1]) >= now + 3_500, "{}", heads[1]);
             assert_ne!(field(&heads[0], "x-request-start"), field(&heads[1], "x-request-start"));
+        });
+    }
+
+    #[test]
+    fn who_is_held_through_a_reload_is_asked_for_at_the_upstream_in_force() {
+        paused(async || {
+            let held = |head: &str, body| {
+                let position = if head.starts_with("GET /next ") { body } else { "[1]" };
+                Some(answer(&format!("{STREAM} | Grip-Channel: a; prev-id=1"), position))
+            };
+            let before = Fixture::new("", "", move |head| held(head, "[old]"));
+            let after = Fixture::new("", "", move |head| held(head, "[new]"));
+            let mut response = before.get(Fixture::exchange("/")).await.unwrap();
+            assert_eq!(body_of(&mut response, 0).await, "[1]");
+            before.in_force.put(&[Rc::clone(&after.client)]);
+            before.publish(HINT);
+            assert_eq!(body_of(&mut response, 1).await, "[new]");
+            assert_eq!((before.lines().len(), &*after.lines()[0]), (1, "GET /next HTTP/1.1"));
+            // Without it they go where they went.
+            before.in_force.put(&[]);
+            before.publish(HINT);
+            assert_eq!(body_of(&mut response, 1).await, "[old]");
         });
     }
 

@@ -490,7 +490,7 @@ fn an_app_that_wants_to_be_asked_is_asked_when_nothing_else_is() {
     let mut stage = Stage::plain().asking("a");
     let interval = Answer { interval: Some(Some(30 * SECOND)), ..Answer::default() };
     stage.answered(interval);
-    assert_eq!(stage.session.next_time(), Some(stage.now + 25 * SECOND), "that is a ping");
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 25 * SECOND), "that is a ping");
     stage.later(29 * SECOND);
     assert_eq!(stage.asks(), None);
     stage.later(SECOND);
@@ -505,6 +505,21 @@ fn an_app_that_wants_to_be_asked_is_asked_when_nothing_else_is() {
     stage.answered(off);
     stage.later(90 * SECOND);
     assert_eq!(stage.asks(), None);
+}
+
+#[test]
+fn a_time_at_which_the_app_cannot_be_asked_is_none_to_wake_for() {
+    let mut stage = Stage::plain().asking("a");
+    let full = answer(&event(&"x".repeat(1000)));
+    let interval = Answer { interval: Some(Some(5 * SECOND)), ..full };
+    stage.answered(interval);
+    stage.wrote(false);
+    stage.later(5 * SECOND);
+    assert_eq!(stage.asks(), None, "1000 bytes wait for the client");
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 20 * SECOND), "that is a ping");
+    assert_eq!(stage.seen().len(), 1);
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now), "it is due");
+    assert_eq!(stage.asks().unwrap(), "");
 }
 
 #[test]
@@ -567,7 +582,7 @@ fn a_client_that_is_still_taking_what_was_sent_is_not_asked_whether_it_is_there(
 #[test]
 fn pings_may_be_off() {
     let mut stage = Stage::opened(Rules { ping: None, ..rules() }, answer("OPEN\r\n"), None);
-    assert_eq!(stage.session.next_time(), None);
+    assert_eq!(stage.session.next_time(&stage.out), None);
     stage.heard();
     stage.later(1000 * SECOND);
     assert_eq!((stage.seen(), stage.session.over()), (vec![], None));
