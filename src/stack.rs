@@ -30,6 +30,7 @@ use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::proxy::Proxy;
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
 use crate::middleware::rescue::{ErrorPages, RescueLayer, Rescued};
+use crate::middleware::websocket::Tunnels;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::realtime::ask::Way;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub compressor: Arc<Compressor>,
     /// What is published, and to whom.
     pub channels: Channels,
+    /// How many WebSockets may pass through to workers.
+    pub tunnels: Arc<Tunnels>,
 }
 
 #[cfg(test)]
@@ -75,6 +78,7 @@ impl Shared {
             budget: Budget::new(&config::Spool::default()),
             checks: Arc::new(Checks::of_a_test()),
             compressor,
+            tunnels: Arc::default(),
         }
     }
 }
@@ -274,7 +278,8 @@ impl Blueprint {
         let config::Action::Proxy(at) = route.action else { return None };
         // Nothing is handed over to a client that is held already.
         let terms = Proxy::terms(route, Handovers::default(), Arc::clone(&self.identity_names));
-        let (client, signer, local) = (Rc::clone(&means.clients[at]), Rc::clone(means.signer), Rc::clone(means.local));
+        let client = (Rc::clone(&means.clients[at]), means.in_force.clone());
+        let (signer, local) = (Rc::clone(means.signer), Rc::clone(means.local));
         Some(Terms::compile(route, &self.config.realtime, client, terms, links, signer, local))
     }
 

@@ -18,38 +18,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::control::reminders;
 pub use self::parameters::Parameters;
 
 use self::door::Caller;
-use crate::config::{self, MinRate, Secret};
+use crate::config::{self, Secret};
 use crate::edge::inherited::Inherited;
 use crate::edge::listener::{self, BindError, Listening};
+use crate::edge::side_door::SideDoor;
 use crate::edge::tls::Shown;
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
-use crate::http1::head::HeadLimits;
-use crate::http1::server::{self, Entry, Limits};
+use crate::http::{Body, Request, Response, Service};
 use crate::observe::metrics::Metrics;
-use crate::observe::throttle::Throttle;
-use crate::runtime::buffers::Buffer;
-use crate::runtime::{Socket, Stream, deadline};
 use crate::upstream::Upstream;
 use crate::upstream::spool::Budget;
 
-/// Open connections at a time. More wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
-/// Between two tries to accept where something is short.
-const PAUSE: Duration = Duration::from_millis(200);
-
-const LIMITS: Limits = Limits {
-    head: HeadLimits { size: 16 << 10, count: 100 },
-    header_timeout: Duration::from_secs(10),
-    idle_timeout: Duration::from_secs(75),
-    body_rate: MinRate { min: 500, after: Duration::from_secs(30) },
-    read_rate: MinRate { min: 500, after: Duration::from_secs(30) },
-};
+const DOOR: SideDoor =
+    SideDoor { listener: "admin", called: "the admin listener", places: 64, idle_timeout: Duration::from_secs(75) };
 
 /// What runs, whichever configuration is in force at the time.
 pub trait Running {
@@ -108,65 +94,13 @@ pub struct Admin {
 /// Accepts on the operator's socket for ever.
 pub async fn listen(socket: Listening, admin: Admin) {
     let admin = Rc::new(admin);
-    let acceptor = match socket.into_acceptor() {
-        Ok(acceptor) => acceptor,
-        Err(error) => {
-            tracing::error!("the admin listener cannot be served: {error}");
-            return;
-        }
-    };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let throttle = Throttle::default();
-    loop {
-        let place = loop {
-            let waiting = Arc::clone(&places).acquire_owned();
-            // It is never closed.
-            if let Ok(Ok(place)) = tokio::time::timeout(PAUSE, waiting).await {
-                break place;
-            }
-            // Whoever keeps a connection for later does not keep others out.
-            deadline::make_room();
-        };
-        match acceptor.accept().await {
-            Ok(accepted) => {
-                let admin = Rc::clone(&admin);
-                tokio::task::spawn_local(async move {
-                    serve(accepted.socket, admin).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                deadline::make_room();
-                if let Some(left_out) = throttle.pass() {
-                    tracing::warn!(left_out, "the admin listener cannot accept: {error}");
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve(socket: Socket, admin: Rc<Admin>) {
-    let caller = Caller::of(&socket);
-    let info = Rc::new(ConnectionInfo::new("admin"));
-    let desk = Rc::new(Desk { admin, caller });
-    server::serve(Stream::Plain(socket), Buffer::take(), info, LIMITS, &Door(desk)).await;
+    DOOR.listen(socket, |socket| Desk { admin: Rc::clone(&admin), caller: Caller::of(socket) }).await;
 }
 
 /// Where one connection is answered.
 struct Desk {
     admin: Rc<Admin>,
     caller: Caller,
-}
-
-struct Door(Rc<Desk>);
-
-impl Entry for Door {
-    type Stack = Desk;
-
-    fn current(&self) -> Rc<Desk> {
-        Rc::clone(&self.0)
-    }
 }
 
 impl Service for Desk {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::thread::{self, Command, Handles};
 use super::{Current, InForce};
 use crate::access::Checks;
-use crate::config::{self, AccessTarget, Bind, Config, Descriptors};
+use crate::config::{self, AccessTarget, Bind, Config, Descriptors, Shortage};
 use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
 use crate::edge::inherited::Inherited;
@@ -106,11 +106,12 @@ impl Gateway {
             .ok_or_else(|| StartError::System("no random numbers", std::io::ErrorKind::Unsupported.into()))?;
         let compressor = Compressor::new(cores(), metrics.compression());
         let channels = Channels::new(metrics.realtime());
-        let shared = Shared { metrics, access_log, budget, checks: Arc::new(checks), compressor, channels };
+        let checks = Arc::new(checks);
+        let shared = Shared { metrics, access_log, budget, checks, compressor, channels, tunnels: Arc::default() };
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
         let admission = Admission::new(1, 1);
-        share_descriptors(&config, count, &admission, &shared.budget);
+        share_descriptors(&config, count, &admission, &shared);
         let terms = terms(&config, &shared, &tls)?;
         let connectors = connectors(&config)?;
         let mut opened = Vec::new();
@@ -166,7 +167,7 @@ impl Gateway {
         let retarget = self.shared.access_log.retarget(target(&config));
         retarget.map_err(|error| StartError::System("the access log cannot be opened", error))?;
         self.shared.budget.configure(&config.spool);
-        share_descriptors(&config, self.threads.len(), &self.admission, &self.shared.budget);
+        share_descriptors(&config, self.threads.len(), &self.admission, &self.shared);
         let kept: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
         let previous = self.current.in_force.load_full();
         let blueprint = Blueprint::compile(config, connectors, Some(&previous.blueprint), self.shared.clone());
@@ -284,13 +285,14 @@ fn cores() -> usize {
 }
 
 /// Gives each kind of descriptor its share, and says when that is not what the configuration wants.
-fn share_descriptors(config: &Config, threads: usize, admission: &Admission, budget: &Budget) {
+fn share_descriptors(config: &Config, threads: usize, admission: &Admission, shared: &Shared) {
     let (limit, _) = config::open_files();
     let shares = Descriptors::share(config, limit, threads);
     admission.configure(shares.clients, shares.per_client);
-    budget.allow_files(shares.files);
-    if let Some((message, help)) = shares.trouble(config, limit) {
-        if shares.are_felt(config) {
+    shared.budget.allow_files(shares.files);
+    shared.tunnels.allow(shares.tunnels);
+    for Shortage { message, help, is_felt, .. } in shares.shortages(config, limit) {
+        if is_felt {
             tracing::warn!("{message}; {help}");
         } else {
             tracing::info!("{message}; {help}");

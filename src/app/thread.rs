@@ -203,7 +203,8 @@ pub(super) async fn run(
 async fn drain_connections(thread: Rc<Thread>, begun: oneshot::Sender<()>, ended: oneshot::Sender<()>) {
     // The accept loops take what is queued before the count can be trusted.
     tokio::task::yield_now().await;
-    drain::begin();
+    let timeout = thread.current.in_force.load().blueprint.config().shutdown.timeout;
+    drain::begin(drain::Ending::within(timeout));
     // An error is a control thread that does not wait for the answer any more; here and below.
     let _ = begun.send(());
     loop {

@@ -16,8 +16,8 @@ use super::certificate::said_by_system;
 use super::node::Span;
 use super::report::{Finding, Severity, counted, quoted};
 use super::{
-    AccessTarget, Action, Config, Descriptors, Fallback, Files, Loaded, Report, Sendfile, Spool, Warning, load,
-    open_files,
+    AccessTarget, Action, CONNECTIONS, Config, Descriptors, Fallback, Files, Loaded, Report, Sendfile, Shortage, Spool,
+    Warning, load, open_files,
 };
 
 /// What `check` found. `Display` renders all of it, with a closing line.
@@ -110,7 +110,11 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
     findings.extend(unknown_names(&places.names, lookup));
     findings.extend(places.passed.iter().map(|(name, at)| passed_by_systemd(name).at(Some(at))));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
-    findings.extend(descriptors(&config, open_files().1).map(|trouble| trouble.at(places.connections.as_ref())));
+    let shortages = descriptors(&config, open_files().1);
+    findings.extend(shortages.into_iter().map(|shortage| {
+        let place = places.connections.as_ref().filter(|_| shortage.key == CONNECTIONS);
+        Trouble::new(shortage.message, shortage.help).at(place)
+    }));
     if let Some(AccessTarget::File(file)) = config.logging.access.as_ref().map(|access| &access.to) {
         findings.extend(log_file(file).err().map(|trouble| trouble.at(places.access.as_ref())));
     }
@@ -119,11 +123,11 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
 }
 
 /// Whether this user may have the open files that the connections need. `limit` is the most that `serve` can get.
-fn descriptors(config: &Config, limit: usize) -> Option<Trouble> {
+fn descriptors(config: &Config, limit: usize) -> Vec<Shortage> {
     let threads = config.runtime.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let shares = Descriptors::share(config, limit, threads);
-    let (message, help) = shares.trouble(config, limit)?;
-    shares.are_felt(config).then(|| Trouble::new(message, help))
+    let mut shortages = Descriptors::share(config, limit, threads).shortages(config, limit);
+    shortages.retain(|shortage| shortage.is_felt);
+    shortages
 }
 
 /// What is wrong around the file, and what to do.
@@ -385,9 +389,9 @@ mod tests {
     fn too_few_open_files_for_the_connections_are_told() {
         let text = "limits: { connections: 5000 }\nsites: [{ routes: [{ path: /, respond: { body: ok } }] }]\n";
         let config = crate::config::load_str(text, "f", Path::new("/"), &|_| None).unwrap().config;
-        let trouble = descriptors(&config, 1024).unwrap();
+        let trouble = descriptors(&config, 1024).remove(0);
         assert!(trouble.message.contains("not 5000") && trouble.help.contains("LimitNOFILE"), "{}", trouble.message);
-        assert!(descriptors(&config, 1 << 20).is_none());
+        assert!(descriptors(&config, 1 << 20).is_empty());
     }
 
     /// Writes a file that names a socket, a spool and a log in `folder`, and checks it.

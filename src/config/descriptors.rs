@@ -5,11 +5,12 @@
 //! | clients | connections of clients | the idlest gives way, or the newcomer is turned away |
 //! | files | bodies in the spool | `spool_full` for requests, back-pressure for responses |
 //! | open | files of routes that are kept open for who asks next | the one that was not asked for goes |
-//! | kept | workers, WebSockets that pass through to them, the admin listener, listeners, logs, reloads | |
+//! | tunnels | WebSockets that pass through to workers, beside their clients' connections | `websockets_full` |
+//! | kept | workers, the admin listener, listeners, logs, reloads | |
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{Action, Config, Limits, Route, Upstream, WebSocketMode};
+use super::{Action, Config, Limits, Route, Upstream, WebSocket, WebSocketMode};
 
 /// Of each thread that serves: its event queue, what wakes it, signals, and a connection that is about to be refused.
 const THREAD: usize = 5;
@@ -25,8 +26,13 @@ const KEPT: usize = 512;
 /// Newcomers who are in before those who give way to them have left (`edge::admission`).
 const OVERLAP: usize = 64;
 
-/// Fewest connections with which an operator can be left without a word who has not asked for more.
-const FEW_CONNECTIONS: usize = 1000;
+/// Fewest connections, and WebSockets that pass through, with which an operator can be left without a word who has not asked
+/// for more.
+const FEW: usize = 1000;
+
+/// The keys that say how many there should be.
+pub const CONNECTIONS: &str = "limits.connections";
+const TUNNELS: &str = "websocket.max";
 
 /// The shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +45,23 @@ pub struct Descriptors {
     pub files: usize,
     /// Files of routes that are kept open.
     pub kept: usize,
-    /// The limit of open files with which `limits.connections` would be what it says.
+    /// Connections to workers for WebSockets that pass through, over all routes: the sum of their `max`, or fewer.
+    pub tunnels: usize,
+    /// The limit of open files with which `limits.connections` and `websocket.max` would be what they say.
     pub wanted: usize,
+}
+
+/// Of what there can be less than the configuration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// The key that says how many there should be.
+    pub key: &'static str,
+    /// What it is.
+    pub message: String,
+    /// What an operator can do about it.
+    pub help: String,
+    /// Whether it deserves a warning: an operator wants more than there can be, or there is little indeed.
+    pub is_felt: bool,
 }
 
 impl Descriptors {
@@ -54,12 +75,15 @@ impl Descriptors {
         let of = |upstream: &Upstream| slots(upstream).saturating_mul(2).saturating_add(upstream.endpoints.len());
         let workers = config.upstreams.iter().map(of).fold(0, usize::saturating_add);
         let connections = config.limits.connections;
-        let routes = || config.sites.iter().flat_map(|site| &site.routes);
+        let serves_files =
+            routes(config).any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
+        let most_kept = if serves_files { KEPT } else { 0 };
+        let all_else = (own + most_kept + connections + OVERLAP + FILES).saturating_add(workers);
         // Beside the client's, which is one of its connections.
-        let tunnels = routes().map(tunnels).fold(0, usize::saturating_add);
-        let serves_files = routes().any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
-        let left = limit - own - workers.min(quarter) - tunnels.min(quarter);
-        let kept = if serves_files { KEPT.min(left / 8) } else { 0 };
+        let wanted_tunnels = routes(config).map(tunnels).fold(0, usize::saturating_add);
+        let tunnels = wanted_tunnels.min(quarter.max(limit.saturating_sub(all_else)));
+        let left = limit - own - workers.min(quarter) - tunnels;
+        let kept = most_kept.min(left / 8);
         let left = left - kept;
         let files = FILES.min(left / 4);
         let room = left - files;
@@ -70,39 +94,61 @@ impl Descriptors {
             per_client: config.limits.connections_per_client.min(most),
             files: files.max(left.saturating_sub(connections + OVERLAP)),
             kept,
-            wanted: (own + kept + connections + OVERLAP + FILES).saturating_add(workers).saturating_add(tunnels),
+            tunnels,
+            wanted: all_else.saturating_add(wanted_tunnels),
         }
     }
 
-    /// Whether that deserves a warning: an operator wants more connections than there can be, or there are few indeed.
+    /// What an operator should know of where there are too few.
     #[must_use]
-    pub fn are_felt(&self, config: &Config) -> bool {
-        let is_asked_for = config.limits.connections != Limits::default().connections;
-        self.clients < if is_asked_for { config.limits.connections } else { FEW_CONNECTIONS }
+    pub fn shortages(&self, config: &Config, limit: usize) -> Vec<Shortage> {
+        self.of_clients(config, limit).into_iter().chain(self.of_tunnels(config, limit)).collect()
     }
 
-    /// What an operator should know when there are too few.
-    #[must_use]
-    pub fn trouble(&self, config: &Config, limit: usize) -> Option<(String, String)> {
+    fn of_clients(&self, config: &Config, limit: usize) -> Option<Shortage> {
         let connections = config.limits.connections;
-        (self.clients < connections).then(|| {
-            (
-                format!(
-                    "{} connections of clients at once, not {connections} (limits.connections), and {} of one client: the limit of open files is {limit}",
-                    self.clients, self.per_client
-                ),
-                format!(
-                    "raise it to {} or more (LimitNOFILE in a systemd unit, else the hard limit: ulimit -Hn), or write a smaller limits.connections",
-                    self.wanted
-                ),
-            )
+        let is_asked_for = connections != Limits::default().connections;
+        (self.clients < connections).then(|| Shortage {
+            key: CONNECTIONS,
+            message: format!(
+                "{} connections of clients at once, not {connections} ({CONNECTIONS}), and {} of one client: the limit of open files is {limit}",
+                self.clients, self.per_client
+            ),
+            help: self.remedy(CONNECTIONS),
+            is_felt: self.clients < if is_asked_for { connections } else { FEW },
         })
     }
+
+    fn of_tunnels(&self, config: &Config, limit: usize) -> Option<Shortage> {
+        let wanted = routes(config).map(tunnels).fold(0, usize::saturating_add);
+        let default = WebSocket::of(WebSocketMode::Tunnel).max as usize;
+        let asked_for = routes(config).map(tunnels).filter(|max| *max != default).fold(0, usize::saturating_add);
+        (self.tunnels < wanted).then(|| Shortage {
+            key: TUNNELS,
+            message: format!(
+                "{} WebSockets that pass through at once, over all routes, not {wanted} ({TUNNELS}): each has a connection to a worker beside its client's, and the limit of open files is {limit}",
+                self.tunnels
+            ),
+            help: self.remedy(TUNNELS),
+            is_felt: self.tunnels < asked_for.max(FEW.min(wanted)),
+        })
+    }
+
+    fn remedy(&self, key: &str) -> String {
+        format!(
+            "raise it to {} or more (LimitNOFILE in a systemd unit, else the hard limit: ulimit -Hn), or write a smaller {key}",
+            self.wanted
+        )
+    }
+}
+
+fn routes(config: &Config) -> impl Iterator<Item = &Route> {
+    config.sites.iter().flat_map(|site| &site.routes)
 }
 
 /// Connections to workers for WebSockets of a route.
 fn tunnels(route: &Route) -> usize {
-    let is_tunnel = |websocket: &&super::WebSocket| websocket.mode == WebSocketMode::Tunnel;
+    let is_tunnel = |websocket: &&WebSocket| websocket.mode == WebSocketMode::Tunnel;
     route.websocket.as_ref().filter(is_tunnel).map_or(0, |websocket| websocket.max as usize)
 }
 
@@ -147,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn websockets_that_pass_through_have_their_share_and_no_more_than_a_quarter() {
+    fn websockets_that_pass_through_have_their_share_and_no_more_than_a_quarter_unless_there_is_enough_for_all() {
         let config = |websocket: &str| {
             let text = format!(
                 "sites: [{{ routes: [{{ path: /, proxy: app, websocket: {websocket} }}] }}]\n\
@@ -160,11 +206,61 @@ mod tests {
             let clients = |config: &Config| Descriptors::share(config, limit, 2).clients;
             assert!(clients(&many) >= limit / 8, "{limit}");
             assert!(clients(&few) <= clients(&off) && clients(&many) <= clients(&few), "{limit}");
+            let tunnels = |config: &Config| Descriptors::share(config, limit, 2).tunnels;
+            assert_eq!([tunnels(&off), tunnels(&few), tunnels(&many)], [0, 500.min(limit / 4), limit / 4], "{limit}");
+            let shares = Descriptors::share(&many, limit, 2);
+            assert!(
+                shares.clients + shares.files + shares.kept + shares.tunnels <= limit - (limit / 4).min(50),
+                "{shares:?}"
+            );
         }
         let wanted = |config: &Config| Descriptors::share(config, 1024, 2).wanted;
         assert_eq!([wanted(&few) - wanted(&off), wanted(&many) - wanted(&off)], [500, 10_000]);
         let shares = Descriptors::share(&many, wanted(&many), 2);
-        assert_eq!((shares.clients, shares.trouble(&many, wanted(&many))), (20_000, None));
+        assert_eq!((shares.clients, shares.tunnels), (20_000, 10_000));
+        assert_eq!(shares.shortages(&many, wanted(&many)), []);
+    }
+
+    #[test]
+    fn fewer_websockets_that_pass_through_than_were_asked_for_are_told_and_felt() {
+        for (routes, limit, few, felt) in [
+            ("websocket: tunnel", 65_536, None, false),
+            // Nobody has asked for so many, and there are enough for most.
+            (
+                "websocket: tunnel",
+                20_000,
+                Some("5000 WebSockets that pass through at once, over all routes, not 10000"),
+                false,
+            ),
+            (
+                "websocket: tunnel",
+                1024,
+                Some("256 WebSockets that pass through at once, over all routes, not 10000"),
+                true,
+            ),
+            ("websocket: { mode: tunnel, max: 9000 }", 20_000, Some("5000 WebSockets"), true),
+            ("websocket: { mode: tunnel, max: 200 }", 1024, None, false),
+            ("websocket: { mode: over_http, max: 9000 }", 1024, None, false),
+        ] {
+            let text = format!(
+                "sites: [{{ routes: [{{ path: /, proxy: app, {routes} }}] }}]\n\
+                 upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:8000\"], workers: 4 }} }}\n"
+            );
+            let config = load_str(&text, "test.yaml", Path::new("/"), &|_| None).unwrap().config;
+            let shares = Descriptors::share(&config, limit, 2);
+            let mut told = shares.shortages(&config, limit);
+            told.retain(|shortage| shortage.key == TUNNELS);
+            assert_eq!(told.len(), usize::from(few.is_some()), "{routes} {limit}: {told:?}");
+            for told in told {
+                assert!(told.message.starts_with(few.unwrap_or_default()), "{}", told.message);
+                assert!(
+                    told.help.contains(&shares.wanted.to_string()) && told.help.contains("websocket.max"),
+                    "{}",
+                    told.help
+                );
+                assert_eq!(told.is_felt, felt, "{routes} {limit}");
+            }
+        }
     }
 
     #[test]
@@ -205,7 +301,7 @@ mod tests {
             let config = config(limits, "4");
             let shares = Descriptors::share(&config, limit, 2);
             assert_eq!(shares.per_client, shares.clients / 2, "{limits}: {shares:?}");
-            let (message, _) = shares.trouble(&config, limit).unwrap();
+            let message = &shares.shortages(&config, limit)[0].message;
             assert!(message.contains(&format!("and {} of one client", shares.per_client)), "{message}");
         }
         assert_eq!(Descriptors::share(&config("connections_per_client: 5", "4"), 256, 2).per_client, 5);
@@ -219,10 +315,10 @@ mod tests {
             let config = config("connections: 5000", workers);
             let wanted = Descriptors::share(&config, 256, 2).wanted;
             let shares = Descriptors::share(&config, wanted, 2);
-            assert_eq!((shares.clients, shares.trouble(&config, wanted)), (5000, None), "{workers}");
+            assert_eq!((shares.clients, shares.shortages(&config, wanted)), (5000, vec![]), "{workers}");
             assert_eq!(shares.per_client, 1000, "{workers}");
             let fewer = Descriptors::share(&config, wanted - FILES - OVERLAP - 100, 2);
-            let (message, help) = fewer.trouble(&config, 5000).unwrap();
+            let Shortage { message, help, .. } = fewer.shortages(&config, 5000).remove(0);
             assert!(
                 message.contains("not 5000 (limits.connections)") && help.contains(&wanted.to_string()),
                 "{message}"

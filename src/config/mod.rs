@@ -54,7 +54,7 @@ pub use check::{Checked, check, read_trouble, roots_trouble, spool_trouble};
 pub use compress::{Compress, MediaRange};
 pub use content_coding::ContentCoding;
 pub use cors::{Cors, Origins};
-pub use descriptors::{Descriptors, open_files};
+pub use descriptors::{CONNECTIONS, Descriptors, Shortage, open_files};
 pub use files::{Fallback, Files, Immutable, Symlinks};
 pub use header_rules::{FieldRules, HeaderRules};
 pub use key::KeyBy;

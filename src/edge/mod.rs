@@ -9,4 +9,5 @@ pub mod inherited;
 pub mod listener;
 pub mod local_ca;
 pub mod proxy_protocol;
+pub mod side_door;
 pub mod tls;

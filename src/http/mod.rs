@@ -4,6 +4,7 @@ mod answer_fields;
 mod body;
 pub mod coding;
 pub mod conditional;
+mod connection_info;
 mod exchange;
 pub mod fields;
 pub mod forwarded;
@@ -29,9 +30,9 @@ mod tests;
 pub use answer_fields::AnswerFields;
 pub use body::{Body, Source};
 pub use coding::{Coding, Codings};
+pub use connection_info::{ConnectionInfo, Sender};
 pub use exchange::{
-    ConnectionInfo, Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Sender, Timings,
-    cut_open_exchanges, open_exchanges,
+    Exchange, ExchangeGuard, Finish, Observer, Phase, Protocol, RouteLabel, Timings, cut_open_exchanges, open_exchanges,
 };
 pub use held::Held;
 pub use host::Host;

@@ -2,7 +2,8 @@
 //!
 //! 1. Without the key a request for a WebSocket is refused where an app would be asked: `upgrade_refused`.
 //! 2. What is no handshake is refused with its reason (`websocket_malformed`, `websocket_version`).
-//! 3. A page of another origin is refused ([`origin`]): `origin_refused`. 4. So is one more than `max`: `websockets_full`.
+//! 3. A page of another origin is refused ([`origin`]): `origin_refused`. 4. So is one more than `max`, or than there may be
+//!    connections to workers for ([`Tunnels`]): `websockets_full`.
 //! 5. The handshake goes on to the action: with `tunnel` to a worker as any request does, whose 101 takes the connection over;
 //!    with `over_http` to an app that gets it as plain requests, where the edge itself says 101.
 //!
@@ -14,7 +15,7 @@ mod origin;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,10 +36,38 @@ pub struct WebSockets {
     places: Arc<Places>,
 }
 
+/// How many WebSockets pass through to workers, over all routes. Each has a connection to one, beside its client's, which is none
+/// of the upstream's slots: they must not take the descriptors that others need.
+#[derive(Default)]
+pub struct Tunnels {
+    taken: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Tunnels {
+    /// From now on there may be so many. Those that are open stay.
+    pub fn allow(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Result<(), Error> {
+        let most = self.most.load(Ordering::Relaxed);
+        let take = |taken: usize| (taken < most).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let full = |_| {
+            let detail = format!("all routes have {most} that pass through, with the limit of open files");
+            Error::new(Reason::WebsocketsFull).detail(detail)
+        };
+        taken.map(drop).map_err(full)
+    }
+}
+
 /// How many WebSockets a route has.
 struct Places {
     taken: AtomicU32,
     open: IntGauge,
+    /// Where they pass through.
+    tunnels: Option<Arc<Tunnels>>,
 }
 
 /// One of them, from its handshake on.
@@ -46,11 +75,17 @@ struct Place(Arc<Places>);
 
 impl WebSockets {
     /// That of a route; `None`: it takes none. What is open goes on counting in the place of `previous`, which had the same
-    /// name before a reload. `holds` is the gauge of its mode.
+    /// name before a reload. `holds` is the gauge of its mode, `tunnels` of all routes.
     #[must_use]
-    pub fn compile(route: &config::Route, previous: Option<&Self>, holds: IntGauge) -> Option<Arc<Self>> {
+    pub fn compile(
+        route: &config::Route,
+        previous: Option<&Self>,
+        tunnels: &Arc<Tunnels>,
+        holds: IntGauge,
+    ) -> Option<Arc<Self>> {
         let websocket = route.websocket.as_ref()?;
-        let new = || Arc::new(Places { taken: AtomicU32::new(0), open: holds });
+        let tunnels = (websocket.mode == WebSocketMode::Tunnel).then(|| Arc::clone(tunnels));
+        let new = || Arc::new(Places { taken: AtomicU32::new(0), open: holds, tunnels });
         // Each mode has a gauge of its own.
         let previous = previous.filter(|previous| previous.mode == websocket.mode);
         let places = previous.map_or_else(new, |previous| Arc::clone(&previous.places));
@@ -60,19 +95,25 @@ impl WebSockets {
     fn take_place(&self) -> Result<Place, Error> {
         let take = |taken: u32| (taken < self.max).then_some(taken + 1);
         let places = &self.places;
-        match places.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => Ok(Place(Arc::clone(places))),
-            Err(_) => {
-                let max = self.max;
-                Err(Error::new(Reason::WebsocketsFull).detail(format!("the route has {max} (websocket.max)")))
-            }
+        if places.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            let max = self.max;
+            return Err(Error::new(Reason::WebsocketsFull).detail(format!("the route has {max} (websocket.max)")));
         }
+        let taken = places.tunnels.as_ref().map_or(Ok(()), |tunnels| tunnels.take());
+        if taken.is_err() {
+            places.taken.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken.map(|()| Place(Arc::clone(places)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        let Places { taken, tunnels, .. } = &*self.0;
+        taken.fetch_sub(1, Ordering::Relaxed);
+        if let Some(tunnels) = tunnels {
+            tunnels.taken.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -5,8 +5,6 @@
 //! client waits anyway, and does not ask by itself. What may have been begun is not.
 
 use std::cell::RefCell;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +19,7 @@ use crate::config;
 use crate::error::{Error, Reason, Retry};
 use crate::http::{Body, Exchange, ExchangeGuard, Finish, Handovers, Phase, Request, Response, Target};
 use crate::runtime::Deadline;
+use crate::runtime::chance::some_of;
 use crate::upstream::spool::{self, Budget, Share};
 use crate::upstream::{Client, InForce, Outgoing, RouteTerms};
 
@@ -253,13 +252,6 @@ fn is_worth_another(error: &Error) -> bool {
 /// Half of it at least: those who were refused together do not come back together.
 fn shortened(pause: Duration) -> Duration {
     pause / 2 + some_of(pause / 2)
-}
-
-/// So long and no longer, by chance.
-#[must_use]
-pub fn some_of(most: Duration) -> Duration {
-    let chance = RandomState::new().build_hasher().finish();
-    most.mul_f64((chance % 1024) as f64 / 1024.0)
 }
 
 #[cfg(test)]

@@ -5,14 +5,45 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::chance::some_of;
 use super::{Deadline, deadline};
 
 /// How long a drain waits for a first request that may be on its way: of a connection that was just opened, of a
 /// handshake, of a head that has begun.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
+/// The longest time over which farewells are spread.
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);
+/// The longest for which one waits for its answer.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How what lives long ends when the edge does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// Over which time clients are told: they come back all together otherwise.
+    pub spread: Duration,
+    /// How long each has for its answer.
+    pub patience: Duration,
+}
+
+impl Ending {
+    /// Where everything is to have ended after `timeout`.
+    #[must_use]
+    pub fn within(timeout: Duration) -> Self {
+        let part = timeout / 4;
+        Self { spread: part.min(LONGEST_SPREAD), patience: part.min(LONGEST_PATIENCE) }
+    }
+
+    /// When one of them is told, from now: by chance.
+    #[must_use]
+    pub fn moment(self) -> Duration {
+        some_of(self.spread)
+    }
+}
+
 thread_local! {
     static DRAINING: Cell<bool> = const { Cell::new(false) };
+    static ENDING: Cell<Ending> = const { Cell::new(Ending { spread: Duration::ZERO, patience: LONGEST_PATIENCE }) };
     static ERRANDS: Cell<usize> = const { Cell::new(0) };
     static WAITS_FOR_ERRANDS: RefCell<Option<Waker>> = const { RefCell::new(None) };
 }
@@ -23,8 +54,15 @@ pub fn is_draining() -> bool {
     DRAINING.get()
 }
 
+/// How long-lived connections of this thread end, once it drains.
+#[must_use]
+pub fn ending() -> Ending {
+    ENDING.get()
+}
+
 /// Asks all connections of this thread to end, and wakes the idle ones.
-pub fn begin() {
+pub fn begin(ending: Ending) {
+    ENDING.set(ending);
     DRAINING.set(true);
     deadline::wake_all();
 }
@@ -91,6 +129,17 @@ pub async fn errands() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn farewells_are_spread_over_a_part_of_the_time_that_there_is() {
+        let seconds = Duration::from_secs;
+        for (timeout, spread, patience) in [(0, 0, 0), (8, 2, 2), (40, 10, 5), (3600, 30, 5)] {
+            let expected = Ending { spread: seconds(spread), patience: seconds(patience) };
+            assert_eq!(Ending::within(seconds(timeout)), expected, "{timeout}");
+        }
+        let moments: std::collections::HashSet<_> = (0..50).map(|_| Ending::within(seconds(8)).moment()).collect();
+        assert!(moments.len() > 10 && moments.iter().all(|moment| *moment < seconds(2)), "{moments:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_the_last_errand() {

@@ -4,6 +4,7 @@
 
 pub mod allowance;
 pub mod buffers;
+pub mod chance;
 pub mod deadline;
 pub mod drain;
 mod hang_up;

@@ -108,7 +108,7 @@ impl Plan {
                 config::WebSocketMode::Tunnel => "tunnel",
                 config::WebSocketMode::OverHttp => "websocket",
             });
-            WebSockets::compile(route, known, shared.metrics.holds(kind))
+            WebSockets::compile(route, known, &shared.tunnels, shared.metrics.holds(kind))
         });
         let links = route.and_then(|route| match route.action {
             config::Action::Proxy(at) if route.grip => {

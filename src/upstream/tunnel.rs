@@ -41,8 +41,6 @@ use crate::runtime::{Deadline, drain};
 const LINGER: Duration = Duration::from_secs(10);
 /// The same while the client does not take what has been said to it.
 const STALLED: Duration = Duration::from_secs(60);
-/// How long a client has to say goodbye that we have told that we are going away.
-const GOODBYE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a client is there still of whom nothing is read.
 const LOOK: Duration = Duration::from_secs(5);
 /// Reads of one direction in one poll.
@@ -98,6 +96,8 @@ struct Pass {
     heard: u64,
     unanswered: u32,
     is_draining: bool,
+    /// When the client is told that we are going away: not all hear it at once, for they come back at once.
+    parting: Option<Deadline>,
     /// Whether the client has been told that we are going away.
     has_said_goodbye: bool,
     /// Whether the client has closed its side behind what the worker does not take.
@@ -180,6 +180,7 @@ impl Pass {
             heard: 0,
             unanswered: 0,
             is_draining: false,
+            parting: None,
             has_said_goodbye: false,
             has_left: false,
             is_looking: false,
@@ -188,10 +189,7 @@ impl Pass {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if drain::is_draining() && !self.is_draining {
-            self.is_draining = true;
-            self.say_goodbye();
-        }
+        self.poll_drain(cx);
         let before = self.progress();
         loop {
             if let Poll::Ready(Err(error)) = self.poll_up(cx) {
@@ -213,6 +211,19 @@ impl Pass {
             if let Some(result) = self.time_is_over() {
                 return Poll::Ready(result);
             }
+        }
+    }
+
+    /// Looks whether the edge is stopping, and whether it is this client's turn to hear of it.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) {
+        if drain::is_draining() && !std::mem::replace(&mut self.is_draining, true) {
+            let parting = Deadline::new();
+            parting.arm(drain::ending().moment());
+            self.parting = Some(parting);
+        }
+        if self.parting.as_ref().is_some_and(|parting| parting.poll(cx).is_ready()) {
+            self.parting = None;
+            self.say_goodbye();
         }
     }
 
@@ -322,7 +333,7 @@ impl Pass {
         self.ended = self.ended.or(Some(Reason::ShuttingDown));
         self.said.say(Word::Close(GOING_AWAY));
         self.ping = None;
-        self.deadline.arm(GOODBYE);
+        self.deadline.arm(drain::ending().patience);
     }
 
     /// What tells that something has happened.

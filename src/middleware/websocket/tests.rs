@@ -49,6 +49,13 @@ struct Stage {
 impl Stage {
     /// A route with these keys.
     fn new(keys: &str, answer: u16) -> Self {
+        let tunnels = Arc::<Tunnels>::default();
+        tunnels.allow(100);
+        Self::with(keys, answer, &tunnels)
+    }
+
+    /// One of several that share what may pass through.
+    fn with(keys: &str, answer: u16, tunnels: &Arc<Tunnels>) -> Self {
         let text = format!(
             "upstreams: {{ app: {{ endpoints: ['unix:/run/app.sock'], workers: 4 }} }}\n\
              sites: [{{ routes: [{{ path: /, {keys} }}] }}]"
@@ -56,7 +63,7 @@ impl Stage {
         let config = crate::config::load_str(&text, "f", Path::new("/"), &|_| None).unwrap().config;
         let route = &config.sites[0].routes[0];
         let gauge = Metrics::new().holds("tunnel");
-        let layer = WebSocketLayer::new(route, WebSockets::compile(route, None, gauge.clone()));
+        let layer = WebSocketLayer::new(route, WebSockets::compile(route, None, tunnels, gauge.clone()));
         let asked = Rc::new(Cell::new(None));
         let answer = StatusCode::from_u16(answer).unwrap();
         Self { stack: layer.layer(App { answer, asked: Rc::clone(&asked) }), asked, gauge }
@@ -141,6 +148,27 @@ async fn there_are_as_many_as_the_route_allows_and_no_more() {
     running.await.unwrap();
     assert_eq!(stage.gauge.get(), 0);
     assert!(stage.ask(Some(GOOD), None).await.is_ok());
+}
+
+#[tokio::test]
+async fn no_more_pass_through_on_all_routes_than_there_may_be_connections_to_workers_for() {
+    let tunnels = Arc::<Tunnels>::default();
+    tunnels.allow(2);
+    let [one, other] = [TUNNEL, TUNNEL].map(|keys| Stage::with(keys, 101, &tunnels));
+    let ends_here = Stage::with("proxy: app, websocket: over_http", 101, &tunnels);
+    let open = [one.ask(Some(GOOD), None).await.unwrap(), other.ask(Some(GOOD), None).await.unwrap()];
+    for _ in 0..3 {
+        assert_eq!(one.ask(Some(GOOD), None).await.err(), Some(Reason::WebsocketsFull));
+    }
+    assert!(ends_here.ask(Some(GOOD), None).await.is_ok(), "it takes no worker's connection");
+    drop(open);
+    let open = [one.ask(Some(GOOD), None).await, one.ask(Some(GOOD), None).await];
+    assert!(open.iter().all(Result::is_ok));
+    tunnels.allow(3);
+    let _third = other.ask(Some(GOOD), None).await.unwrap();
+    tunnels.allow(1);
+    drop(open);
+    assert_eq!(other.ask(Some(GOOD), None).await.err(), Some(Reason::WebsocketsFull));
 }
 
 #[tokio::test]

@@ -59,13 +59,13 @@ pub(super) enum Question {
 
 /// What an app knows its site by.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Site<'a> {
+struct Site<'a> {
     /// As the client has named it: Host, or X-Forwarded-Host where the next one is sent.
-    pub(super) host: Option<&'a Host>,
+    host: Option<&'a Host>,
     /// The upstream's `host`.
-    pub(super) own_host: Option<&'a str>,
+    own_host: Option<&'a str>,
     /// The upstream's `prefix`. The app has been asked with it, writes its links with it, and will be asked with it again.
-    pub(super) prefix: Option<&'a str>,
+    prefix: Option<&'a str>,
 }
 
 impl Site<'_> {
@@ -81,7 +81,7 @@ impl Site<'_> {
 ///
 /// # Errors
 /// It leads to another site, or nowhere.
-pub(super) fn resolve(base: &Target, site: Site<'_>, url: &str) -> Result<Target, Fault> {
+fn resolve(base: &Target, site: Site<'_>, url: &str) -> Result<Target, Fault> {
     let url = &encoded(url.split('#').next().unwrap_or_default());
     let lower = url.get(..8).unwrap_or(url).to_ascii_lowercase();
     let scheme = ["http://", "https://", "//"].into_iter().find(|scheme| lower.starts_with(scheme));
@@ -173,10 +173,14 @@ pub(super) fn grip_last(positions: &[(Rc<str>, Box<str>)]) -> Option<HeaderValue
 }
 
 impl Terms {
-    /// What the app knows its site by, for a client that has asked so.
-    pub(super) fn site<'a>(&'a self, exchange: &'a Exchange) -> Site<'a> {
-        let config = self.client.config();
-        Site { host: exchange.host.as_ref(), own_host: config.host.as_deref(), prefix: config.prefix.as_deref() }
+    /// Where a link of the app leads, for a client that has asked so.
+    ///
+    /// # Errors
+    /// Those of [`resolve`].
+    pub(super) fn lead(&self, base: &Target, exchange: &Exchange, url: &str) -> Result<Target, Fault> {
+        let client = self.client();
+        let (host, config) = (exchange.host.as_ref(), client.config());
+        resolve(base, Site { host, own_host: config.host.as_deref(), prefix: config.prefix.as_deref() }, url)
     }
 
     /// Says to the app that it is the gateway that asks, and what it can do.
@@ -240,47 +244,31 @@ impl Terms {
             Question::Poll | Question::Gone => &self.polling,
         };
         let outgoing = Outgoing { request: Box::new(request), body: None, terms: Rc::clone(terms) };
-        let answer = self.client.send(outgoing).await;
+        let answer = self.client().send(outgoing).await;
         own.finish(Finish::Complete);
         drop(guard);
         answer
     }
 
-    /// Asks what a link leads to for a client at these positions, and reads all of it. `None`: it need not be asked, for its turn
-    /// has come after that of another client, whose answer says that nothing was missed within `age`.
-    pub(super) async fn page(
-        &self,
-        exchange: &Exchange,
-        asked: &Asked,
-        target: Target,
-        positions: &[(Rc<str>, Box<str>)],
-        age: Duration,
-        question: Question,
-    ) -> Result<Option<Page>, Error> {
-        let page = self.page_in_time(exchange, asked, target, positions, age, question);
-        Deadline::new().bound(LONGEST_QUESTION, page).await.unwrap_or_else(|_| {
+    /// Asks what a link leads to, and reads all of it. `None`: it need not be asked, for its turn has come after that of another
+    /// client, whose answer says that nothing was missed within [`Lookup::age`].
+    pub(super) async fn page(&self, lookup: Lookup) -> Result<Option<Page>, Error> {
+        Deadline::new().bound(LONGEST_QUESTION, self.page_in_time(lookup)).await.unwrap_or_else(|_| {
             let detail = format!("Grip-Link: no whole answer within {} seconds", LONGEST_QUESTION.as_secs());
             Err(Error::new(Reason::HeadTimeout).detail(detail))
         })
     }
 
-    async fn page_in_time(
-        &self,
-        exchange: &Exchange,
-        asked: &Asked,
-        target: Target,
-        positions: &[(Rc<str>, Box<str>)],
-        age: Duration,
-        question: Question,
-    ) -> Result<Option<Page>, Error> {
+    async fn page_in_time(&self, lookup: Lookup) -> Result<Option<Page>, Error> {
+        let Lookup { exchange, asked, target, positions, age, question } = lookup;
         let _turn = self.links.turn(question).await;
         let metrics = self.local.channels().metrics();
-        if question == Question::Poll && self.local.are_confirmed(positions, age) {
+        if question == Question::Poll && self.local.are_confirmed(&positions, age) {
             metrics.link(LinkOutcome::Skipped);
             return Ok(None);
         }
         metrics.link(LinkOutcome::Asked);
-        let response = self.ask_now(exchange, asked, target.clone(), grip_last(positions), question).await?;
+        let response = self.ask_now(&exchange, &asked, target.clone(), grip_last(&positions), question).await?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
             let detail = format!("Grip-Link: {} answers {}", shown(target.raw_path()), head.status.as_u16());
@@ -301,6 +289,18 @@ impl Terms {
         };
         Ok(Some(Page { target, instruct, body, room }))
     }
+}
+
+/// What is asked for a client that is held with a stream: where a link leads from where it is.
+pub(super) struct Lookup {
+    pub(super) exchange: Rc<Exchange>,
+    pub(super) asked: Asked,
+    pub(super) target: Target,
+    /// Where the client is.
+    pub(super) positions: Vec<(Rc<str>, Box<str>)>,
+    /// How long ago it may have been that another client's answer has told as much.
+    pub(super) age: Duration,
+    pub(super) question: Question,
 }
 
 /// What a link has led to.

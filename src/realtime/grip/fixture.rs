@@ -20,7 +20,7 @@ use crate::http::{Body, ConnectionInfo, Exchange, Host, Protocol, Request, Respo
 use crate::observe::metrics::Metrics;
 use crate::realtime::hub::{Channels, Local};
 use crate::upstream::spool::Budget;
-use crate::upstream::{Client, Connector, Outgoing, RouteTerms, Upstream};
+use crate::upstream::{Client, Connector, InForce, Outgoing, RouteTerms, Upstream};
 
 /// What the app answers to a head; `None`: nothing, for ever.
 type Script = dyn Fn(&str) -> Option<String>;
@@ -31,7 +31,9 @@ pub(super) struct Fixture {
     pub(super) channels: Channels,
     /// What the app was asked.
     pub(super) heads: Rc<RefCell<Vec<String>>>,
-    client: Rc<Client>,
+    pub(super) client: Rc<Client>,
+    /// Which clients a reload would put in force.
+    pub(super) in_force: InForce,
     tasks: [JoinHandle<()>; 2],
     _folder: tempfile::TempDir,
 }
@@ -61,6 +63,8 @@ impl Fixture {
         compiled.put_in_force();
         let budget = Budget::new(&config::Spool::default());
         let client = Rc::new(Client::new(compiled.into(), budget, std::sync::Arc::clone(&metrics)));
+        let in_force = InForce::default();
+        in_force.put(&[Rc::clone(&client)]);
         let channels = Channels::new(metrics.realtime());
         let local = Local::attach(&channels);
         let heads = Rc::new(RefCell::default());
@@ -72,13 +76,13 @@ impl Fixture {
         let terms = Terms::compile(
             route,
             &config.realtime,
-            Rc::clone(&client),
+            (Rc::clone(&client), in_force.clone()),
             RouteTerms { holds: true, ..RouteTerms::default() },
             Links::compile(upstream, None),
             Rc::new(Signer::new(SigningKey::compile(&config.realtime.grip))),
             local,
         );
-        Self { terms: Rc::new(terms), channels, heads, client, tasks, _folder: folder }
+        Self { terms: Rc::new(terms), channels, heads, client, in_force, tasks, _folder: folder }
     }
 
     /// A client that asks for this.

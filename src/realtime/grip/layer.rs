@@ -19,7 +19,7 @@ use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Handovers, Request, Response, Service, Target, Told};
 use crate::observe::throttle::Throttle;
 use crate::realtime::hub::Local;
-use crate::upstream::{Client, RouteTerms};
+use crate::upstream::{Client, InForce, RouteTerms};
 
 pub use crate::http::Held;
 
@@ -28,7 +28,9 @@ const BEHIND: i32 = 20;
 
 /// What a route's clients are held by, in a thread.
 pub struct Terms {
-    pub(super) client: Rc<Client>,
+    /// As it was when the route was compiled: whose name is looked up among those in force.
+    client: Rc<Client>,
+    in_force: InForce,
     /// How a client's own question is asked again, and how what it misses is asked for.
     pub(super) asking: Rc<RouteTerms>,
     /// How it is asked whether it misses something.
@@ -45,12 +47,12 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Those of a route. `terms` is how its own requests are sent.
+    /// Those of a route, whose client of this thread is the first of both. `terms` is how its own requests are sent.
     #[must_use]
     pub fn compile(
         route: &config::Route,
         realtime: &config::Realtime,
-        client: Rc<Client>,
+        (client, in_force): (Rc<Client>, InForce),
         terms: RouteTerms,
         links: Arc<Links>,
         signer: Rc<Signer>,
@@ -60,6 +62,7 @@ impl Terms {
         let polling = RouteTerms { priority: (route.priority - BEHIND).max(-100), ..asking.clone() };
         Self {
             client,
+            in_force,
             asking: Rc::new(asking),
             polling: Rc::new(polling),
             signer,
@@ -69,6 +72,11 @@ impl Terms {
             keep_alive: realtime.keep_alive,
             strip_prefix: route.strip_prefix.as_deref().map(Box::from),
         }
+    }
+
+    /// The way to the app, as it is now: who is held outlives reloads.
+    pub(super) fn client(&self) -> Rc<Client> {
+        self.in_force.client(&self.client)
     }
 }
 

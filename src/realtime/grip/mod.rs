@@ -11,6 +11,7 @@
 //! sees the answer that the client gets. The worker is free as soon as its short answer is in.
 
 mod ask;
+mod farewell;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod fixture;

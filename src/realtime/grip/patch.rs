@@ -6,6 +6,9 @@ use super::instruct::shown;
 
 /// How far a document may grow by one patch, and how much of it one patch may copy.
 const LARGEST: usize = 1 << 20;
+/// Bytes of the document that one patch may shift or look through: each change may be cheap to say and dear to make, and a patch is
+/// made for every client that waits.
+const MOST_TOUCHED: usize = 64 << 20;
 /// How deep a document may be: as deep as one is read. Whatever looks at it goes into itself as often.
 const DEEPEST: usize = 127;
 
@@ -18,9 +21,9 @@ pub(super) fn apply(document: &[u8], patch: &[u8]) -> Result<Vec<u8>, String> {
         serde_json::from_slice(document).map_err(|error| format!("the answer that it changes is no JSON: {error}"))?;
     let changes: Vec<Value> =
         serde_json::from_slice(patch).map_err(|error| format!("the body-patch is no list: {error}"))?;
-    let mut copied = 0;
+    let mut work = Work::default();
     for (at, change) in changes.iter().enumerate() {
-        make(&mut value, change, &mut copied).map_err(|why| format!("body-patch[{at}]: {why}"))?;
+        make(&mut value, change, &mut work).map_err(|why| format!("body-patch[{at}]: {why}"))?;
     }
     let out = serde_json::to_vec(&value).map_err(|error| error.to_string())?;
     if out.len() > LARGEST {
@@ -54,16 +57,48 @@ pub(in crate::realtime) fn check(changes: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes one change. `copied` is what was copied before, about in bytes: a copy of a copy doubles it each time.
-fn make(document: &mut Value, change: &Value, copied: &mut usize) -> Result<(), String> {
+/// What the changes have cost so far.
+#[derive(Default)]
+struct Work {
+    /// About in bytes: a copy of a copy doubles it each time.
+    copied: usize,
+    touched: usize,
+}
+
+impl Work {
+    fn copy(&mut self, bytes: usize) -> Result<(), String> {
+        self.copied += bytes;
+        if self.copied > LARGEST {
+            return Err(format!("more than {LARGEST} bytes are copied"));
+        }
+        Ok(())
+    }
+
+    /// So many values are shifted, or looked at.
+    fn touch(&mut self, values: usize) -> Result<(), String> {
+        self.touched += values * size_of::<Value>();
+        if self.touched > MOST_TOUCHED {
+            return Err(format!(
+                "the changes shift or look through more than {MOST_TOUCHED} bytes together: whatever is put into a long list, or taken out, shifts all behind it"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Makes one change.
+fn make(document: &mut Value, change: &Value, work: &mut Work) -> Result<(), String> {
     let operation = change.get("op").and_then(Value::as_str).unwrap_or_default();
     let target = path(change, "path")?;
     let value = || change.get("value").ok_or_else(|| "`value` is missing".to_owned());
     match operation {
-        "add" => add(document, &target, fitting(&target, value()?)?.clone()),
-        "remove" => remove(document, &target).map(drop),
+        "add" => {
+            let added = fitting(&target, value()?, work)?.clone();
+            add(document, &target, added, work)
+        }
+        "remove" => remove(document, &target, work).map(drop),
         "replace" => {
-            *find(document, &target)? = fitting(&target, value()?)?.clone();
+            *find(document, &target)? = fitting(&target, value()?, work)?.clone();
             Ok(())
         }
         "move" => {
@@ -71,18 +106,15 @@ fn make(document: &mut Value, change: &Value, copied: &mut usize) -> Result<(), 
             if target.len() > from.len() && target.starts_with(&from) {
                 return Err("nothing can be moved into itself".into());
             }
-            let moved = remove(document, &from)?;
-            fitting(&target, &moved)?;
-            add(document, &target, moved)
+            let moved = remove(document, &from, work)?;
+            fitting(&target, &moved, work)?;
+            add(document, &target, moved, work)
         }
         "copy" => {
-            let source = fitting(&target, find(document, &path(change, "from")?)?)?;
-            *copied += size(source);
-            if *copied > LARGEST {
-                return Err(format!("more than {LARGEST} bytes are copied"));
-            }
+            let source = fitting(&target, find(document, &path(change, "from")?)?, work)?;
+            work.copy(size(source))?;
             let copy = source.clone();
-            add(document, &target, copy)
+            add(document, &target, copy, work)
         }
         "test" if *find(document, &target)? == *value()? => Ok(()),
         "test" => Err("what is there is not what `test` says".into()),
@@ -91,17 +123,22 @@ fn make(document: &mut Value, change: &Value, copied: &mut usize) -> Result<(), 
 }
 
 /// The value, where the document is not too deep with it at this place.
-fn fitting<'a>(target: &[String], value: &'a Value) -> Result<&'a Value, String> {
-    if target.len() + depth(value) > DEEPEST {
+fn fitting<'a>(target: &[String], value: &'a Value, work: &mut Work) -> Result<&'a Value, String> {
+    let mut values = 0;
+    let depth = depth(value, &mut values);
+    work.touch(values)?;
+    if target.len() + depth > DEEPEST {
         return Err(format!("the document would be deeper than {DEEPEST} lists and objects"));
     }
     Ok(value)
 }
 
-fn depth(value: &Value) -> usize {
+/// `values` counts what has been looked at.
+fn depth(value: &Value, values: &mut usize) -> usize {
+    *values += 1;
     match value {
-        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        Value::Array(list) => 1 + list.iter().map(|value| depth(value, values)).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(|value| depth(value, values)).max().unwrap_or(0),
         _ => 0,
     }
 }
@@ -143,7 +180,7 @@ fn find<'a>(document: &'a mut Value, path: &[String]) -> Result<&'a mut Value, S
     Ok(value)
 }
 
-fn add(document: &mut Value, path: &[String], value: Value) -> Result<(), String> {
+fn add(document: &mut Value, path: &[String], value: Value, work: &mut Work) -> Result<(), String> {
     let Some((last, parents)) = path.split_last() else {
         *document = value;
         return Ok(());
@@ -159,6 +196,7 @@ fn add(document: &mut Value, path: &[String], value: Value) -> Result<(), String
         }
         Value::Array(list) => match index(last).filter(|at| *at <= list.len()) {
             Some(at) => {
+                work.touch(list.len() - at)?;
                 list.insert(at, value);
                 Ok(())
             }
@@ -168,11 +206,17 @@ fn add(document: &mut Value, path: &[String], value: Value) -> Result<(), String
     }
 }
 
-fn remove(document: &mut Value, path: &[String]) -> Result<Value, String> {
+fn remove(document: &mut Value, path: &[String], work: &mut Work) -> Result<Value, String> {
     let Some((last, parents)) = path.split_last() else { return Ok(document.take()) };
     let removed = match find(document, parents)? {
         Value::Object(map) => map.remove(last),
-        Value::Array(list) => index(last).filter(|at| *at < list.len()).map(|at| list.remove(at)),
+        Value::Array(list) => match index(last).filter(|at| *at < list.len()) {
+            Some(at) => {
+                work.touch(list.len() - at)?;
+                Some(list.remove(at))
+            }
+            None => None,
+        },
         _ => None,
     };
     removed.ok_or_else(|| missing(last))
@@ -269,6 +313,28 @@ mod tests {
         let pointer = "/0".repeat(60);
         let change = format!(r#"[{{"op":"move","from":"/1","path":"{pointer}"}}]"#);
         assert!(apply(document.as_bytes(), change.as_bytes()).unwrap_err().contains("deeper than 127"));
+    }
+
+    #[test]
+    fn many_changes_to_a_long_list_are_not_made_whatever_they_are() {
+        let list = |count: usize| serde_json::to_vec(&vec![1; count]).unwrap();
+        let changes = |change: &str| format!("[{}]", [change].repeat(1_000).join(","));
+        for change in [
+            r#"{"op":"move","from":"/0","path":"/-"}"#,
+            r#"{"op":"move","from":"/0","path":"/0"}"#,
+            r#"{"op":"add","path":"/0","value":1}"#,
+            r#"{"op":"remove","path":"/0"}"#,
+            // All of it has to be looked through each time.
+            r#"{"op":"move","from":"","path":""}"#,
+        ] {
+            let told = apply(&list(40_000), changes(change).as_bytes()).unwrap_err();
+            assert!(told.contains("shift or look through more than 67108864 bytes"), "{change}: {told}");
+            let at: usize = told["body-patch[".len()..].split(']').next().unwrap().parse().unwrap();
+            assert!((10..200).contains(&at), "{change}: {told}");
+            assert!(apply(&list(1_000), changes(change).as_bytes()).is_ok(), "{change}");
+        }
+        let last = r#"{"op":"move","from":"/39999","path":"/39999"}"#;
+        assert!(apply(&list(40_000), changes(last).as_bytes()).is_ok(), "what shifts nothing costs nothing");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use http::header::{self, HeaderMap};
 use http::{HeaderName, StatusCode};
 
 use super::ask::{self, Asked, Question, collect, grip_last};
+use super::farewell::Farewell;
 use super::instruct::{HoldMode, Instruct, LARGEST};
 use super::layer::{Terms, full, invalid, read, tell};
-use super::stream::Farewell;
 use super::{Fault, patch};
 use crate::error::Error;
 use crate::http::{Exchange, Phase, Response};

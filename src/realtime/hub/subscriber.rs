@@ -3,6 +3,13 @@
 //! A channel may have a *position*: the id of the last item that the client has, by what its app has said or by what it has got
 //! since. The next item must name it as the one before; if it does not, the client is told to recover ([`Delivery::Recover`]):
 //! what comes meanwhile is kept, and sifted by [`Subscriber::resume`] once the app has said where the client is.
+//!
+//! Here is who is on which channel, and what waits; [`positions`] looks at where a client is, [`sift`] at what was kept, and
+//! [`content`] at what an item is to it.
+
+mod content;
+mod positions;
+mod sift;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,11 +17,13 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::item::{Item, Message, MessagePart, Meta, Reply, ReplyBody, ResponsePart, StreamPart};
+pub use self::positions::Standing;
+
+use self::content::{content_length, cost_of, made, shared, wanted};
+use super::item::{Item, Message, Meta, Reply};
 use super::local::Local;
 use super::render::{built_id, render_with};
 use super::{Filters, limits};
@@ -220,148 +229,6 @@ impl Subscriber {
         self.member.state.borrow_mut().meta = meta;
     }
 
-    /// Looks, once the client is on new channels, whether it has missed something there between its app's answer and now. If so,
-    /// [`Delivery::Recover`] comes. Not between [`Self::pause`] and [`Self::resume`].
-    pub fn compare(&self) {
-        let positions: Vec<Rc<str>> = {
-            let mut state = self.member.state.borrow_mut();
-            let new = state.channels.iter_mut().filter_map(|held| std::mem::take(&mut held.is_new).then_some(&*held));
-            new.filter(|held| held.position.is_some()).map(|held| Rc::clone(&held.channel)).collect()
-        };
-        if positions.is_empty() {
-            return;
-        }
-        let last = self.local.catch_up(&positions);
-        let mut missed = false;
-        for (channel, last) in positions.iter().zip(last) {
-            let Some(last) = last else { continue };
-            let is_there = {
-                let state = self.member.state.borrow();
-                let held = state.channels.iter().find(|held| held.channel == *channel);
-                held.is_none_or(|held| held.position.as_deref() == Some(&*last))
-            };
-            if !is_there {
-                self.local.forget(channel);
-                missed = true;
-            }
-        }
-        if missed {
-            self.member.recover();
-        }
-    }
-
-    /// The positions, for `Grip-Last`.
-    #[must_use]
-    pub fn positions(&self) -> Vec<(Rc<str>, Box<str>)> {
-        let state = self.member.state.borrow();
-        let positions = state.channels.iter();
-        positions.filter_map(|held| Some((Rc::clone(&held.channel), held.position.clone()?))).collect()
-    }
-
-    /// Whether the gateway itself can tell that nothing was missed: every channel that has a position is known to have been there
-    /// within `age`. False without any.
-    #[must_use]
-    pub fn is_confirmed(&self, age: Duration) -> bool {
-        self.all_positions(|channel, position| self.local.is_confirmed(channel, position, age))
-    }
-
-    /// The same, however long ago, where items have led there one after the other.
-    #[must_use]
-    pub fn is_chain_whole(&self) -> bool {
-        self.all_positions(|channel, position| self.local.has_led_to(channel, position))
-    }
-
-    fn all_positions(&self, holds: impl Fn(&str, &str) -> bool) -> bool {
-        let state = self.member.state.borrow();
-        let mut any = false;
-        for held in &state.channels {
-            let Some(position) = &held.position else { continue };
-            any = true;
-            if !holds(&held.channel, position) {
-                return false;
-            }
-        }
-        any
-    }
-
-    /// Its app has just said that these are the last ids: that holds for everybody on these channels.
-    pub fn confirm(&self, subscriptions: &[Subscription]) {
-        for subscription in subscriptions {
-            if let Some(position) = &subscription.position {
-                self.local.confirm(&subscription.channel, position);
-            }
-        }
-    }
-
-    /// Its app is asked where it is while items go on coming: remembers where they lead.
-    pub fn follow(&self) {
-        self.member.state.borrow_mut().trail = Some(Vec::new());
-    }
-
-    /// What an answer is worth that says the client is here, after [`Self::follow`].
-    #[must_use]
-    pub fn standing(&self, subscriptions: &[Subscription]) -> Standing {
-        let mut state = self.member.state.borrow_mut();
-        let trail = state.trail.take().unwrap_or_default();
-        if trail.is_empty() {
-            return Standing::Unmoved;
-        }
-        let is_had = |wanted: &Subscription| {
-            let Some(position) = &wanted.position else { return true };
-            let held = state.channels.iter().find(|held| *held.channel == *wanted.channel);
-            held.is_some_and(|held| held.position.as_ref() == Some(position))
-                || trail.iter().any(|(channel, passed)| **channel == *wanted.channel && passed == position)
-        };
-        if subscriptions.iter().all(is_had) { Standing::Passed } else { Standing::Ahead }
-    }
-
-    /// What comes from now on is kept, until [`Self::resume`].
-    pub fn pause(&self) {
-        let mut state = self.member.state.borrow_mut();
-        if matches!(state.flow, Flow::Open) {
-            state.flow = Flow::Recovering(Vec::new());
-        }
-    }
-
-    /// Nobody can tell what the client has missed: it is nowhere any more, and takes what comes.
-    pub fn free(&self) {
-        self.member.state.borrow_mut().channels.iter_mut().for_each(|held| held.position = None);
-    }
-
-    /// The app has said where the client is: what was kept goes out from there on, channel by channel. What is not known to follow
-    /// from there is kept while the app is asked once more; after that it is old, and dropped.
-    pub fn resume(&self) {
-        let (kept, starts) = {
-            let mut state = self.member.state.borrow_mut();
-            let kept = match std::mem::take(&mut state.flow) {
-                Flow::Recovering(kept) => kept,
-                flow => {
-                    state.flow = flow;
-                    return;
-                }
-            };
-            state.bytes -= kept.iter().map(|arrived| self.member.cost(arrived)).sum::<usize>();
-            let start = |held: &Held| (Rc::clone(&held.channel), start(held, &kept));
-            let starts: Vec<_> = state.channels.iter().map(start).collect();
-            (kept, starts)
-        };
-        let mut loose = Vec::new();
-        for (at, arrived) in kept.iter().enumerate() {
-            let item = &arrived.item;
-            let Some((_, start)) = starts.iter().find(|(channel, _)| **channel == *item.channel) else { continue };
-            match start {
-                None if is_in_chain(item) => loose.push(Rc::clone(arrived)),
-                Some(start) if at < *start && is_in_chain(item) => {}
-                _ => {
-                    if self.member.offer(arrived) == Offered::Gap {
-                        self.local.forget(&item.channel);
-                    }
-                }
-            }
-        }
-        self.member.ask_again(loose);
-    }
-
     /// What comes next.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Delivery> {
         let mut state = self.member.state.borrow_mut();
@@ -410,17 +277,6 @@ impl Subscriber {
     pub fn is_empty(&self) -> bool {
         self.member.state.borrow().queue.is_empty()
     }
-}
-
-/// What an answer of the app is worth to a client to which items have come meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// None has come: it is as new as it was asked for.
-    Unmoved,
-    /// The client has had everything that it says.
-    Passed,
-    /// It says something that the client has not had.
-    Ahead,
 }
 
 impl Drop for Subscriber {
@@ -512,29 +368,6 @@ impl Member {
         }
     }
 
-    /// These are neither from before the client's position nor after it, as far as can be told. Once: an app that says so again
-    /// knows better.
-    fn ask_again(&self, loose: Vec<Rc<Arrived>>) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let is_second = std::mem::replace(&mut state.has_asked_again, !loose.is_empty());
-        if is_second || loose.is_empty() {
-            state.has_asked_again = false;
-            return;
-        }
-        let cost: usize = loose.iter().map(|arrived| self.cost(arrived)).sum();
-        match &mut state.flow {
-            Flow::Over => return,
-            Flow::Recovering(kept) => kept.extend(loose),
-            Flow::Open => {
-                state.flow = Flow::Recovering(loose);
-                push(state, Queued::Own(Delivery::Recover), cost_of(&Delivery::Recover));
-            }
-        }
-        state.bytes += cost;
-        self.wake();
-    }
-
     fn overflow(&self, state: &mut State) -> Offered {
         state.flow = Flow::Over;
         state.queue = VecDeque::from([Queued::Own(Delivery::Overflow)]);
@@ -568,26 +401,6 @@ fn follows(held: &Held, item: &Item) -> bool {
     }
 }
 
-/// Whether it is one of those that follow one another. What is not stands in no history of an app either.
-fn is_in_chain(item: &Item) -> bool {
-    item.id.is_some() || item.prev_id.is_some()
-}
-
-/// From which of these on they follow what the client has. `None`: that cannot be told.
-fn start(held: &Held, kept: &[Rc<Arrived>]) -> Option<usize> {
-    let Some(position) = &held.position else { return Some(0) };
-    let is_of_it = |arrived: &Rc<Arrived>| *arrived.item.channel == *held.channel && is_in_chain(&arrived.item);
-    if let Some(had) = kept.iter().rposition(|one| is_of_it(one) && one.item.id.as_ref() == Some(position)) {
-        return Some(had + 1);
-    }
-    if let Some(next) = kept.iter().position(|one| is_of_it(one) && one.item.prev_id.as_ref() == Some(position)) {
-        return Some(next);
-    }
-    // One that does not say what comes before it begins anew.
-    let begins = kept.iter().position(|one| is_of_it(one) && one.item.prev_id.is_none());
-    begins.or_else(|| (!kept.iter().any(is_of_it)).then_some(0))
-}
-
 /// The client has an item: that is where it is now.
 fn advance(state: &mut State, at: usize, item: &Item) {
     let held = &mut state.channels[at];
@@ -600,44 +413,6 @@ fn advance(state: &mut State, at: usize, item: &Item) {
     position.clone_from(id);
 }
 
-/// Whether an item has this format, and for whom alone it is.
-fn wanted(item: &Item, format: Format) -> Option<Option<Filters>> {
-    match format {
-        Format::Response => item.response.as_ref().map(|content| content.filters),
-        Format::Stream => item.stream.as_ref().map(|content| content.filters),
-        Format::Message => item.message.as_ref().map(|content| content.filters),
-    }
-}
-
-fn content_length(item: &Item, format: Format) -> usize {
-    match format {
-        Format::Response => item.response.as_ref().map_or(0, |content| match &content.part {
-            ResponsePart::Send(Reply { body: ReplyBody::Whole(body) | ReplyBody::Patch(body), .. }) => body.len(),
-            ResponsePart::Hint => 0,
-        }),
-        Format::Stream => item.stream.as_ref().map_or(0, |content| match &content.part {
-            StreamPart::Send(bytes) => bytes.len(),
-            StreamPart::Hint | StreamPart::Close => 0,
-        }),
-        Format::Message => item.message.as_ref().map_or(0, |content| match &content.part {
-            MessagePart::Send(message) => message.payload.len(),
-            MessagePart::Close(..) | MessagePart::Refresh => 0,
-        }),
-    }
-}
-
-fn cost_of(delivery: &Delivery) -> usize {
-    OVERHEAD
-        + match delivery {
-            Delivery::Reply(reply) => match &reply.body {
-                ReplyBody::Whole(body) | ReplyBody::Patch(body) => body.len(),
-            },
-            Delivery::Data(bytes) => bytes.len(),
-            Delivery::Message(message) => message.payload.len(),
-            _ => 0,
-        }
-}
-
 /// The id of an item as the client has it that gets it now.
 fn own_id(item: &Item, filters: Filters, state: &State) -> Option<Box<[u8]>> {
     let position = |channel: &str| {
@@ -645,45 +420,4 @@ fn own_id(item: &Item, filters: Filters, state: &State) -> Option<Box<[u8]>> {
         held.position.as_deref().or_else(|| item.id.as_deref().filter(|_| *item.channel == *channel))
     };
     built_id(filters, &state.meta, position).map(Into::into)
-}
-
-/// An item with content that is one client's alone.
-fn made(item: &Item, format: Format, render: impl Fn(&[u8]) -> Bytes) -> Delivery {
-    match shared(item, format) {
-        Delivery::Data(content) => Delivery::Data(render(&content)),
-        Delivery::Message(message) => Delivery::Message(Message::new(message.kind, render(&message.payload))),
-        Delivery::Reply(mut reply) => {
-            if let ReplyBody::Whole(body) = &mut reply.body {
-                *body = render(body);
-            }
-            Delivery::Reply(reply)
-        }
-        other => other,
-    }
-}
-
-/// An item as everybody gets it.
-fn shared(item: &Item, format: Format) -> Delivery {
-    let delivery = match format {
-        Format::Response => item.response.as_ref().map(|content| match &content.part {
-            ResponsePart::Send(reply) => Delivery::Reply(Box::new(reply.clone())),
-            ResponsePart::Hint => Delivery::Hint,
-        }),
-        Format::Stream => item.stream.as_ref().map(|content| match &content.part {
-            StreamPart::Send(bytes) => Delivery::Data(bytes.clone()),
-            StreamPart::Hint => Delivery::Hint,
-            StreamPart::Close => Delivery::Close(None, Box::default()),
-        }),
-        Format::Message => item.message.as_ref().map(|content| match &content.part {
-            MessagePart::Send(message) => {
-                // Made in the shared one, so that it is there for the next.
-                message.frame();
-                Delivery::Message(message.clone())
-            }
-            MessagePart::Close(code, reason) => Delivery::Close(*code, reason.clone()),
-            MessagePart::Refresh => Delivery::Refresh,
-        }),
-    };
-    // Nothing is queued that does not have the format.
-    delivery.unwrap_or(Delivery::Hint)
 }

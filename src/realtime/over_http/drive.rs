@@ -6,31 +6,30 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::Holding;
 use super::held::Care;
 use super::session::{Cause, Wish};
-use super::{Ending, Holding};
 use crate::error::{Error, Reason, Side};
 use crate::http::{ClientIo, Exchange};
 use crate::observe::throttle::Throttles;
-use crate::realtime::ask::{Way, some_of};
+use crate::realtime::ask::Way;
 use crate::realtime::hub::{Delivery, Filters, Subscriber, Subscription};
 use crate::realtime::websocket::{Received, Wire};
 use crate::runtime::Deadline;
 use crate::runtime::deadline::awake;
-use crate::runtime::drain::Draining;
+use crate::runtime::drain::{self, Draining};
 
 /// What is done in one turn before others have theirs.
 const TURN: usize = 64;
 
 /// To its end. The client's connection is closed then, or broken off.
 pub(super) async fn drive(holding: Holding, io: ClientIo, exchange: Rc<Exchange>) -> Result<(), Error> {
-    let Holding { care, first, subscriber, max_message, ending, stall, metrics } = holding;
+    let Holding { care, first, subscriber, max_message, stall, metrics } = holding;
     let wire = Wire::new(io, max_message);
     let mut drive = Drive {
         care,
         wire,
         subscriber,
-        ending,
         deadline: Deadline::new(),
         armed: None,
         draining: Draining::new(),
@@ -91,7 +90,6 @@ struct Drive {
     care: Care,
     wire: Wire<ClientIo>,
     subscriber: Option<Subscriber>,
-    ending: Ending,
     /// For what is next.
     deadline: Deadline,
     armed: Option<Duration>,
@@ -136,7 +134,8 @@ impl Drive {
             return false;
         }
         self.is_draining = true;
-        self.care.session.drain(now + some_of(self.ending.spread), self.ending.patience);
+        let ending = drain::ending();
+        self.care.session.drain(now + ending.moment(), ending.patience);
         true
     }
 
@@ -236,7 +235,7 @@ impl Drive {
 
     /// Ready when it is time for something.
     fn poll_time(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
-        let next = self.care.session.next_time();
+        let next = self.care.session.next_time(&self.wire.outbox);
         if next != self.armed {
             match next {
                 Some(at) => self.deadline.arm(at.saturating_sub(now)),

@@ -38,9 +38,6 @@ use crate::realtime::grip::Signer;
 use crate::realtime::hub::{Format, Local, Subscriber};
 use crate::runtime::deadline::awake;
 
-/// The longest time over which the Closes of a drain are spread, and for which each waits for its answer.
-const LONGEST_SPREAD: Duration = Duration::from_secs(30);
-
 /// Takes the WebSockets of one route, in one thread.
 pub struct OverHttp {
     way: Rc<Way>,
@@ -49,7 +46,6 @@ pub struct OverHttp {
     grip: Option<Grip>,
     max_message: usize,
     strip_prefix: Option<Box<str>>,
-    ending: Ending,
     metrics: Rc<WebSocketMetrics>,
 }
 
@@ -60,15 +56,6 @@ pub struct Grip {
     pub signer: Rc<Signer>,
     /// Its part of the channels.
     pub local: Rc<Local>,
-}
-
-/// How WebSockets end when the edge does.
-#[derive(Debug, Clone, Copy)]
-struct Ending {
-    /// Over which time clients are told: they come back all together otherwise.
-    spread: Duration,
-    /// How long each has for its answer.
-    patience: Duration,
 }
 
 impl OverHttp {
@@ -88,14 +75,12 @@ impl OverHttp {
             ping: websocket.ping,
             stall: config.limits.read_rate.after,
         };
-        let part = (config.shutdown.timeout / 4).min(LONGEST_SPREAD);
         Self {
             way,
             rules: Rc::new(rules),
             grip,
             max_message: usize::try_from(websocket.max_message).unwrap_or(usize::MAX),
             strip_prefix: route.strip_prefix.as_deref().map(Box::from),
-            ending: Ending { spread: part, patience: part.min(session::CLOSE_PATIENCE) },
             metrics,
         }
     }
@@ -176,7 +161,6 @@ impl OverHttp {
             first: First { answer, prefix },
             subscriber,
             max_message: self.max_message,
-            ending: self.ending,
             stall: self.rules.stall,
             metrics: Rc::clone(&self.metrics),
         };
@@ -207,7 +191,6 @@ struct Holding {
     first: First,
     subscriber: Option<Subscriber>,
     max_message: usize,
-    ending: Ending,
     /// For how long the client may take nothing.
     stall: Duration,
     metrics: Rc<WebSocketMetrics>,

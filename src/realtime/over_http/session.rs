@@ -251,8 +251,7 @@ impl Session {
 
     /// What is sent to the app now, if anything is. To be called again once it has answered.
     pub(super) fn next_request(&mut self, now: Duration, out: &Outbox) -> Option<Sending> {
-        let is_patient = self.stage == Stage::Open && out.len() >= self.rules.buffer;
-        if self.batch.is_out() || self.is_detached || is_patient {
+        if self.batch.is_out() || self.is_detached || self.is_patient(out) {
             return None;
         }
         let is_due = !self.is_end_told && (self.is_refresh || self.ask_at.is_some_and(|at| at <= now));
@@ -262,6 +261,11 @@ impl Session {
         self.is_refresh = false;
         self.ask_at = None;
         Some(self.batch.take(self.is_end_told))
+    }
+
+    /// Whether the app is not asked before the client has taken some of what waits for it.
+    fn is_patient(&self, out: &Outbox) -> bool {
+        self.stage == Stage::Open && out.len() >= self.rules.buffer
     }
 
     /// The app has answered the request that was out, or could not.
@@ -443,14 +447,15 @@ impl Session {
     }
 
     /// When it wants to be told the time.
-    pub(super) fn next_time(&self) -> Option<Duration> {
+    pub(super) fn next_time(&self, out: &Outbox) -> Option<Duration> {
         let until = match self.stage {
             Stage::Asked { until, .. } => Some(until),
             Stage::Sent { until } => until,
             Stage::Open | Stage::Over { .. } => None,
         };
-        // While a request is out, its answer is what is waited for.
-        let ask_at = self.ask_at.filter(|_| !self.batch.is_out() && !self.is_detached && !self.is_end_told);
+        // While a request is out, its answer is what is waited for; and while too much waits for the client, that it takes some.
+        let is_asked_by_time = !self.batch.is_out() && !self.is_detached && !self.is_end_told && !self.is_patient(out);
+        let ask_at = self.ask_at.filter(|_| is_asked_by_time);
         let delayed = self.delayed.as_ref().map(|(_, at)| *at);
         let times = [until, ask_at, delayed, self.ping_at, self.stalled_at, self.keep_alive_at, self.drain_at];
         times.into_iter().flatten().min()

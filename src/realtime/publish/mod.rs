@@ -7,43 +7,32 @@ mod door;
 pub mod items;
 
 use std::convert::Infallible;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use tokio::sync::Semaphore;
 
 use self::door::Refusal;
-use crate::config::{self, MinRate, Secret};
+use crate::config::{self, Secret};
 use crate::edge::inherited::Inherited;
 use crate::edge::listener::{self, BindError, Listening};
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
-use crate::http1::head::HeadLimits;
-use crate::http1::server::{self, Entry, Limits};
-use crate::observe::throttle::Throttle;
+use crate::edge::side_door::SideDoor;
+use crate::http::{Body, Request, Response, Service};
 use crate::realtime::hub::Channels;
-use crate::runtime::buffers::Buffer;
-use crate::runtime::{Socket, Stream, deadline};
+use crate::runtime::Socket;
 
 /// Bytes of one request's body.
 pub const LARGEST: usize = 1 << 20;
 
-/// Open connections at a time. More wait to be accepted.
-const MAX_CONNECTIONS: usize = 256;
-/// Between two tries to accept where something is short.
-const PAUSE: Duration = Duration::from_millis(200);
 /// How often it is looked what has waited long enough.
 const SWEEP: Duration = Duration::from_secs(1);
 
-const LIMITS: Limits = Limits {
-    head: HeadLimits { size: 16 << 10, count: 100 },
-    header_timeout: Duration::from_secs(10),
+const DOOR: SideDoor = SideDoor {
+    listener: "publish",
+    called: "realtime.publish",
+    places: 256,
     // pubcontrol keeps its connection for the next item, and takes one that has been closed for an error.
     idle_timeout: Duration::from_secs(620),
-    body_rate: MinRate { min: 500, after: Duration::from_secs(30) },
-    read_rate: MinRate { min: 500, after: Duration::from_secs(30) },
 };
 
 /// Lets go what waits in the hub for an item that does not come, for ever. By one thread.
@@ -77,48 +66,12 @@ pub fn bind(publish: &config::Publish, inherited: &Inherited) -> Result<(Listeni
 
 /// Accepts on the socket for ever.
 pub async fn listen(socket: Listening, channels: Channels, secret: Option<Secret>) {
-    let desk = Rc::new((channels, secret));
-    let acceptor = match socket.into_acceptor() {
-        Ok(acceptor) => acceptor,
-        Err(error) => {
-            tracing::error!("realtime.publish cannot be served: {error}");
-            return;
-        }
+    let desk = |socket: &Socket| Desk {
+        channels: channels.clone(),
+        secret: secret.clone(),
+        is_unix: matches!(socket, Socket::Unix(_)),
     };
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let throttle = Throttle::default();
-    loop {
-        let place = loop {
-            // It is never closed.
-            if let Ok(Ok(place)) = tokio::time::timeout(PAUSE, Arc::clone(&places).acquire_owned()).await {
-                break place;
-            }
-            deadline::make_room();
-        };
-        match acceptor.accept().await {
-            Ok(accepted) => {
-                let desk = Rc::clone(&desk);
-                tokio::task::spawn_local(async move {
-                    serve(accepted.socket, &desk.0, desk.1.as_ref()).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                deadline::make_room();
-                if let Some(left_out) = throttle.pass() {
-                    tracing::warn!(left_out, "realtime.publish cannot accept: {error}");
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn serve(socket: Socket, channels: &Channels, secret: Option<&Secret>) {
-    let is_unix = matches!(socket, Socket::Unix(_));
-    let desk = Desk { channels: channels.clone(), secret: secret.cloned(), is_unix };
-    let info = Rc::new(ConnectionInfo::new("publish"));
-    server::serve(Stream::Plain(socket), Buffer::take(), info, LIMITS, &Door(Rc::new(desk))).await;
+    DOOR.listen(socket, desk).await;
 }
 
 /// Where one connection is answered.
@@ -126,16 +79,6 @@ struct Desk {
     channels: Channels,
     secret: Option<Secret>,
     is_unix: bool,
-}
-
-struct Door(Rc<Desk>);
-
-impl Entry for Door {
-    type Stack = Desk;
-
-    fn current(&self) -> Rc<Desk> {
-        Rc::clone(&self.0)
-    }
 }
 
 impl Service for Desk {

@@ -96,15 +96,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
             // Whoever writes them wakes the task.
             return Poll::Pending;
         }
-        let mut stream = Stream {
-            io: &mut self.io,
-            cx,
-            outbox: &mut self.outbox,
-            read: &mut self.read,
-            boundary: &mut self.boundary,
-        };
-        let read = self.context.read(&mut stream);
-        let received = match read {
+        let (context, mut stream) = self.parts(cx);
+        let received = match context.read(&mut stream) {
             Ok(Message::Text(text)) => Received::Text(text.into()),
             Ok(Message::Binary(bytes)) => Received::Binary(bytes),
             Ok(Message::Ping(_)) => {
@@ -123,6 +116,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
         Poll::Ready(received)
     }
 
+    /// What tungstenite knows of the connection, and the connection as it wants it.
+    fn parts<'a, 'b>(&'a mut self, cx: &'a mut Context<'b>) -> (&'a mut WebSocketContext, Stream<'a, 'b, I>) {
+        let Self { io, context, outbox, boundary, read, .. } = self;
+        (context, Stream { io, cx, outbox, read, boundary })
+    }
+
     /// Nothing is here but whole messages, which have been taken: the memory of a large one is not kept for the next.
     fn let_go(&mut self) {
         if self.boundary.largest() > LARGE && self.boundary.is_between() {
@@ -133,15 +132,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
 
     /// Puts the answer to a ping into the outbox now: what comes behind it is not to overtake it.
     fn answer(&mut self, cx: &mut Context<'_>) {
-        let mut stream = Stream {
-            io: &mut self.io,
-            cx,
-            outbox: &mut self.outbox,
-            read: &mut self.read,
-            boundary: &mut self.boundary,
-        };
+        let (context, mut stream) = self.parts(cx);
         // An outbox takes everything.
-        let _ = self.context.flush(&mut stream);
+        let _ = context.flush(&mut stream);
     }
 
     /// Writes what is in the outbox.

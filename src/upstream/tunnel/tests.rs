@@ -88,6 +88,7 @@ impl Stage {
 }
 
 const GOING_AWAY: [u8; 4] = [0x88, 2, 3, 0xe9];
+const AT_ONCE: drain::Ending = drain::Ending { spread: Duration::ZERO, patience: Duration::from_secs(5) };
 
 #[test]
 fn silence_is_no_reason_to_end() {
@@ -107,7 +108,7 @@ fn who_is_told_of_a_drain_has_some_time_to_say_goodbye() {
     paused(async || {
         let mut stage = Stage::new(None);
         sleep(Duration::from_secs(60)).await;
-        drain::begin();
+        drain::begin(AT_ONCE);
         assert_eq!(stage.heard(4).await, GOING_AWAY);
         // The worker talks on, to nobody.
         stage.worker.write_all(&frame(1, false, b"x")).await.unwrap();
@@ -118,13 +119,67 @@ fn who_is_told_of_a_drain_has_some_time_to_say_goodbye() {
 }
 
 #[test]
+fn not_all_hear_of_a_drain_at_once_and_who_has_not_heard_yet_goes_on() {
+    paused(async || {
+        let mut last = Stage::new(Some(Duration::from_secs(2)));
+        let stages: Vec<Stage> = (0..40).map(|_| Stage::new(None)).collect();
+        sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        drain::begin(drain::Ending { spread: Duration::from_secs(40), patience: Duration::from_secs(3) });
+        let heard = stages.into_iter().map(|mut stage| {
+            tokio::task::spawn_local(async move {
+                let word = stage.heard(4).await;
+                (word, begun.elapsed().as_secs(), stage.end().await)
+            })
+        });
+        let heard: Vec<_> = heard.collect();
+        // Until its turn has come it is pinged as ever, and hears its worker.
+        let mut frame = [0; 2];
+        loop {
+            last.client.read_exact(&mut frame).await.unwrap();
+            if frame != [0x89, 0] {
+                break;
+            }
+            last.client.write_all(&self::frame(10, true, b"")).await.unwrap();
+            last.worker.write_all(&self::frame(2, false, b"x")).await.unwrap();
+            assert_eq!(last.heard(3).await, self::frame(2, false, b"x"));
+        }
+        assert_eq!(frame, GOING_AWAY[..2]);
+        let mut seconds = Vec::new();
+        for heard in heard {
+            let (word, at, (reason, over, is_shut)) = heard.await.unwrap();
+            assert_eq!((&word[..], reason, is_shut), (&GOING_AWAY[..], Some(Reason::ShuttingDown), true));
+            assert!(at <= 41 && (at + 3..at + 6).contains(&over), "{at} {over}");
+            seconds.push(at);
+        }
+        let at_most = |most: u64| seconds.iter().filter(|at| **at <= most).count();
+        assert!((1..40).contains(&at_most(20)) && at_most(41) == 40, "{seconds:?}");
+    });
+}
+
+#[test]
+fn what_a_drain_says_waits_for_the_end_of_the_frame_at_hand() {
+    paused(async || {
+        let mut stage = Stage::new(None);
+        let frame = frame(2, false, &[b'x'; 100]);
+        stage.worker.write_all(&frame[..50]).await.unwrap();
+        assert_eq!(stage.heard(50).await, frame[..50]);
+        drain::begin(AT_ONCE);
+        sleep(Duration::from_secs(1)).await;
+        stage.worker.write_all(&[&frame[50..], &self::frame(1, false, b"for nobody")].concat()).await.unwrap();
+        assert_eq!(stage.heard(frame.len() - 50 + 4).await, [&frame[50..], &GOING_AWAY].concat());
+        assert_eq!(stage.end().await.0, Some(Reason::ShuttingDown));
+    });
+}
+
+#[test]
 fn a_frame_that_never_ends_does_not_hold_a_drain_up() {
     paused(async || {
         let mut stage = Stage::new(None);
         let begun = &frame(1, false, &[b'x'; 100])[..50];
         stage.worker.write_all(begun).await.unwrap();
         assert_eq!(stage.heard(50).await, begun);
-        drain::begin();
+        drain::begin(AT_ONCE);
         let (reason, seconds, is_shut) = stage.end().await;
         assert_eq!((reason, is_shut), (Some(Reason::ShuttingDown), false), "nothing can be said within a frame");
         assert!((5..7).contains(&seconds), "{seconds}");
@@ -284,7 +339,7 @@ fn half_a_tunnel_hears_of_a_drain_as_well() {
         stage.client.shutdown().await.unwrap();
         let mut end = [0];
         assert_eq!(stage.worker.read(&mut end).await.unwrap(), 0);
-        drain::begin();
+        drain::begin(AT_ONCE);
         assert_eq!(stage.heard(4).await, GOING_AWAY);
     });
 }

@@ -33,6 +33,16 @@ fn answer(body: &str) -> Answer {
     Answer { events: events::decode(&Bytes::copy_from_slice(body.as_bytes())).unwrap(), ..Answer::default() }
 }
 
+/// A text as the app and the edge write it to each other.
+fn event(words: &str) -> String {
+    format!("TEXT {:x}\r\n{words}\r\n", words.len())
+}
+
+/// An answer that takes so many bytes of what was sent, and says nothing.
+fn accepted(bytes: u64) -> Answer {
+    Answer { accepted: Some(bytes), ..Answer::default() }
+}
+
 fn failure(reason: Reason) -> Failure {
     Failure::of(&crate::error::Error::new(reason), true)
 }
@@ -42,23 +52,29 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Stage {
-    fn new(rules: Rules) -> Self {
+    /// Opened by an app that has said this.
+    fn opened(rules: Rules, first: Answer, prefix: Option<&'static [u8]>) -> Self {
         let now = Duration::from_secs(1000);
-        Self { session: Session::new(Rc::new(rules), now), out: Outbox::default(), now }
+        let mut stage = Self { session: Session::new(Rc::new(rules), now), out: Outbox::default(), now };
+        stage.session.opened(first, prefix.map(Bytes::from_static), now, &mut stage.out);
+        stage
     }
 
     /// Opened by an app that speaks GRIP with messages that begin with `m:`.
     fn grip() -> Self {
-        let mut stage = Self::new(rules());
-        stage.session.opened(answer("OPEN\r\n"), Some(Bytes::from_static(b"m:")), stage.now, &mut stage.out);
-        stage
+        Self::opened(rules(), answer("OPEN\r\n"), Some(b"m:"))
     }
 
     /// Opened by an app that does not.
     fn plain() -> Self {
-        let mut stage = Self::new(rules());
-        stage.session.opened(answer("OPEN\r\n"), None, stage.now, &mut stage.out);
-        stage
+        Self::opened(rules(), answer("OPEN\r\n"), None)
+    }
+
+    /// The client has said this, and its app is being asked.
+    fn asking(mut self, words: &str) -> Self {
+        self.says(words);
+        assert_eq!(self.asks().unwrap(), event(words));
+        self
     }
 
     fn says(&mut self, words: &str) {
@@ -73,17 +89,40 @@ impl Stage {
         self.gets(Received::Close(Some(code), reason.to_owned()));
     }
 
-    /// The body of the next request.
+    /// The next request.
+    fn request(&mut self) -> Option<Sending> {
+        self.session.next_request(self.now, &self.out)
+    }
+
+    /// Its body.
     fn asks(&mut self) -> Option<String> {
-        Some(text(&self.session.next_request(self.now, &self.out)?.body))
+        Some(text(&self.request()?.body))
     }
 
     fn answers(&mut self, body: &str) {
-        self.session.answered(Ok(answer(body)), self.now, &mut self.out);
+        self.answered(answer(body));
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        self.session.answered(Ok(answer), self.now, &mut self.out);
     }
 
     fn fails(&mut self, reason: Reason) {
         self.session.answered(Err(failure(reason)), self.now, &mut self.out);
+    }
+
+    fn publishes(&mut self, frame: &'static [u8]) {
+        self.session.published(Bytes::from_static(frame), self.now, &mut self.out);
+    }
+
+    /// The client has sent something, whatever it is.
+    fn heard(&mut self) {
+        self.session.heard(self.now);
+    }
+
+    /// The client takes something of what waits for it, or nothing.
+    fn wrote(&mut self, any: bool) {
+        self.session.wrote(any, self.now, &self.out);
     }
 
     fn later(&mut self, by: Duration) {
@@ -96,7 +135,7 @@ impl Stage {
         let mut bytes = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(self.out.poll_write(&mut bytes, &mut cx).is_ready());
-        self.session.wrote(true, self.now, &self.out);
+        self.wrote(true);
         let (mut seen, mut rest) = (Vec::new(), &bytes[..]);
         while let [first, length, after @ ..] = rest {
             let (length, after) = match length {
@@ -157,10 +196,9 @@ fn one_request_is_out_at_a_time_and_what_comes_meanwhile_goes_together() {
 
 #[test]
 fn what_stands_behind_open_is_said_at_once() {
-    let mut stage = Stage::new(rules());
-    let control = r#"c:{"type":"subscribe","channel":"room one"}"#;
-    let first = answer(&format!("OPEN\r\nTEXT {:x}\r\n{control}\r\nTEXT 7\r\nm:hello\r\n", control.len()));
-    stage.session.opened(first, Some(Bytes::from_static(b"m:")), stage.now, &mut stage.out);
+    let control = event(r#"c:{"type":"subscribe","channel":"room one"}"#);
+    let first = answer(&format!("OPEN\r\n{control}{}", event("m:hello")));
+    let mut stage = Stage::opened(rules(), first, Some(b"m:"));
     assert_eq!(stage.seen(), said("hello"));
     let wishes = stage.session.take_wishes();
     assert_eq!(wishes, [Wish::Subscribe { channel: "room one".into(), filters: vec![] }]);
@@ -168,13 +206,8 @@ fn what_stands_behind_open_is_said_at_once() {
 
 #[test]
 fn without_grip_everything_is_for_the_client() {
-    let mut stage = Stage::new(Rules { is_grip: false, ..rules() });
-    stage.session.opened(
-        answer("OPEN\r\nTEXT 3\r\nm:a\r\n"),
-        Some(Bytes::from_static(b"m:")),
-        stage.now,
-        &mut stage.out,
-    );
+    let rules = Rules { is_grip: false, ..rules() };
+    let mut stage = Stage::opened(rules, answer("OPEN\r\nTEXT 3\r\nm:a\r\n"), Some(b"m:"));
     assert_eq!(stage.seen(), said("m:a"));
     stage.says("x");
     stage.asks();
@@ -184,9 +217,7 @@ fn without_grip_everything_is_for_the_client() {
 
 #[test]
 fn what_is_for_neither_the_client_nor_the_edge_is_dropped() {
-    let mut stage = Stage::grip();
-    stage.says("x");
-    stage.asks();
+    let mut stage = Stage::grip().asking("x");
     stage.answers("TEXT 1\r\na\r\nTEXT 3\r\nm:b\r\nBINARY 3\r\nm:c\r\nBINARY 3\r\nc:d\r\nTEXT 6\r\nc:nope\r\nPING 1\r\np\r\nPONG\r\n");
     let expected = [Seen::Text("b".into()), Seen::Binary(b"c".to_vec()), Seen::Ping(b"p".to_vec()), Seen::Pong(vec![])];
     assert_eq!(stage.seen(), expected);
@@ -205,7 +236,7 @@ fn the_clients_close_is_the_apps_and_its_answer_the_clients() {
         stage.says("a");
         stage.closes(1000, "bye");
         assert!(!stage.session.wants_input());
-        let sent = stage.session.next_request(stage.now, &stage.out).unwrap().body;
+        let sent = stage.request().unwrap().body;
         assert_eq!(&sent[..], b"TEXT 1\r\na\r\nCLOSE 5\r\n\x03\xe8bye\r\n");
         assert_eq!((stage.seen(), stage.session.over()), (vec![], None));
         stage.answers(answer);
@@ -226,9 +257,7 @@ fn messages_of_the_app_go_before_its_close_and_none_behind_it() {
 
 #[test]
 fn a_client_that_closes_does_not_wait_long_for_its_app() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     stage.says("b");
     stage.closes(1001, "");
     stage.later(CLOSE_PATIENCE - SECOND);
@@ -239,7 +268,7 @@ fn a_client_that_closes_does_not_wait_long_for_its_app() {
     stage.session.leave();
     assert_eq!(stage.asks(), None);
     stage.answers("TEXT 1\r\nA\r\n");
-    let sent = stage.session.next_request(stage.now, &stage.out).unwrap().body;
+    let sent = stage.request().unwrap().body;
     assert_eq!(&sent[..], b"TEXT 1\r\nb\r\nCLOSE 2\r\n\x03\xe9\r\n");
     stage.answers("");
     assert_eq!((stage.asks(), stage.seen()), (None, vec![]));
@@ -247,9 +276,7 @@ fn a_client_that_closes_does_not_wait_long_for_its_app() {
 
 #[test]
 fn the_apps_close_is_the_clients_and_the_clients_answer_the_apps() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     stage.answers("CLOSE 5\r\n\u{3}\u{c}end\r\nTEXT 1\r\nb\r\n");
     assert_eq!(stage.seen(), [Seen::Close(Some(1011), "end".into())], "780 is no code");
     stage.says("too late");
@@ -257,7 +284,7 @@ fn the_apps_close_is_the_clients_and_the_clients_answer_the_apps() {
     assert_eq!(stage.asks(), None);
     stage.closes(1011, "");
     assert_eq!(stage.session.over(), Some(true));
-    let sent = stage.session.next_request(stage.now, &stage.out).unwrap().body;
+    let sent = stage.request().unwrap().body;
     assert_eq!(&sent[..], b"CLOSE 2\r\n\x03\xf3\r\n");
     stage.answers("CLOSE\r\n");
     assert_eq!((stage.farewell(), stage.seen()), (None, vec![]));
@@ -265,9 +292,7 @@ fn the_apps_close_is_the_clients_and_the_clients_answer_the_apps() {
 
 #[test]
 fn a_client_that_does_not_answer_a_close_is_dropped() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     stage.answers("CLOSE\r\n");
     assert_eq!(stage.seen(), [Seen::Close(None, String::new())]);
     stage.later(CLOSE_PATIENCE);
@@ -277,9 +302,7 @@ fn a_client_that_does_not_answer_a_close_is_dropped() {
 
 #[test]
 fn the_apps_disconnect_drops_the_client_and_is_not_told_to_it() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     stage.answers("TEXT 1\r\nA\r\nDISCONNECT\r\n");
     assert_eq!((stage.session.over(), stage.farewell()), (Some(false), None));
 }
@@ -299,9 +322,7 @@ fn a_client_that_breaks_the_rules_is_told_so_and_its_app_hears_of_what_came_befo
 
 #[test]
 fn an_app_hears_of_a_client_that_has_vanished_behind_what_it_has_said() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    assert_eq!(stage.asks().unwrap(), "TEXT 1\r\na\r\n");
+    let mut stage = Stage::plain().asking("a");
     stage.says("b");
     stage.gets(Received::Gone);
     assert_eq!((stage.session.over(), stage.reason()), (Some(false), Some(Reason::ClientGone)));
@@ -322,9 +343,7 @@ fn an_app_that_fails_ends_the_socket_and_gets_nothing_twice() {
         (Reason::QueueFull, 1013),
         (Reason::QueueTimeout, 1013),
     ] {
-        let mut stage = Stage::plain();
-        stage.says("a");
-        stage.asks();
+        let mut stage = Stage::plain().asking("a");
         stage.says("b");
         stage.fails(reason);
         assert_eq!((stage.seen(), stage.session.over(), stage.reason()), (closed(code), Some(true), Some(reason)));
@@ -340,9 +359,7 @@ fn a_farewell_that_fails_is_said_once() {
     stage.fails(Reason::EofBeforeHead);
     assert_eq!(stage.asks(), None);
     // What was out before it is another matter.
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     stage.says("b");
     stage.gets(Received::Gone);
     assert_eq!(stage.farewell(), None);
@@ -355,18 +372,13 @@ fn a_farewell_that_fails_is_said_once() {
 #[test]
 fn an_answer_that_makes_no_sense_ends_the_socket() {
     for what in ["OPEN\r\n", "TEXT 1\r\na\r\nOPEN\r\n"] {
-        let mut stage = Stage::plain();
-        stage.says("a");
-        stage.asks();
+        let mut stage = Stage::plain().asking("a");
         stage.answers(what);
         assert_eq!(stage.seen().pop(), closed(1011).pop());
         assert_eq!(stage.reason(), Some(Reason::BadEvents));
     }
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
-    let too_much = Answer { accepted: Some(2), ..Answer::default() };
-    stage.session.answered(Ok(too_much), stage.now, &mut stage.out);
+    let mut stage = Stage::plain().asking("a");
+    stage.answered(accepted(2));
     assert_eq!((stage.seen(), stage.reason()), (closed(1011), Some(Reason::BadEvents)));
     assert_eq!(stage.session.cause().unwrap().detail, "Content-Bytes-Accepted is 2 of 1");
 }
@@ -377,20 +389,16 @@ fn a_farewell_that_is_answered_with_nonsense_is_said_once() {
     stage.says("a");
     stage.gets(Received::Gone);
     assert_eq!(stage.farewell().unwrap(), "TEXT 1\r\na\r\nDISCONNECT\r\n");
-    let too_much = Answer { accepted: Some(2), ..Answer::default() };
-    stage.session.answered(Ok(too_much), stage.now, &mut stage.out);
+    stage.answered(accepted(2));
     assert_eq!(stage.asks(), None);
 }
 
 #[test]
 fn an_app_that_takes_nothing_of_a_full_buffer_ends_the_socket() {
     for (taken, reason) in [(0, Some(Reason::BadEvents)), (1, None)] {
-        let mut stage = Stage::plain();
-        stage.says(&"x".repeat(1200));
-        stage.asks();
+        let mut stage = Stage::plain().asking(&"x".repeat(1200));
         assert!(!stage.session.wants_input());
-        let part = Answer { accepted: Some(taken), ..Answer::default() };
-        stage.session.answered(Ok(part), stage.now, &mut stage.out);
+        stage.answered(accepted(taken));
         assert_eq!(stage.reason(), reason, "{taken}");
         assert_eq!(stage.asks().is_some(), reason.is_none(), "what is left goes again at once");
     }
@@ -398,12 +406,10 @@ fn an_app_that_takes_nothing_of_a_full_buffer_ends_the_socket() {
 
 #[test]
 fn a_slow_client_has_what_was_sent_before_a_close_has_its_time() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     stage.answers(&format!("TEXT 3e8\r\n{}\r\nCLOSE\r\n", "x".repeat(1000)));
     for _ in 0..10 {
-        stage.session.wrote(true, stage.now, &stage.out);
+        stage.wrote(true);
         stage.later(50 * SECOND);
         assert_eq!(stage.session.over(), None, "it is still taking");
     }
@@ -416,9 +422,7 @@ fn a_slow_client_has_what_was_sent_before_a_close_has_its_time() {
 
 #[test]
 fn an_app_that_detaches_with_its_last_answer_hears_nothing_more() {
-    let mut stage = Stage::grip();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::grip().asking("a");
     stage.gets(Received::Gone);
     assert_eq!(stage.farewell(), None);
     stage.answers("TEXT 13\r\nc:{\"type\":\"detach\"}\r\n");
@@ -428,9 +432,7 @@ fn an_app_that_detaches_with_its_last_answer_hears_nothing_more() {
 #[test]
 fn a_drain_waits_a_moment_for_the_answer_that_is_on_its_way() {
     for is_answered in [true, false] {
-        let mut stage = Stage::plain();
-        stage.says("a");
-        stage.asks();
+        let mut stage = Stage::plain().asking("a");
         stage.session.drain(stage.now, 2 * SECOND);
         stage.later(Duration::ZERO);
         assert_eq!(stage.seen(), []);
@@ -447,11 +449,9 @@ fn a_drain_waits_a_moment_for_the_answer_that_is_on_its_way() {
 
 #[test]
 fn keep_alives_do_not_pile_up_before_a_client_that_takes_nothing() {
-    let mut stage = Stage::grip();
-    stage.says("x");
-    stage.asks();
-    let json = r#"c:{"type":"keep-alive","content":"k","timeout":1,"mode":"interval"}"#;
-    stage.answers(&format!("TEXT {:x}\r\n{json}\r\nTEXT 3\r\nm:a\r\n", json.len()));
+    let mut stage = Stage::grip().asking("x");
+    let keep_alive = event(r#"c:{"type":"keep-alive","content":"k","timeout":1,"mode":"interval"}"#);
+    stage.answers(&[keep_alive, event("m:a")].concat());
     for _ in 0..20 {
         stage.later(SECOND);
     }
@@ -462,28 +462,23 @@ fn keep_alives_do_not_pile_up_before_a_client_that_takes_nothing() {
 
 #[test]
 fn what_the_app_has_not_taken_goes_with_the_next_message() {
-    let mut stage = Stage::plain();
-    stage.says("abc");
-    stage.asks();
-    let part = Answer { accepted: Some(1), ..Answer::default() };
-    stage.session.answered(Ok(part), stage.now, &mut stage.out);
+    let mut stage = Stage::plain().asking("abc");
+    stage.answered(accepted(1));
     assert_eq!(stage.asks(), None, "nothing new");
     stage.says("d");
-    let sending = stage.session.next_request(stage.now, &stage.out).unwrap();
+    let sending = stage.request().unwrap();
     assert_eq!((text(&sending.body).as_str(), sending.replayed), ("TEXT 2\r\nbc\r\nTEXT 1\r\nd\r\n", 2));
 }
 
 #[test]
 fn a_detached_app_hears_nothing_more_and_what_is_published_still_comes() {
-    let mut stage = Stage::grip();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::grip().asking("a");
     stage.says("b");
     stage.answers("TEXT 13\r\nc:{\"type\":\"detach\"}\r\nTEXT 3\r\nm:x\r\n");
     assert_eq!(stage.seen(), said("x"));
     stage.says("c");
     assert_eq!(stage.asks(), None);
-    stage.session.published(Bytes::from_static(b"\x81\x01p"), stage.now, &mut stage.out);
+    stage.publishes(b"\x81\x01p");
     assert_eq!(stage.seen(), said("p"));
     stage.closes(1000, "");
     assert_eq!((stage.seen(), stage.session.over()), (closed(1000), Some(true)));
@@ -492,12 +487,10 @@ fn a_detached_app_hears_nothing_more_and_what_is_published_still_comes() {
 
 #[test]
 fn an_app_that_wants_to_be_asked_is_asked_when_nothing_else_is() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
+    let mut stage = Stage::plain().asking("a");
     let interval = Answer { interval: Some(Some(30 * SECOND)), ..Answer::default() };
-    stage.session.answered(Ok(interval), stage.now, &mut stage.out);
-    assert_eq!(stage.session.next_time(), Some(stage.now + 25 * SECOND), "that is a ping");
+    stage.answered(interval);
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 25 * SECOND), "that is a ping");
     stage.later(29 * SECOND);
     assert_eq!(stage.asks(), None);
     stage.later(SECOND);
@@ -505,13 +498,28 @@ fn an_app_that_wants_to_be_asked_is_asked_when_nothing_else_is() {
     stage.later(60 * SECOND);
     assert_eq!(stage.asks(), None, "one is out");
     stage.answers("");
-    stage.session.heard(stage.now);
+    stage.heard();
     stage.later(30 * SECOND);
     assert_eq!(stage.asks().unwrap(), "");
     let off = Answer { interval: Some(None), ..Answer::default() };
-    stage.session.answered(Ok(off), stage.now, &mut stage.out);
+    stage.answered(off);
     stage.later(90 * SECOND);
     assert_eq!(stage.asks(), None);
+}
+
+#[test]
+fn a_time_at_which_the_app_cannot_be_asked_is_none_to_wake_for() {
+    let mut stage = Stage::plain().asking("a");
+    let full = answer(&event(&"x".repeat(1000)));
+    let interval = Answer { interval: Some(Some(5 * SECOND)), ..full };
+    stage.answered(interval);
+    stage.wrote(false);
+    stage.later(5 * SECOND);
+    assert_eq!(stage.asks(), None, "1000 bytes wait for the client");
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 20 * SECOND), "that is a ping");
+    assert_eq!(stage.seen().len(), 1);
+    assert_eq!(stage.session.next_time(&stage.out), Some(stage.now), "it is due");
+    assert_eq!(stage.asks().unwrap(), "");
 }
 
 #[test]
@@ -532,7 +540,7 @@ fn a_silent_client_is_pinged_and_dropped_after_two_pings_without_an_answer() {
     assert_eq!(stage.seen(), [Seen::Ping(vec![])]);
     stage.later(25 * SECOND);
     assert_eq!(stage.seen(), [Seen::Ping(vec![])]);
-    stage.session.heard(stage.now);
+    stage.heard();
     for _ in 0..2 {
         stage.later(25 * SECOND);
         assert_eq!(stage.seen(), [Seen::Ping(vec![])]);
@@ -546,9 +554,7 @@ fn a_silent_client_is_pinged_and_dropped_after_two_pings_without_an_answer() {
 
 #[test]
 fn a_client_to_which_nobody_listens_is_not_called_silent() {
-    let mut stage = Stage::plain();
-    stage.says(&"x".repeat(600));
-    stage.asks();
+    let mut stage = Stage::plain().asking(&"x".repeat(600));
     stage.says(&"x".repeat(600));
     assert!(!stage.session.wants_input(), "1000 bytes wait for the app");
     for _ in 0..10 {
@@ -561,50 +567,45 @@ fn a_client_to_which_nobody_listens_is_not_called_silent() {
 
 #[test]
 fn a_client_that_is_still_taking_what_was_sent_is_not_asked_whether_it_is_there() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
-    stage.answers(&format!("TEXT 1f4\r\n{}\r\n", "x".repeat(500)));
+    let mut stage = Stage::plain().asking("a");
+    stage.answers(&event(&"x".repeat(500)));
     for _ in 0..10 {
-        stage.session.wrote(true, stage.now, &stage.out);
+        stage.wrote(true);
         stage.later(25 * SECOND);
     }
     assert_eq!((stage.seen().len(), stage.session.over()), (1, None), "no ping among it");
-    stage.session.wrote(true, stage.now, &stage.out);
+    stage.wrote(true);
     stage.later(25 * SECOND);
     assert_eq!(stage.seen(), [Seen::Ping(vec![])]);
 }
 
 #[test]
 fn pings_may_be_off() {
-    let mut stage = Stage::new(Rules { ping: None, ..rules() });
-    stage.session.opened(answer("OPEN\r\n"), None, stage.now, &mut stage.out);
-    assert_eq!(stage.session.next_time(), None);
-    stage.session.heard(stage.now);
+    let mut stage = Stage::opened(Rules { ping: None, ..rules() }, answer("OPEN\r\n"), None);
+    assert_eq!(stage.session.next_time(&stage.out), None);
+    stage.heard();
     stage.later(1000 * SECOND);
     assert_eq!((stage.seen(), stage.session.over()), (vec![], None));
 }
 
 #[test]
 fn a_client_that_takes_nothing_holds_the_app_up_and_is_given_up() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
-    stage.answers(&format!("TEXT 3e8\r\n{}\r\n", "x".repeat(1000)));
-    stage.session.wrote(false, stage.now, &stage.out);
+    let mut stage = Stage::plain().asking("a");
+    stage.answers(&event(&"x".repeat(1000)));
+    stage.wrote(false);
     stage.says("b");
     assert_eq!(stage.asks(), None, "1000 bytes wait for the client");
     assert!(!stage.session.wants_published(&stage.out));
     stage.now += 20 * SECOND;
-    stage.session.heard(stage.now);
+    stage.heard();
     stage.now += 20 * SECOND;
-    stage.session.wrote(true, stage.now, &stage.out);
-    stage.session.heard(stage.now);
+    stage.wrote(true);
+    stage.heard();
     stage.later(20 * SECOND);
-    stage.session.heard(stage.now);
-    stage.session.wrote(false, stage.now, &stage.out);
+    stage.heard();
+    stage.wrote(false);
     stage.later(20 * SECOND);
-    stage.session.heard(stage.now);
+    stage.heard();
     stage.later(19 * SECOND);
     assert_eq!(stage.session.over(), None);
     stage.later(SECOND);
@@ -614,14 +615,12 @@ fn a_client_that_takes_nothing_holds_the_app_up_and_is_given_up() {
 
 #[test]
 fn a_client_that_goes_on_taking_is_asked_for_again() {
-    let mut stage = Stage::plain();
-    stage.says("a");
-    stage.asks();
-    stage.answers(&format!("TEXT 3e8\r\n{}\r\n", "x".repeat(1000)));
-    stage.session.wrote(false, stage.now, &stage.out);
+    let mut stage = Stage::plain().asking("a");
+    stage.answers(&event(&"x".repeat(1000)));
+    stage.wrote(false);
     stage.says("b");
     stage.seen();
-    stage.session.wrote(true, stage.now, &stage.out);
+    stage.wrote(true);
     assert_eq!(stage.asks().unwrap(), "TEXT 1\r\nb\r\n");
     stage.session.heard(stage.now + 100 * SECOND);
     stage.later(100 * SECOND);
@@ -656,7 +655,7 @@ fn a_drain_says_going_away_at_its_time_and_tells_the_app() {
             }
         };
         stage.session.leave();
-        let sent = stage.session.next_request(stage.now, &stage.out).unwrap().body;
+        let sent = stage.request().unwrap().body;
         assert_eq!(&sent[..], expected);
     }
 }
@@ -664,28 +663,23 @@ fn a_drain_says_going_away_at_its_time_and_tells_the_app() {
 #[test]
 fn what_is_published_comes_in_order_with_what_the_app_says() {
     let mut stage = Stage::grip();
-    let frame = |name: &str| Bytes::from([&[0x81, 1], name.as_bytes()].concat());
-    stage.session.published(frame("1"), stage.now, &mut stage.out);
+    stage.publishes(b"\x81\x011");
     stage.says("x");
     stage.asks();
     stage.answers("TEXT 3\r\nm:2\r\n");
-    stage.session.published(frame("3"), stage.now, &mut stage.out);
+    stage.publishes(b"\x81\x013");
     let seen: Vec<_> = stage.seen();
     assert_eq!(seen, ["1", "2", "3"].map(|name| Seen::Text(name.into())));
     stage.session.published_close(Some(4001), "kicked", &mut stage.out);
-    stage.session.published(frame("4"), stage.now, &mut stage.out);
+    stage.publishes(b"\x81\x014");
     assert_eq!(stage.seen(), [Seen::Close(Some(4001), "kicked".into())]);
 }
 
 #[test]
 fn delayed_messages_come_at_their_time_one_at_a_time() {
-    let mut stage = Stage::grip();
-    stage.says("x");
-    stage.asks();
-    let delayed = |content: &str| {
-        let json = format!("c:{{\"type\":\"send-delayed\",\"content\":\"{content}\",\"timeout\":10}}");
-        format!("TEXT {:x}\r\n{json}\r\n", json.len())
-    };
+    let mut stage = Stage::grip().asking("x");
+    let delayed =
+        |content: &str| event(&format!("c:{{\"type\":\"send-delayed\",\"content\":\"{content}\",\"timeout\":10}}"));
     stage.answers(&[delayed("a"), delayed("b")].concat());
     assert_eq!(stage.seen(), said("a"), "the second sends the first");
     stage.later(9 * SECOND);
@@ -696,7 +690,7 @@ fn delayed_messages_come_at_their_time_one_at_a_time() {
     stage.asks();
     stage.answers(&[&delayed("c"), "TEXT 1a\r\nc:{\"type\":\"flush-delayed\"}\r\n"].concat());
     assert_eq!(stage.seen(), said("c"));
-    stage.session.heard(stage.now);
+    stage.heard();
     stage.later(20 * SECOND);
     assert_eq!(stage.seen(), []);
 }
@@ -704,19 +698,17 @@ fn delayed_messages_come_at_their_time_one_at_a_time() {
 #[test]
 fn the_apps_keep_alive_is_sent_when_nothing_else_is_or_always() {
     for (mode, at_20) in [("idle", vec![]), ("interval", said("k"))] {
-        let mut stage = Stage::grip();
-        stage.says("x");
-        stage.asks();
+        let mut stage = Stage::grip().asking("x");
         let json = format!("c:{{\"type\":\"keep-alive\",\"content\":\"k\",\"timeout\":10,\"mode\":\"{mode}\"}}");
-        stage.answers(&format!("TEXT {:x}\r\n{json}\r\n", json.len()));
+        stage.answers(&event(&json));
         stage.later(10 * SECOND);
         assert_eq!(stage.seen(), said("k"));
         stage.later(5 * SECOND);
-        stage.session.published(Bytes::from_static(b"\x81\x01p"), stage.now, &mut stage.out);
+        stage.publishes(b"\x81\x01p");
         assert_eq!(stage.seen(), said("p"));
         stage.later(5 * SECOND);
         assert_eq!(stage.seen(), at_20, "{mode}");
-        stage.session.heard(stage.now);
+        stage.heard();
         stage.later(5 * SECOND);
         assert_eq!(stage.seen().len(), usize::from(mode == "idle"));
     }
@@ -789,7 +781,7 @@ proptest! {
         let (mut said, mut app, mut out, mut next) = (String::new(), App::default(), None::<Sending>, 0_u32);
         let mut replies = (Vec::new(), Vec::new());
         let ask = |stage: &mut Stage, out: &mut Option<Sending>, app: &App| -> Result<(), TestCaseError> {
-            if let Some(sending) = stage.session.next_request(stage.now, &stage.out) {
+            if let Some(sending) = stage.request() {
                 prop_assert!(out.is_none(), "two are out");
                 prop_assert_eq!(app.is_cut && !App::contents(&sending.body).is_empty(), false, "sent behind a failure");
                 *out = Some(sending);
@@ -809,7 +801,7 @@ proptest! {
             let events = vec![Event { kind: Kind::Text, content: Bytes::from(word.clone()) }];
             let answer = Answer { events, accepted: Some(taken as u64), ..Answer::default() };
             let was_speaking = stage.session.is_speaking();
-            stage.session.answered(Ok(answer), stage.now, &mut stage.out);
+            stage.answered(answer);
             if was_speaking {
                 replies.push(word);
             }
@@ -844,8 +836,8 @@ proptest! {
                 Step::Wait(seconds) => stage.later(Duration::from_secs(seconds)),
                 Step::Take => {
                     replies.1.extend(stage.seen());
-                    stage.session.heard(stage.now);
-                    stage.session.wrote(true, stage.now, &stage.out);
+                    stage.heard();
+                    stage.wrote(true);
                 }
                 Step::Close if stage.session.wants_input() => stage.closes(1000, ""),
                 Step::Vanish if stage.session.wants_input() => {
