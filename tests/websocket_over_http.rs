@@ -613,14 +613,19 @@ fn a_reload_ends_no_socket_and_its_requests_go_where_the_configuration_says() {
 #[test]
 fn a_drain_says_going_away_to_everybody_and_the_app_hears_of_it() {
     let site = Site::start(2);
-    let sockets: Vec<_> = Way::ALL.iter().map(|way| site.open_by(*way, "/numbers", &[])).collect();
+    let mut sockets: Vec<_> = Way::ALL.iter().map(|way| site.open_by(*way, "/numbers", &[])).collect();
     let mut silent = site.open("/numbers");
     site.gateway.signal(Signal::TERM);
-    for mut socket in sockets {
-        assert_eq!(closed(&mut socket), Some(1001));
-        socket.send(&Frame::close(1001));
-        assert_eq!(socket.end(), End::Closed);
-    }
+    // Each has its turn, and so long for its goodbye: they do not wait for each other.
+    std::thread::scope(|scope| {
+        for socket in &mut sockets {
+            scope.spawn(|| {
+                assert_eq!(closed(socket), Some(1001));
+                socket.send(&Frame::close(1001));
+                assert_eq!(socket.end(), End::Closed);
+            });
+        }
+    });
     assert_eq!(closed(&mut silent), Some(1001));
     site.wait_noted("four ends", |noted| {
         let count = |event: &str| noted.iter().filter(|noted| noted.event == event).count();

@@ -870,16 +870,21 @@ fn a_handshake_waits_for_a_worker_that_is_being_deployed() {
     assert_eq!(worker.requests().len(), 2);
 }
 
+/// Each has its turn to hear of a drain, and so long for its goodbye: they do not wait for each other.
+fn at_once<T: Send>(sockets: &mut [T], hears: impl Fn(&mut T) + Sync) {
+    std::thread::scope(|scope| sockets.iter_mut().for_each(|socket| drop(scope.spawn(|| hears(socket)))));
+}
+
 /// What a client hears of a drain, and what the log says.
 fn drained(stage: Stage, mut open: Vec<Open>, before: &[u8]) {
     stage.gateway.signal(Signal::TERM);
-    for socket in &mut open {
+    at_once(&mut open, |socket| {
         assert!(before.is_empty() || socket.message() == before);
         assert_eq!(socket.frame().map(|frame| frame.code()), Some(Some(1001)));
         // A client says goodbye in turn, which the worker hears.
         socket.send(&Frame::close(1001));
         assert_eq!(socket.end(), End::Closed);
-    }
+    });
     let count = open.len();
     drop(open);
     let ended = stage.gateway.ended();
@@ -924,9 +929,10 @@ fn a_drain_says_its_word_between_two_frames() {
         .gateway
         .log_event("stopping", |event| event["message"].as_str().is_some_and(|text| text.starts_with("stopping")));
     latch.open();
-    for (socket, begun) in open.iter_mut().zip(begun) {
+    let mut open: Vec<_> = open.iter_mut().zip(begun).collect();
+    at_once(&mut open, |(socket, begun)| {
         let rest = socket.take(504).unwrap();
-        assert!([begun, rest].concat() == Frame::new(BINARY, noise(1000)).plain());
+        assert!([&begun[..], &rest].concat() == Frame::new(BINARY, noise(1000)).plain());
         let mut last = socket.frame().unwrap();
         if last.code().is_none() {
             // Its turn to hear of it had not come.
@@ -936,7 +942,7 @@ fn a_drain_says_its_word_between_two_frames() {
         assert_eq!(last.code(), Some(1001));
         socket.send(&Frame::close(1001));
         assert_eq!(socket.end(), End::Closed);
-    }
+    });
 }
 
 #[test]

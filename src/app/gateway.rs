@@ -290,7 +290,7 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, sha
     let shares = Descriptors::share(config, limit, threads);
     admission.configure(shares.clients, shares.per_client);
     shared.budget.allow_files(shares.files);
-    shared.tunnels.allow(shares.tunnels);
+    shared.tunnels.allow(shares.most_tunnels);
     for Shortage { message, help, is_felt, .. } in shares.shortages(config, limit) {
         if is_felt {
             tracing::warn!("{message}; {help}");

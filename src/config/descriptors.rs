@@ -47,6 +47,9 @@ pub struct Descriptors {
     pub kept: usize,
     /// Connections to workers for WebSockets that pass through, over all routes: the sum of their `max`, or fewer.
     pub tunnels: usize,
+    /// As many may be open at once. More than `tunnels` where there are descriptors for them: those of routes that a reload has
+    /// taken away, or whose `max` it has lowered, stay open and are nobody's fault.
+    pub most_tunnels: usize,
     /// The limit of open files with which `limits.connections` and `websocket.max` would be what they say.
     pub wanted: usize,
 }
@@ -81,7 +84,8 @@ impl Descriptors {
         let all_else = (own + most_kept + connections + OVERLAP + FILES).saturating_add(workers);
         // Beside the client's, which is one of its connections.
         let wanted_tunnels = routes(config).map(tunnels).fold(0, usize::saturating_add);
-        let tunnels = wanted_tunnels.min(quarter.max(limit.saturating_sub(all_else)));
+        let most_tunnels = quarter.max(limit.saturating_sub(all_else));
+        let tunnels = wanted_tunnels.min(most_tunnels);
         let left = limit - own - workers.min(quarter) - tunnels;
         let kept = most_kept.min(left / 8);
         let left = left - kept;
@@ -95,6 +99,7 @@ impl Descriptors {
             files: files.max(left.saturating_sub(connections + OVERLAP)),
             kept,
             tunnels,
+            most_tunnels,
             wanted: all_else.saturating_add(wanted_tunnels),
         }
     }
@@ -218,6 +223,10 @@ mod tests {
         assert_eq!([wanted(&few) - wanted(&off), wanted(&many) - wanted(&off)], [500, 10_000]);
         let shares = Descriptors::share(&many, wanted(&many), 2);
         assert_eq!((shares.clients, shares.tunnels), (20_000, 10_000));
+        // After a reload to fewer, or to a route of another name, those of before are open still.
+        let most = |config: &Config, limit| Descriptors::share(config, limit, 2).most_tunnels;
+        assert_eq!([most(&off, 1024), most(&few, 1024), most(&many, 1024)], [256; 3]);
+        assert!(most(&few, 100_000) > 50_000 && most(&off, 100_000) > 50_000);
         assert_eq!(shares.shortages(&many, wanted(&many)), []);
     }
 

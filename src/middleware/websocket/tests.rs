@@ -154,7 +154,8 @@ async fn there_are_as_many_as_the_route_allows_and_no_more() {
 async fn no_more_pass_through_on_all_routes_than_there_may_be_connections_to_workers_for() {
     let tunnels = Arc::<Tunnels>::default();
     tunnels.allow(2);
-    let [one, other] = [TUNNEL, TUNNEL].map(|keys| Stage::with(keys, 101, &tunnels));
+    let two = "proxy: app, websocket: { mode: tunnel, max: 2 }";
+    let [one, other] = [two, TUNNEL].map(|keys| Stage::with(keys, 101, &tunnels));
     let ends_here = Stage::with("proxy: app, websocket: over_http", 101, &tunnels);
     let open = [one.ask(Some(GOOD), None).await.unwrap(), other.ask(Some(GOOD), None).await.unwrap()];
     for _ in 0..3 {
@@ -163,7 +164,7 @@ async fn no_more_pass_through_on_all_routes_than_there_may_be_connections_to_wor
     assert!(ends_here.ask(Some(GOOD), None).await.is_ok(), "it takes no worker's connection");
     drop(open);
     let open = [one.ask(Some(GOOD), None).await, one.ask(Some(GOOD), None).await];
-    assert!(open.iter().all(Result::is_ok));
+    assert!(open.iter().all(Result::is_ok), "those that were refused hold no place of the route");
     tunnels.allow(3);
     let _third = other.ask(Some(GOOD), None).await.unwrap();
     tunnels.allow(1);
