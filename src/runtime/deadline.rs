@@ -77,7 +77,15 @@ impl Deadline {
         self.entry.spare.set(None);
     }
 
-    /// The same where the wait may be ended to make room ([`evict`]) once it has lasted for `grace`.
+    /// Fires once `after` has passed, or when it would have before that.
+    pub fn hasten(&self, after: Duration) {
+        let Some(at) = AWAKE.get().checked_add(after.saturating_add(TICK)) else { return };
+        if self.entry.at.get().is_none_or(|before| at < before) {
+            self.entry.at.set(Some(at));
+        }
+    }
+
+    /// The same as [`arm`](Self::arm) where the wait may be ended to make room ([`evict`]) once it has lasted for `grace`.
     pub fn arm_spare(&self, after: Duration, kind: Spare, grace: Duration) {
         self.arm(after);
         self.entry.spare.set(AWAKE.get().checked_add(grace).map(|from| (kind, from)));

@@ -88,6 +88,17 @@ impl Draining {
     }
 }
 
+/// The turn to go of one who is held, once this thread drains: a moment of its own, because clients come back at once.
+#[derive(Debug, Default)]
+pub struct Turn(Option<Duration>);
+
+impl Turn {
+    /// When it is, by the clock that says [`now`](deadline::awake). `None`: this thread does not drain.
+    pub fn at(&mut self, now: Duration) -> Option<Duration> {
+        is_draining().then(|| *self.0.get_or_insert_with(|| now + ending().moment()))
+    }
+}
+
 /// Something that is yet to be done for a client that has gone. A drain waits for it as it does for connections.
 #[derive(Debug)]
 pub struct Errand(());

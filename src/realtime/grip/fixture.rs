@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::layer::Terms;
 use super::links::Links;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::http::{Body, ConnectionInfo, Exchange, Host, Protocol, Request, Response, Service, Target};
 use crate::observe::metrics::Metrics;
 use crate::realtime::hub::{Channels, Local};
+use crate::runtime::drain;
 use crate::upstream::spool::Budget;
 use crate::upstream::{Client, Connector, InForce, Outgoing, RouteTerms, Upstream};
 
@@ -132,6 +134,31 @@ pub(super) async fn body_of(response: &mut Response, seconds: u64) -> String {
     let _ = tokio::time::timeout(Duration::from_secs(seconds), read).await;
     let end = if is_over.get() { "." } else { "" };
     String::from_utf8(all.into_inner()).unwrap() + end
+}
+
+/// When each of twenty clients that are held so is through, from the beginning of a drain that gives each its turn within two
+/// seconds.
+pub(super) async fn ends_of_a_drain(fields: &'static str) -> Vec<Duration> {
+    let house = Rc::new(Fixture::new("", "", move |_| Some(answer(fields, "[app]"))));
+    let begun = Instant::now();
+    let ends: Vec<_> = (0..20)
+        .map(|_| {
+            let house = Rc::clone(&house);
+            tokio::task::spawn_local(async move {
+                let mut response = house.get(Fixture::exchange("/")).await.unwrap();
+                assert_eq!(body_of(&mut response, 60).await, "[app].");
+                begun.elapsed()
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(ends.iter().all(|end| !end.is_finished()), "they are held");
+    drain::begin(drain::Ending::within(Duration::from_secs(8)));
+    let mut all = Vec::new();
+    for end in ends {
+        all.push(end.await.unwrap() - Duration::from_secs(5));
+    }
+    all
 }
 
 /// An answer with these fields, which stand between bars, and this body.

@@ -8,7 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::http::{Exchange, Phase, Response};
 use crate::observe::metrics::{HoldKind, HoldLoss, LinkOutcome};
 use crate::realtime::hub::{Delivery, Format, Reply, ReplyBody, Subscriber};
-use crate::runtime::{Deadline, drain};
+use crate::runtime::{Deadline, deadline, drain};
 
 /// How often an app is asked again for one client. One that says each time that there is news would be asked for ever.
 const MOST_QUESTIONS: u32 = 100;
@@ -57,15 +57,15 @@ pub(super) async fn hold(
     let metrics = terms.local.channels().metrics().clone();
     let _guard = metrics.hold(HoldKind::Response);
     let mut farewell = Farewell::new(&terms, &asked, &instruct, exchange)?;
-    let deadline = Deadline::new();
+    let mut time = Time { deadline: Deadline::new(), turn: drain::Turn::default() };
     place(&subscriber, &instruct);
     subscriber.compare();
     exchange.working_since.set(None);
     let mut questions = 0;
     loop {
         exchange.phase.set(Phase::Holding);
-        deadline.arm(instruct.timeout);
-        let end = wait(&subscriber, &deadline).await;
+        time.deadline.arm(instruct.timeout);
+        let end = wait(&subscriber, &mut time).await;
         exchange.tick();
         match end {
             End::Reply(reply) => {
@@ -78,7 +78,7 @@ pub(super) async fn hold(
                 let last = grip_last(&subscriber.positions());
                 metrics.link(LinkOutcome::Asked);
                 let question = terms.ask(exchange, &asked, asked.target.clone(), last, Question::Again);
-                let Some(result) = in_time(&deadline, question).await else {
+                let Some(result) = in_time(&mut time, question).await else {
                     farewell.is_answered();
                     return Ok(timely.into_response());
                 };
@@ -88,7 +88,7 @@ pub(super) async fn hold(
                             farewell.is_answered();
                             return Ok(answer);
                         }
-                        let Some(read) = in_time(&deadline, read(answer)).await else {
+                        let Some(read) = in_time(&mut time, read(answer)).await else {
                             farewell.is_answered();
                             return Ok(timely.into_response());
                         };
@@ -97,7 +97,7 @@ pub(super) async fn hold(
                             farewell.is_answered();
                             return Ok(answer);
                         }
-                        let Some(whole) = in_time(&deadline, Timely::of(answer)).await else {
+                        let Some(whole) = in_time(&mut time, Timely::of(answer)).await else {
                             farewell.is_answered();
                             return Ok(timely.into_response());
                         };
@@ -131,22 +131,41 @@ fn place(subscriber: &Subscriber, instruct: &Instruct) {
     subscriber.move_to(&instruct.channels);
 }
 
+/// How long a client is held.
+struct Time {
+    deadline: Deadline,
+    /// Whoever waits when the gateway stops has the app's answer, and asks again: not all at once, but each in its turn.
+    turn: drain::Turn,
+}
+
+impl Time {
+    /// Ready when it is over. A drain wakes whoever waits on a deadline.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = deadline::awake();
+        if let Some(at) = self.turn.at(now) {
+            if at <= now {
+                return Poll::Ready(());
+            }
+            self.deadline.hasten(at - now);
+        }
+        self.deadline.poll(cx)
+    }
+}
+
 /// What comes of a question while the client is held. `None`: its time is over, or the gateway stops; it has the app's first answer
 /// then, and asks again itself.
-async fn in_time<F: Future>(deadline: &Deadline, question: F) -> Option<F::Output> {
+async fn in_time<F: Future>(time: &mut Time, question: F) -> Option<F::Output> {
     let mut question = pin!(question);
     poll_fn(|cx| {
         if let Poll::Ready(output) = question.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        // Polled whatever the other says: a drain wakes whoever waits on one.
-        let is_over = deadline.poll(cx).is_ready() || drain::is_draining();
-        if is_over { Poll::Ready(None) } else { Poll::Pending }
+        time.poll(cx).map(|()| None)
     })
     .await
 }
 
-async fn wait(subscriber: &Subscriber, deadline: &Deadline) -> End {
+async fn wait(subscriber: &Subscriber, time: &mut Time) -> End {
     poll_fn(|cx| {
         while let Poll::Ready(delivery) = subscriber.poll_next(cx) {
             match delivery {
@@ -157,11 +176,7 @@ async fn wait(subscriber: &Subscriber, deadline: &Deadline) -> End {
                 Delivery::Data(_) | Delivery::Message(_) | Delivery::Close(..) | Delivery::Refresh => {}
             }
         }
-        // Whoever waits when the gateway stops has the app's answer, and asks again.
-        if drain::is_draining() {
-            return Poll::Ready(End::Time);
-        }
-        deadline.poll(cx).map(|()| End::Time)
+        time.poll(cx).map(|()| End::Time)
     })
     .await
 }
@@ -215,7 +230,7 @@ mod unit {
 
     use tokio::time::Instant;
 
-    use super::super::fixture::{Fixture, answer, body_of};
+    use super::super::fixture::{Fixture, answer, body_of, ends_of_a_drain};
     use super::*;
     use crate::observe::metrics::Metrics;
     use crate::realtime::hub::{Channels, Content, Filters, Item, Local, ResponsePart, Subscription};
@@ -247,6 +262,17 @@ mod unit {
         });
     }
 
+    #[test]
+    fn a_drain_gives_who_waits_the_apps_answer_each_in_its_turn() {
+        paused(async || {
+            let ends = ends_of_a_drain("Grip-Hold: response | Grip-Channel: a").await;
+            let most = Duration::from_secs(2) + 2 * deadline::TICK;
+            assert!(ends.iter().all(|end| *end <= most), "{ends:?}");
+            let moments: std::collections::HashSet<_> = ends.iter().collect();
+            assert!(moments.len() > 4, "{ends:?}");
+        });
+    }
+
     fn reply(body: ReplyBody) -> Reply {
         Reply { status: StatusCode::CREATED, headers: HeaderMap::new(), exposed: Vec::new(), body }
     }
@@ -267,11 +293,12 @@ mod unit {
                 subscriber.subscribe(&subscription).unwrap();
                 let (begun, deadline, publishing) = (Instant::now(), Deadline::new(), channels.clone());
                 deadline.arm(Duration::from_secs(20));
+                let mut time = Time { deadline, turn: drain::Turn::default() };
                 let later = tokio::task::spawn_local(async move {
                     tokio::time::sleep(Duration::from_secs(after)).await;
                     publishing.publish(vec![item(part)]).unwrap();
                 });
-                let ended = match wait(&subscriber, &deadline).await {
+                let ended = match wait(&subscriber, &mut time).await {
                     End::Reply(_) => "reply",
                     End::News => "news",
                     End::Time => "time",

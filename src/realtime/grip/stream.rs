@@ -2,7 +2,8 @@
 //!
 //! What it asks its app meanwhile (`Grip-Link: rel=next`) is in [`next`].
 //!
-//! When the gateway stops, the stream ends as if the app had ended it: an `EventSource` connects again by itself.
+//! When the gateway stops, the stream ends as if the app had ended it: an `EventSource` connects again by itself. Not all at once,
+//! but each in its turn.
 
 mod next;
 
@@ -76,6 +77,7 @@ pub(super) async fn hold(
         alive_at: None,
         link_at: None,
         deadline: Deadline::new(),
+        turn: drain::Turn::default(),
         links,
         is_held: instruct.hold.is_some(),
         terms,
@@ -118,6 +120,7 @@ struct Stream {
     alive_at: Option<Duration>,
     link_at: Option<Duration>,
     deadline: Deadline,
+    turn: drain::Turn,
     links: Option<Box<Links>>,
     /// Whether anything is to come but pages.
     is_held: bool,
@@ -177,9 +180,6 @@ impl Stream {
         if let Some(answer) = self.poll_fetch(cx) {
             return Poll::Ready(answer);
         }
-        if drain::is_draining() {
-            return Poll::Ready(Step::End);
-        }
         self.poll_time(cx)
     }
 
@@ -228,6 +228,10 @@ impl Stream {
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             let now = deadline::awake();
+            let turn = self.turn.at(now);
+            if turn.is_some_and(|at| at <= now) {
+                return Poll::Ready(Step::End);
+            }
             if let Some(keep_alive) = &self.keep_alive {
                 match self.alive_at {
                     // Not all at the same moment.
@@ -249,7 +253,7 @@ impl Stream {
                 return Poll::Ready(Step::End);
             }
             let can_ask = self.links.as_ref().is_some_and(|links| links.can_ask());
-            let times = [self.alive_at, self.link_at.filter(|_| can_ask)];
+            let times = [self.alive_at, self.link_at.filter(|_| can_ask), turn];
             match times.into_iter().flatten().min() {
                 Some(at) => self.deadline.arm(at.saturating_sub(now)),
                 None => self.deadline.disarm(),
@@ -279,7 +283,7 @@ fn jitter(most: Duration) -> Duration {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod unit {
-    use super::super::fixture::{Fixture, answer, body_of};
+    use super::super::fixture::{Fixture, answer, body_of, ends_of_a_drain};
     use super::*;
     use crate::runtime::paused;
 
@@ -289,6 +293,17 @@ mod unit {
 
     /// There is news for whoever is on `a`.
     pub(super) const HINT: &str = r#"{"channel":"a","http-stream":{"action":"hint"}}"#;
+
+    #[test]
+    fn a_drain_ends_streams_each_in_its_turn() {
+        paused(async || {
+            let ends = ends_of_a_drain("Grip-Hold: stream | Grip-Channel: a").await;
+            let most = Duration::from_secs(2) + 2 * deadline::TICK;
+            assert!(ends.iter().all(|end| *end <= most), "{ends:?}");
+            let moments: std::collections::HashSet<_> = ends.iter().collect();
+            assert!(moments.len() > 4, "{ends:?}");
+        });
+    }
 
     #[test]
     fn a_client_is_kept_alive_while_its_app_does_not_answer_a_question() {
