@@ -236,3 +236,7 @@ impl<'a> Framed<'a> {
         Key(key)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -162,8 +162,10 @@ impl Stored {
     /// go by when it looks for what is worth least. A response with a validator is still good for being asked for.
     #[must_use]
     pub fn ends(&self, rules: &Rules) -> u64 {
-        let stale = if self.has(Self::NO_CACHE) { 0 } else { self.window_if_error(rules) };
-        let left = self.lifetime.saturating_add(stale).saturating_sub(self.initial_age);
+        if self.has(Self::NO_CACHE) {
+            return self.received;
+        }
+        let left = self.lifetime.saturating_add(self.window_if_error(rules)).saturating_sub(self.initial_age);
         self.received.saturating_add(left)
     }
 

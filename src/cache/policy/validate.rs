@@ -141,11 +141,8 @@ fn fresh(
     if let Some(date) = crate::http::conditional::date_value(date) {
         seen.insert(header::DATE, date);
     }
+    // An Expires that the 304 does not bring anew stays where it is, and is past.
     let mut said = Said::of(&seen, times.wall);
-    // Expires is counted from the date that it stands beside.
-    if relation == Relation::Unsaid && said.lifetime.is_some_and(|(source, _)| source == super::said::Source::Expires) {
-        said.lifetime = Said::of(kept, times.wall).lifetime;
-    }
     let seconds = u32::try_from(stored.lifetime() / 1000).unwrap_or(u32::MAX);
     said.inherit(stored.source(), seconds);
     let forbids = said.control.clone();
