@@ -165,7 +165,7 @@ fn write(framed: &mut Framed<'_>, piece: &Piece) {
     }
 }
 
-fn read<'a>(bytes: &'a [u8]) -> (Piece, &'a [u8]) {
+fn read(bytes: &[u8]) -> (Piece, &[u8]) {
     let (length, mut rest) = bytes.split_first_chunk::<4>().unwrap();
     let length = u32::from_le_bytes(*length);
     if length & LIST == 0 {

@@ -106,7 +106,7 @@ impl Said {
             let lifetime = control.max_age.map(|seconds| (Source::Surrogate, seconds));
             return new(control, lifetime);
         }
-        let control = CacheControl::of(&headers.get_all(header::CACHE_CONTROL));
+        let control = CacheControl::of(headers.get_all(header::CACHE_CONTROL));
         let lifetime = match (control.s_maxage, control.max_age) {
             (Some(seconds), _) => Some((Source::SharedMaxAge, seconds)),
             (None, Some(seconds)) => Some((Source::MaxAge, seconds)),

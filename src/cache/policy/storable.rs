@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName};
 
 use super::cache_control::Flags;
 use super::freshness::{Facts, Stored, Times, heuristic, initial_age};
-use super::request::Asked;
+use super::request::{Asked, Bypass};
 use super::rules::Rules;
 use super::said::{Said, Source};
 use super::{date, fields, vary};
@@ -62,7 +62,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether another request for the same would very likely be answered so that it is not stored, too: worth remembering, so
     /// that nobody waits for it in vain. The other reasons are about one request, and one client must not be able to switch
-    /// the cache off for the others.
+    /// the cache off for the others. Only answers to anonymous clients teach this; and should a later one be storable, it is stored.
     #[must_use]
     pub const fn is_of_the_response(self) -> bool {
         match self {
@@ -109,7 +109,7 @@ impl Refusal {
 /// Whether the response to a request may be stored.
 ///
 /// # Errors
-/// Why not. Of several reasons one that is of the response goes first.
+/// Why not. Of several reasons one that is of the request goes first: see [`Refusal::is_of_the_response`].
 pub fn storable(
     asked: &Asked,
     status: StatusCode,
@@ -130,10 +130,14 @@ pub(super) fn decide(
     times: &Times,
     rules: &Rules,
 ) -> Result<Storable, Refusal> {
+    asked_for(asked, rules)?;
     if is_about_one_request(status) {
         return Err(Refusal::Status);
     }
-    forbidden(status, headers, &said)?;
+    if let Err(refusal) = forbidden(status, headers, &said) {
+        // What somebody gets says nothing of what the others would.
+        return Err(if asked.is_anonymous() { refusal } else { Refusal::Credentials });
+    }
     let vary = vary::names(headers, rules.max_vary_names)?;
     let (source, seconds) =
         said.lifetime.or_else(|| implied(status, headers, &said, rules)).unwrap_or((Source::Nothing, 0));
@@ -159,7 +163,7 @@ pub(super) fn decide(
     if !has_validator && stored.ends(rules) <= times.received {
         return Err(Refusal::Useless);
     }
-    permitted(asked, &stored, &vary, rules)?;
+    permitted(asked, &stored, &vary)?;
     let fields = fields::stored(headers, &said.control, said.date);
     Ok(Storable { stored, vary, fields })
 }
@@ -191,18 +195,20 @@ fn forbidden(status: StatusCode, headers: &HeaderMap, said: &Said) -> Result<(),
     Ok(())
 }
 
-/// What the request forbids, and what it has in it that the response does not allow for.
-fn permitted(asked: &Asked, stored: &Stored, vary: &[HeaderName], rules: &Rules) -> Result<(), Refusal> {
+/// What the request forbids.
+fn asked_for(asked: &Asked, rules: &Rules) -> Result<(), Refusal> {
     match asked.bypass(rules) {
-        Some(super::request::Bypass::Body) => return Err(Refusal::Body),
-        Some(super::request::Bypass::Credentials) => return Err(Refusal::Credentials),
-        Some(_) => return Err(Refusal::Method),
-        None if asked.is_head() => return Err(Refusal::Method),
-        None => {}
+        Some(Bypass::Body) => Err(Refusal::Body),
+        Some(Bypass::Credentials) => Err(Refusal::Credentials),
+        Some(_) => Err(Refusal::Method),
+        None if asked.is_head() => Err(Refusal::Method),
+        None if asked.forbids_storing() => Err(Refusal::RequestNoStore),
+        None => Ok(()),
     }
-    if asked.forbids_storing() {
-        return Err(Refusal::RequestNoStore);
-    }
+}
+
+/// What the request has in it that the response does not allow for.
+fn permitted(asked: &Asked, stored: &Stored, vary: &[HeaderName]) -> Result<(), Refusal> {
     if !is_for(asked, stored) {
         return Err(Refusal::Credentials);
     }

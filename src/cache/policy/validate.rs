@@ -44,7 +44,8 @@ pub enum Validated {
     Failed,
     /// The same, and it may not be: the client gets the failure. What is stored stays.
     Passed,
-    /// A new answer: it is stored instead, or it is not; what was stored is not used any more.
+    /// A new answer: it is stored instead. If it is not, what is stored goes if that is [of the
+    /// response](Refusal::is_of_the_response), and else stays as stale as it is.
     New(Result<Storable, Refusal>),
 }
 

@@ -73,7 +73,7 @@ fn what_says_that_it_is_for_everybody_is_where_the_route_allows_it() {
                 "200 | cache-control: public, private, max-age=60",
                 "GET",
                 0,
-                "not stored: private",
+                "not stored: credentials",
                 "5.2.2.7",
             ),
             (
@@ -81,7 +81,7 @@ fn what_says_that_it_is_for_everybody_is_where_the_route_allows_it() {
                 "200 | cache-control: public, max-age=60 | set-cookie: a=1",
                 "GET",
                 0,
-                "not stored: set-cookie",
+                "not stored: credentials",
                 "7.3",
             ),
             // What an app says to the edge alone says nothing of whom it is for.

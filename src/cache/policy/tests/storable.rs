@@ -313,7 +313,10 @@ fn one_client_cannot_have_it_remembered_that_something_is_not_stored() {
         ("GET", "200 | set-cookie: a=1", true),
         ("GET", "200 | vary: *", true),
         ("GET", "404", true),
-        ("GET | authorization: x", "200 | cache-control: private", true),
+        ("GET | authorization: x", "200 | cache-control: private", false),
+        ("GET | cookie: sessionid=1", "200 | set-cookie: a=1", false),
+        ("GET | cache-control: no-store", "200 | cache-control: private", false),
+        ("HEAD", "200 | cache-control: private", false),
         ("GET | authorization: x", "200", false),
         ("GET | cookie: sessionid=1", "200", false),
         ("GET | cookie: theme=dark", "200", false),
@@ -328,6 +331,11 @@ fn one_client_cannot_have_it_remembered_that_something_is_not_stored() {
         let refusal = storable(&asked, status, &headers, &AT_ONCE, &rules).unwrap_err();
         assert_eq!(refusal.is_of_the_response(), is_remembered, "{first} -> {response}: {refusal:?}");
     }
+    // Where somebody may write, too.
+    let (method, fields) = request("GET | cookie: sessionid=1");
+    let asked = Asked::of(&method, &fields, Context::default(), &public());
+    let (status, headers) = answer("200 | cache-control: private");
+    assert_eq!(storable(&asked, status, &headers, &AT_ONCE, &public()).unwrap_err(), Refusal::Credentials);
 }
 
 #[test]
