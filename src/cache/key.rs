@@ -19,6 +19,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{HeaderMap, HeaderName};
 
 use super::policy::cookies::{self, Patterns};
+use super::policy::vary::unsent;
+use crate::config::CacheBy;
 use crate::http::query;
 
 /// The key of what is stored.
@@ -66,10 +68,10 @@ pub enum Part {
 }
 
 impl Part {
-    /// `cookie:NAME`.
+    /// `cookie:NAME`; a `*` at the end stands for any end.
     #[must_use]
     pub fn cookie(name: &str) -> Self {
-        Self::Cookie(Cookie { name: name.into(), pattern: Patterns::new(&[name.trim_end_matches('*')]) })
+        Self::Cookie(Cookie { name: name.into(), pattern: Patterns::new(&[name]) })
     }
 }
 
@@ -116,6 +118,20 @@ impl By {
         Self(parts.into())
     }
 
+    /// Of a route's configuration, which has refused what is no name.
+    #[must_use]
+    pub fn compile(parts: &[CacheBy]) -> Self {
+        let part = |part: &CacheBy| match part {
+            CacheBy::Host => Some(Part::Host),
+            CacheBy::Path => Some(Part::Path),
+            CacheBy::Query => Some(Part::Query),
+            CacheBy::Parameter(name) => Some(Part::Parameter(name.as_str().into())),
+            CacheBy::Header(name) => name.parse().ok().map(Part::Header),
+            CacheBy::Cookie(name) => Some(Part::cookie(name)),
+        };
+        Self(parts.iter().filter_map(part).collect())
+    }
+
     /// The key of a request.
     ///
     /// `scratch` is memory that is used again: nothing is left in it that matters.
@@ -132,6 +148,8 @@ impl By {
         }
         framed.put(parts.upstream.as_bytes());
         framed.put(&[u8::from(parts.is_secure)]);
+        // What the client's Connection names does not reach the app.
+        let unsent = unsent(parts.headers);
         for part in &self.0 {
             match part {
                 Part::Host => {
@@ -155,7 +173,7 @@ impl By {
                     framed.put(b"header");
                     framed.put(name.as_str().as_bytes());
                     framed.list(|framed| {
-                        for line in parts.headers.get_all(name) {
+                        for line in parts.headers.get_all(name).iter().filter(|_| !unsent.contains(name)) {
                             framed.put(line.as_bytes().trim_ascii());
                         }
                     });

@@ -112,6 +112,9 @@ fn parts_that_are_named_count_and_no_others() {
     }
     assert_ne!(of("", &[("x-beta", "1"), ("x-beta", "2")]), of("", &[("x-beta", "1, 2")]));
     assert_ne!(of("", &[("x-beta", "1"), ("x-beta", "2")]), of("", &[("x-beta", "2"), ("x-beta", "1")]));
+    // What the client's Connection names does not reach the app.
+    assert_eq!(of("", &[("x-beta", "1"), ("connection", "x-beta")]), of("", &[]));
+    assert_ne!(of("", &[("x-beta", "1"), ("connection", "x-other")]), of("", &[]));
     assert_eq!(of("", &[("cookie", "lang=de; a=1")]), of("", &[("cookie", "b=2; lang=de")]));
     assert_ne!(
         of("", &[("cookie", "lang=de; lang=en")]),
@@ -137,6 +140,31 @@ fn another_configuration_of_a_route_has_other_keys() {
     ];
     let keys: std::collections::HashSet<Key> = all.iter().map(|by| key(by, &first)).collect();
     assert_eq!(keys.len(), all.len());
+}
+
+#[test]
+fn a_configuration_is_compiled_part_by_part() {
+    let written = [
+        CacheBy::Host,
+        CacheBy::Path,
+        CacheBy::Query,
+        CacheBy::Parameter("a".into()),
+        CacheBy::Header("x-a".into()),
+        CacheBy::Cookie("c".into()),
+    ];
+    let by_hand = By::new(vec![
+        Part::Host,
+        Part::Path,
+        Part::Query,
+        Part::Parameter("a".into()),
+        Part::Header("x-a".parse().unwrap()),
+        Part::cookie("c"),
+    ]);
+    let headers = headers(&[("x-a", "1"), ("cookie", "c=2")]);
+    let request = Parts { query: "?a=1", ..parts(&headers) };
+    assert_eq!(key(&By::compile(&written), &request), key(&by_hand, &request));
+    let default = crate::config::RouteCache::default();
+    assert_eq!(key(&By::compile(&default.by), &request), key(&By::default(), &request));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | `no-store=…`, `must-revalidate=…`: a prohibition with such an argument | the prohibition |
 //! | `no-cache="…"`, `private="…"` with nothing, with what is no name, or with more than [`MAX_NAMES`] names | the whole response |
 //! | a quote that is not closed | ends at the next comma, and is no argument |
+//! | what is neither a token nor one with an argument (`private; max-age=5`) | the prohibitions among its words, and [`Flags::MALFORMED`] |
 //! | whatever else | ignored (5.2.3) |
 
 use std::fmt;
@@ -52,6 +53,8 @@ impl Flags {
     pub const NO_TRANSFORM: Self = Self(1 << 8);
     /// `immutable` (RFC 8246).
     pub const IMMUTABLE: Self = Self(1 << 9);
+    /// There is an element that is no directive: nobody knows what else was meant, and nothing is taken for granted.
+    pub const MALFORMED: Self = Self(1 << 10);
 
     /// Whether one of these is there.
     #[must_use]
@@ -83,7 +86,7 @@ impl fmt::Debug for Flags {
     }
 }
 
-const NAMED: [(Flags, &str); 9] = [
+const NAMED: [(Flags, &str); 10] = [
     (Flags::NO_STORE, "no-store"),
     (Flags::NO_CACHE, "no-cache"),
     (Flags::PRIVATE, "private"),
@@ -93,6 +96,8 @@ const NAMED: [(Flags, &str); 9] = [
     (Flags::MUST_UNDERSTAND, "must-understand"),
     (Flags::NO_TRANSFORM, "no-transform"),
     (Flags::IMMUTABLE, "immutable"),
+    // As one that is read as such.
+    (Flags::MALFORMED, ";"),
 ];
 
 /// What a response says of being cached. Times are in seconds, at most [`MAX_SECONDS`].
@@ -140,6 +145,10 @@ impl CacheControl {
     }
 
     fn add(&mut self, element: &Element<'_>) {
+        if element.is_malformed() {
+            self.flags.add(Flags::MALFORMED);
+            element.words().for_each(|word| self.flags.add(prohibition(word)));
+        }
         let mut lower = [0; LONGEST];
         let is_bare = element.argument.is_none();
         match element.directive(&mut lower) {
@@ -179,6 +188,21 @@ impl CacheControl {
     }
 }
 
+/// What a word forbids, wherever it stands.
+fn prohibition(word: &[u8]) -> Flags {
+    match word {
+        word if word.eq_ignore_ascii_case(b"no-store") => Flags::NO_STORE,
+        word if word.eq_ignore_ascii_case(b"no-cache") => Flags::NO_CACHE,
+        word if word.eq_ignore_ascii_case(b"private") => Flags::PRIVATE,
+        _ => Flags::default(),
+    }
+}
+
+/// `tchar` (RFC 9110, 5.6.2).
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 fn shorten(known: &mut Option<u32>, element: &Element<'_>) {
     let seconds = element.seconds().unwrap_or(0);
     *known = Some(known.map_or(seconds, |known| known.min(seconds)));
@@ -190,7 +214,7 @@ impl fmt::Display for CacheControl {
         for (flag, name) in NAMED {
             if self.flags.has(flag) {
                 let is_malformed = flag == Flags::MUST_REVALIDATE && !self.flags.has(Flags::MUST_REVALIDATE_PERMITS);
-                write!(f, "{comma}{name}{}", if is_malformed { "=?" } else { "" })?;
+                write!(f, "{comma}{name}{}", if is_malformed { "=0" } else { "" })?;
                 comma = ", ";
             }
         }
@@ -226,6 +250,8 @@ pub(super) struct Element<'a> {
     pub(super) is_quoted: bool,
     /// Without spaces about `=`, and with nothing behind the closing quote.
     is_clean: bool,
+    /// What stands behind the closing quote.
+    junk: &'a [u8],
 }
 
 impl Element<'_> {
@@ -235,6 +261,21 @@ impl Element<'_> {
         lower.copy_from_slice(self.name);
         lower.make_ascii_lowercase();
         lower
+    }
+
+    /// Whether it is neither `token`, `token=token` nor `token="quoted"`, spaces about the `=` aside.
+    fn is_malformed(&self) -> bool {
+        let is_token = |text: &[u8]| !text.is_empty() && text.iter().all(|byte| is_of_token(*byte));
+        // `max-age=` is a directive whose argument cannot be read.
+        let is_bad = |text: &[u8]| !self.is_quoted && !text.is_empty() && !is_token(text);
+        !is_token(self.name) || self.argument.is_some_and(is_bad) || !self.junk.is_empty()
+    }
+
+    /// The words outside its quotes.
+    fn words(&self) -> impl Iterator<Item = &[u8]> {
+        let argument = self.argument.filter(|_| !self.is_quoted).unwrap_or_default();
+        let texts = [self.name, argument, self.junk].into_iter();
+        texts.flat_map(|text| text.split(|byte| !is_of_token(*byte)))
     }
 
     /// The argument without backslashes that are none of its own.
@@ -299,7 +340,7 @@ fn first_of(text: &[u8]) -> (Element<'_>, &[u8]) {
     let name = text[..name_end].trim_ascii_end();
     let is_close = name.len() == name_end;
     let Some([b'=', argument @ ..]) = text.get(name_end..) else {
-        let element = Element { name, argument: None, is_quoted: false, is_clean: true };
+        let element = Element { name, argument: None, is_quoted: false, is_clean: true, junk: b"" };
         return (element, &text[name_end..]);
     };
     if let [b'"', quoted @ ..] = argument
@@ -307,12 +348,13 @@ fn first_of(text: &[u8]) -> (Element<'_>, &[u8]) {
     {
         let behind = &quoted[length + 1..];
         let (junk, after) = behind.split_at(end(behind));
-        let is_clean = is_close && junk.trim_ascii().is_empty();
-        return (Element { name, argument: Some(&quoted[..length]), is_quoted: true, is_clean }, after);
+        let junk = junk.trim_ascii();
+        let is_clean = is_close && junk.is_empty();
+        return (Element { name, argument: Some(&quoted[..length]), is_quoted: true, is_clean, junk }, after);
     }
     let (argument, after) = argument.split_at(end(argument));
     let is_clean = is_close && !argument.starts_with(b" ") && !argument.starts_with(b"\t");
-    (Element { name, argument: Some(argument.trim_ascii()), is_quoted: false, is_clean }, after)
+    (Element { name, argument: Some(argument.trim_ascii()), is_quoted: false, is_clean, junk: b"" }, after)
 }
 
 /// How many bytes stand before the closing quote. `None`: there is none.

@@ -46,6 +46,8 @@ pub struct Stored {
     /// In seconds; [`UNSAID`]: what the route says.
     stale_while_revalidate: u32,
     stale_if_error: u32,
+    /// How long after its arrival it was purged softly, in seconds; [`UNSAID`]: it was not.
+    purged: u32,
     flags: u8,
     source: Source,
     /// Of the response.
@@ -82,7 +84,7 @@ impl Stored {
     pub(super) const HAS_VALIDATOR: u8 = 1 << 6;
 
     /// Bytes of [`Stored::to_bytes`].
-    pub const LENGTH: usize = 36;
+    pub const LENGTH: usize = 40;
 
     pub(super) fn new(facts: Facts) -> Self {
         let lifetime = u64::try_from(facts.lifetime.as_millis()).unwrap_or(u64::MAX);
@@ -92,6 +94,7 @@ impl Stored {
             lifetime: lifetime.min(u64::from(MAX_SECONDS) * 1000),
             stale_while_revalidate: facts.stale_while_revalidate.unwrap_or(UNSAID),
             stale_if_error: facts.stale_if_error.unwrap_or(UNSAID),
+            purged: UNSAID,
             flags: facts.flags,
             source: facts.source,
             status: facts.status,
@@ -115,23 +118,50 @@ impl Stored {
         if seconds > MAX_SECONDS as u64 { MAX_SECONDS as u64 } else { seconds }
     }
 
+    /// How much of its time is over, in milliseconds: its age. But what the edge was told or decides by itself is counted from the
+    /// arrival, as nginx does: a page that takes a second is worth keeping for one, too.
+    const fn used(&self, now: u64) -> u64 {
+        let here = now.saturating_sub(self.received);
+        if self.counts_from_arrival() { here } else { self.initial_age.saturating_add(here) }
+    }
+
+    const fn counts_from_arrival(&self) -> bool {
+        // What is older than can be known is so by any count.
+        matches!(self.source, Source::Accel | Source::AccelDate | Source::Default) && self.initial_age < u64::MAX
+    }
+
+    /// How much of its time there is: its lifetime, or less if it was purged.
+    const fn limit(&self) -> u64 {
+        if self.purged == UNSAID {
+            return self.lifetime;
+        }
+        let purged = self.used(self.received.saturating_add(self.purged as u64 * 1000));
+        if purged < self.lifetime { purged } else { self.lifetime }
+    }
+
     /// Whether its time is not yet over (4.2). What needs a word of the app before each use can be fresh, too.
     #[must_use]
     pub const fn is_fresh(&self, now: u64) -> bool {
-        self.age(now) < self.lifetime
+        self.used(now) < self.limit()
     }
 
     /// How long it stays fresh, in seconds, rounded down; less than zero: how long it has been stale (RFC 9211, 2.4).
     #[must_use]
     pub fn ttl(&self, now: u64) -> i64 {
-        let signed = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
-        (signed(self.lifetime) - signed(self.age(now))).div_euclid(1000)
+        // Nobody reads more than the most seconds that there are.
+        let signed = |time: u64| i64::try_from(time.min(2 * 1000 * u64::from(MAX_SECONDS))).unwrap_or(i64::MAX);
+        (signed(self.limit()) - signed(self.used(now))).div_euclid(1000)
     }
 
     /// How long it has been stale, in milliseconds; 0: it is not.
     #[must_use]
     pub const fn staleness(&self, now: u64) -> u64 {
-        self.age(now).saturating_sub(self.lifetime)
+        self.used(now).saturating_sub(self.limit())
+    }
+
+    /// How long it stays fresh, in milliseconds.
+    pub(super) const fn left(&self, now: u64) -> u64 {
+        self.limit().saturating_sub(self.used(now))
     }
 
     /// How long it would be fresh if it were new, in milliseconds.
@@ -165,7 +195,7 @@ impl Stored {
         if self.has(Self::NO_CACHE) {
             return self.received;
         }
-        let left = self.lifetime.saturating_add(self.window_if_error(rules)).saturating_sub(self.initial_age);
+        let left = self.limit().saturating_add(self.window_if_error(rules)).saturating_sub(self.used(self.received));
         self.received.saturating_add(left)
     }
 
@@ -211,7 +241,8 @@ impl Stored {
     /// The same, stale from `now` on: what a soft purge makes of it.
     #[must_use]
     pub fn expired(mut self, now: u64) -> Self {
-        self.lifetime = self.lifetime.min(self.age(now));
+        let seconds = u32::try_from(now.saturating_sub(self.received) / 1000).unwrap_or(UNSAID - 1);
+        self.purged = self.purged.min(seconds);
         self
     }
 
@@ -236,18 +267,19 @@ impl Stored {
         bytes[16..24].copy_from_slice(&self.lifetime.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.stale_while_revalidate.to_le_bytes());
         bytes[28..32].copy_from_slice(&self.stale_if_error.to_le_bytes());
-        bytes[32] = self.flags;
-        bytes[33] = self.source as u8;
-        bytes[34..].copy_from_slice(&self.status.to_le_bytes());
+        bytes[32..36].copy_from_slice(&self.purged.to_le_bytes());
+        bytes[36] = self.flags;
+        bytes[37] = self.source as u8;
+        bytes[38..].copy_from_slice(&self.status.to_le_bytes());
         bytes
     }
 
     /// As it lay there. `None`: another version wrote it. Not yet [resumed](Self::resumed).
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::LENGTH]) -> Option<Self> {
-        let (longs, rest) = bytes.as_chunks::<8>();
-        let [received, initial_age, lifetime, windows] = longs else { return None };
-        let [flags, source, status @ ..] = rest else { return None };
+        let (longs, _) = bytes.as_chunks::<8>();
+        let [received, initial_age, lifetime, windows, rest] = longs else { return None };
+        let [p0, p1, p2, p3, flags, source, low, high] = *rest;
         let (windows, _) = windows.as_chunks::<4>();
         let [stale_while_revalidate, stale_if_error] = windows else { return None };
         Some(Self {
@@ -256,9 +288,10 @@ impl Stored {
             lifetime: u64::from_le_bytes(*lifetime),
             stale_while_revalidate: u32::from_le_bytes(*stale_while_revalidate),
             stale_if_error: u32::from_le_bytes(*stale_if_error),
-            flags: *flags,
-            source: *Source::ALL.get(usize::from(*source))?,
-            status: u16::from_le_bytes(status.try_into().ok()?),
+            purged: u32::from_le_bytes([p0, p1, p2, p3]),
+            flags,
+            source: *Source::ALL.get(usize::from(source))?,
+            status: u16::from_le_bytes([low, high]),
         })
     }
 }

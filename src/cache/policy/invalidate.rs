@@ -55,7 +55,7 @@ fn target(origin: &Origin<'_>, headers: &HeaderMap, name: &HeaderName) -> Option
         "" => "/".to_owned(),
         path if path.starts_with('/') => without_dots(path),
         path => {
-            let folder = &origin.path[..=origin.path.rfind('/').unwrap_or(0).min(origin.path.len().saturating_sub(1))];
+            let folder = origin.path.rfind('/').map_or("/", |end| &origin.path[..=end]);
             without_dots(&[folder, path].concat())
         }
     };

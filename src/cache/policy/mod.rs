@@ -14,6 +14,9 @@
 //!
 //! A hit parses nothing of the response: [`Stored`] has 40 bytes of times and flags, read when it was stored.
 //!
+//! An answer that the app has handed over to a file or another route, or that holds its client, is not its own page:
+//! [`Asked::handed_on`] keeps `default_ttl` away from it.
+//!
 //! # Who is answered from the cache
 //!
 //! A client is **anonymous** when its request has no `Authorization`, none of `bypass_cookies`, and the edge itself does not
@@ -39,9 +42,10 @@
 //!
 //! - A page with `{% csrf_token %}` sets the cookie `csrftoken` each time that it is rendered, so it has `Set-Cookie` and is not
 //!   stored: two browsers get two tokens, each with its cookie, and both POSTs succeed.
-//! - Should an app render a token without setting the cookie (a template that caches it, another framework), then the page
-//!   depends on the cookie that the client has sent, and says `Vary: Cookie`: `csrftoken` counts, so that it is that client's
-//!   variant, and no client with another cookie, or with none, ever gets it.
+//! - Should an app render a token without setting the cookie (another framework), then the page depends on the cookie that the
+//!   client has sent. Where it says `Vary: Cookie`, `csrftoken` counts, so that it is that client's variant, and no client with
+//!   another cookie, or with none, ever gets it. A template's own cache around `{% csrf_token %}` hands one token to everybody and
+//!   says neither; that is broken without a cache here, too, and nothing here can see it.
 //! - What a user with a session sees is never written, nor read, because of 1.
 //!
 //! Variants by cookies are bounded ([`vary::admit`]): they have a quarter of a key's variants, and push out each other, never the
@@ -62,6 +66,9 @@
 //! - A failure (500, 502, 503, 504, no answer) lets `stale-while-revalidate` count as `stale-if-error`, if that is shorter.
 //! - `no-store` of a request forbids storing (5.2.1.5), not answering from what is stored. The other wishes of clients are advice
 //!   (5.2.1), and not taken unless the route says so.
+//! - `default_ttl` and `X-Accel-Expires` are counted from the arrival, as in nginx, so that a slow page is worth keeping; what is told to
+//!   all caches is counted from the app's clock (4.2.3). `Age` tells the true age in either case.
+//! - A 304 to somebody who is not anonymous changes what is stored only if it says `public` itself.
 //! - Without a word of its freshness nothing is stored, but what says `no-cache` and can be asked for again.
 //!
 //! # Optional, and not done

@@ -1,6 +1,6 @@
 //! What a request says that matters to a cache, read once, in one pass over its fields.
 //!
-//! `no-store` and `only-if-cached` are always obeyed: neither makes the app work more. What else a client may ask for
+//! `no-store` and `only-if-cached` are always obeyed: the one has an answer forgotten, the other asks for nothing new. What else a client may ask for
 //! (RFC 9111, 5.2.1: advice, all of it) is obeyed where the route says so: see [`Rules::honours_clients`].
 
 use http::Method;
@@ -15,7 +15,8 @@ use super::rules::Rules;
 pub struct Context {
     /// It has a body, or announces one.
     pub has_body: bool,
-    /// The edge itself has found out who asks (`auth`), and tells the app.
+    /// The edge itself has found out who asks (`auth`, a client's certificate), and tells the app. What clients prove in fields of
+    /// their own (`X-API-Key`) nobody can know here: such fields belong into `by`, or their routes have no cache.
     pub is_identified: bool,
     /// It wants to leave HTTP: a WebSocket's handshake.
     pub is_upgrade: bool,
@@ -65,6 +66,7 @@ impl Asked {
     const ONLY_IF_CACHED: u16 = 1 << 11;
     const PRAGMA: u16 = 1 << 12;
     const CACHE_CONTROL: u16 = 1 << 13;
+    const HANDED_ON: u16 = 1 << 14;
 
     /// Reads a request.
     #[must_use]
@@ -132,6 +134,18 @@ impl Asked {
 
     const fn has(self, flag: u16) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The same, where the answer is not the app's own page: it was handed over to a file or another route, or told the edge to
+    /// hold its client. Nothing is implied then: it is stored only if it says itself how long it is fresh.
+    #[must_use]
+    pub const fn handed_on(self) -> Self {
+        Self { flags: self.flags | Self::HANDED_ON, ..self }
+    }
+
+    /// Whether nothing is implied by its answer.
+    pub(super) const fn is_handed_on(self) -> bool {
+        self.has(Self::HANDED_ON)
     }
 
     /// Why the cache has nothing to do with it, whatever is stored. Asked before a key is made.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::cookies::Patterns;
+use crate::config::{RouteCache, TOKEN_COOKIES};
 
 /// Cookies that stand for somebody, unless the configuration says otherwise: their clients are not anonymous.
 ///
@@ -16,7 +19,7 @@ pub const IGNORE_COOKIES: [&str; 13] =
     ["_ga", "_ga_*", "_gid", "_gat*", "_gcl_*", "_fbp", "_fbc", "__utm*", "_pk_*", "_hj*", "_clck", "_clsk", "_uet*"];
 
 /// Cookies that count whatever the configuration says: a page with a token that belongs to one of them is its client's alone.
-pub const NEVER_IGNORED: [&str; 3] = ["csrftoken", "_xsrf", "csrf_token"];
+pub const NEVER_IGNORED: [&str; 3] = TOKEN_COOKIES;
 
 /// What a route says of its cache.
 #[derive(Debug, Clone)]
@@ -39,6 +42,9 @@ pub struct Rules {
     pub bypass_cookies: Patterns,
     /// Cookies that do not count, nor in a variant. Never any of [`NEVER_IGNORED`], nor those above.
     pub ignore_cookies: Patterns,
+    /// Fields by which the edge tells the app of the route who asks, beside those that it always may: what a client sends by these
+    /// names does not reach the app.
+    pub identity: Box<[HeaderName]>,
     /// How many names `Vary` may have.
     pub max_vary_names: usize,
     /// How many variants one key may have.
@@ -56,6 +62,7 @@ impl Default for Rules {
             honours_clients: false,
             bypass_cookies: Patterns::new(&BYPASS_COOKIES),
             ignore_cookies: Patterns::new(&IGNORE_COOKIES),
+            identity: Box::default(),
             max_vary_names: 8,
             max_variants: 32,
         }
@@ -63,6 +70,26 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// Of a route's configuration. The cookies that it names are added to the usual ones. `identity`: see [`Rules::identity`].
+    #[must_use]
+    pub fn compile(cache: &RouteCache, identity: &[HeaderName]) -> Self {
+        let with = |usual: &[&str], more: &[String]| {
+            let names: Vec<&str> = usual.iter().copied().chain(more.iter().map(String::as_str)).collect();
+            Patterns::new(&names)
+        };
+        Self {
+            default_ttl: Some(cache.default_ttl).filter(|ttl| !ttl.is_zero()),
+            stale_while_revalidate: cache.stale_while_revalidate,
+            stale_if_error: cache.stale_if_error,
+            shares_public: cache.public,
+            honours_clients: cache.obey_clients,
+            bypass_cookies: with(&BYPASS_COOKIES, &cache.bypass_cookies),
+            ignore_cookies: with(&IGNORE_COOKIES, &cache.ignore_cookies),
+            identity: identity.into(),
+            ..Self::default()
+        }
+    }
+
     /// Whether a cookie of this name is left out of account.
     pub(super) fn ignores(&self, name: &[u8]) -> bool {
         self.ignore_cookies.has(name)

@@ -84,14 +84,8 @@ impl Said {
     pub fn of(headers: &HeaderMap, wall: u64) -> Self {
         let date = date::only(headers, &header::DATE).unwrap_or(wall);
         let mut said = Self::by_field(headers, date);
-        match accel(headers) {
-            None => {}
-            Some(Accel::Off) => said.is_off = true,
-            Some(Accel::For(seconds)) => said.set(Source::Accel, seconds),
-            Some(Accel::Until(end)) => {
-                let seconds = u32::try_from(end.saturating_sub(wall)).unwrap_or(MAX_SECONDS);
-                said.set(Source::AccelDate, seconds.min(MAX_SECONDS));
-            }
+        if let Some((source, seconds)) = accel(headers, wall) {
+            said.set(source, seconds);
         }
         said
     }
@@ -118,7 +112,10 @@ impl Said {
     fn set(&mut self, source: Source, seconds: u32) {
         self.lifetime = Some((source, seconds));
         self.is_off = seconds == 0 && source == Source::Accel;
-        self.control.flags = self.control.flags.without(Flags::NO_STORE.and(Flags::NO_CACHE).and(Flags::PRIVATE));
+        // A time that is over tells nobody to keep what is forbidden otherwise.
+        if seconds > 0 {
+            self.control.flags = self.control.flags.without(Flags::NO_STORE.and(Flags::NO_CACHE).and(Flags::PRIVATE));
+        }
     }
 
     /// The same, where a response that is made fresh by this one was told by a field that is not stored, and that this one
@@ -143,30 +140,22 @@ fn expires(headers: &HeaderMap, date: u64) -> Option<u32> {
     Some(u32::try_from(end.saturating_sub(date)).unwrap_or(MAX_SECONDS).min(MAX_SECONDS))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Accel {
-    Off,
-    For(u32),
-    Until(u64),
+/// The shortest time of all lines.
+fn accel(headers: &HeaderMap, wall: u64) -> Option<(Source, u32)> {
+    let lines = headers.get_all(X_ACCEL_EXPIRES).iter();
+    lines.map(|line| accel_of(line.as_bytes(), wall)).min_by_key(|(_, seconds)| *seconds)
 }
 
-fn accel(headers: &HeaderMap) -> Option<Accel> {
-    headers.get_all(X_ACCEL_EXPIRES).iter().map(|line| accel_of(line.as_bytes())).min()
-}
-
-fn accel_of(text: &[u8]) -> Accel {
-    let (is_date, digits) = match text {
-        [b'@', digits @ ..] => (true, digits),
-        digits => (false, digits),
+/// In seconds from `wall` on. What cannot be read is `0`: not to be stored.
+fn accel_of(text: &[u8], wall: u64) -> (Source, u32) {
+    let (source, digits) = match text {
+        [b'@', digits @ ..] => (Source::AccelDate, digits),
+        digits => (Source::Accel, digits),
     };
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Accel::Off;
+        return (Source::Accel, 0);
     }
     let number = digits.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add((digit - b'0').into()));
-    match u32::try_from(number) {
-        _ if is_date => Accel::Until(number),
-        Ok(0) => Accel::Off,
-        Ok(seconds) => Accel::For(seconds.min(MAX_SECONDS)),
-        Err(_) => Accel::For(MAX_SECONDS),
-    }
+    let seconds = if source == Source::AccelDate { number.saturating_sub(wall) } else { number };
+    (source, u32::try_from(seconds).unwrap_or(MAX_SECONDS).min(MAX_SECONDS))
 }

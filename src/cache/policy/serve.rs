@@ -79,7 +79,7 @@ fn takes(stored: &Stored, asked: &Asked, now: u64) -> bool {
     let is_reload = asked.max_age() == 0 && stored.has(Stored::IMMUTABLE) && stored.is_fresh(now);
     let is_young = is_reload || asked.max_age() == u32::MAX || age <= milliseconds(asked.max_age());
     let min_fresh = milliseconds(asked.min_fresh());
-    let stays = min_fresh == 0 || stored.lifetime().saturating_sub(age) >= min_fresh;
+    let stays = min_fresh == 0 || stored.left(now) >= min_fresh;
     is_young && stays && !asked.wants_validation()
 }
 

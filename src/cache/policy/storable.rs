@@ -3,7 +3,7 @@
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::cache_control::Flags;
+use super::cache_control::{CacheControl, Flags};
 use super::freshness::{Facts, Stored, Times, heuristic, initial_age};
 use super::request::{Asked, Bypass};
 use super::rules::Rules;
@@ -47,6 +47,8 @@ pub enum Refusal {
     Unsaid,
     /// It is stale already, and nothing could be done with it.
     Useless,
+    /// It was stale when it came, because it is old or has taken long.
+    Aged,
     /// The request is no GET.
     Method,
     /// The request has a body.
@@ -72,13 +74,17 @@ impl Refusal {
             | Self::SetCookie
             | Self::VaryAny
             | Self::VaryNames
-            | Self::VaryChanged
             | Self::Stream
             | Self::Unsaid
             | Self::Useless => true,
-            Self::Status | Self::Method | Self::Body | Self::RequestNoStore | Self::Credentials | Self::Cookies => {
-                false
-            }
+            Self::Status
+            | Self::VaryChanged
+            | Self::Aged
+            | Self::Method
+            | Self::Body
+            | Self::RequestNoStore
+            | Self::Credentials
+            | Self::Cookies => false,
         }
     }
 
@@ -97,6 +103,7 @@ impl Refusal {
             Self::Stream => "stream",
             Self::Unsaid => "no-freshness",
             Self::Useless => "stale",
+            Self::Aged => "aged",
             Self::Method => "method",
             Self::Body => "request-body",
             Self::RequestNoStore => "request-no-store",
@@ -131,14 +138,25 @@ pub(super) fn decide(
     rules: &Rules,
 ) -> Result<Storable, Refusal> {
     asked_for(asked, rules)?;
+    // What somebody gets says nothing of what the others would.
+    decide_for(asked, status, headers, said, times, rules).map_err(|refusal| {
+        if refusal.is_of_the_response() && !asked.is_anonymous() { Refusal::Credentials } else { refusal }
+    })
+}
+
+fn decide_for(
+    asked: &Asked,
+    status: StatusCode,
+    headers: &HeaderMap,
+    said: Said,
+    times: &Times,
+    rules: &Rules,
+) -> Result<Storable, Refusal> {
     if is_about_one_request(status) {
         return Err(Refusal::Status);
     }
-    if let Err(refusal) = forbidden(status, headers, &said) {
-        // What somebody gets says nothing of what the others would.
-        return Err(if asked.is_anonymous() { refusal } else { Refusal::Credentials });
-    }
-    let vary = vary::names(headers, rules.max_vary_names)?;
+    forbidden(status, headers, &said)?;
+    let vary = vary::names(headers, rules)?;
     let (source, seconds) =
         said.lifetime.or_else(|| implied(status, headers, &said, rules)).unwrap_or((Source::Nothing, 0));
     let has_validator = has_validator(headers);
@@ -161,7 +179,12 @@ pub(super) fn decide(
         status: status.as_u16(),
     });
     if !has_validator && stored.ends(rules) <= times.received {
-        return Err(Refusal::Useless);
+        // Its own time was long enough: the way here was longer, this once.
+        return Err(if stored.lifetime() > 0 && !said.control.flags.has(Flags::NO_CACHE) {
+            Refusal::Aged
+        } else {
+            Refusal::Useless
+        });
     }
     permitted(asked, &stored, &vary)?;
     let fields = fields::stored(headers, &said.control, said.date);
@@ -169,7 +192,7 @@ pub(super) fn decide(
 }
 
 /// What the response itself forbids.
-fn forbidden(status: StatusCode, headers: &HeaderMap, said: &Said) -> Result<(), Refusal> {
+pub(super) fn forbidden(status: StatusCode, headers: &HeaderMap, said: &Said) -> Result<(), Refusal> {
     let flags = said.control.flags;
     if said.is_off {
         return Err(Refusal::Off);
@@ -213,6 +236,12 @@ fn permitted(asked: &Asked, stored: &Stored, vary: &[HeaderName]) -> Result<(), 
         return Err(Refusal::Credentials);
     }
     let is_implied = matches!(stored.source(), Source::Default | Source::Heuristic);
+    if is_implied && !asked.is_anonymous() {
+        return Err(Refusal::Credentials);
+    }
+    if is_implied && asked.is_handed_on() {
+        return Err(Refusal::Unsaid);
+    }
     if is_implied && asked.has_cookies() && !vary.contains(&header::COOKIE) {
         return Err(Refusal::Cookies);
     }
@@ -230,7 +259,11 @@ pub(super) const fn is_for(asked: &Asked, stored: &Stored) -> bool {
 
 /// How long a response is fresh that does not say it itself.
 fn implied(status: StatusCode, headers: &HeaderMap, said: &Said, rules: &Rules) -> Option<(Source, u32)> {
-    let says_no = said.control.flags.has(Flags::NO_CACHE.and(Flags::NO_STORE))
+    // Where another field counts, Cache-Control has still not said yes.
+    let own = CacheControl::of(headers.get_all(header::CACHE_CONTROL));
+    let no = Flags::NO_CACHE.and(Flags::NO_STORE).and(Flags::PRIVATE).and(Flags::MALFORMED);
+    let says_no = said.control.flags.has(no)
+        || own.flags.has(no)
         || headers.contains_key(header::SET_COOKIE)
         || headers.contains_key(header::PRAGMA);
     if says_no {

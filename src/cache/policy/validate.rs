@@ -3,6 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
+use super::cache_control::{CacheControl, Flags};
 use super::freshness::{Stored, Times};
 use super::request::{Asked, Context};
 use super::rules::Rules;
@@ -38,6 +39,14 @@ pub enum Validated {
         /// What it is used by from now on, or why it is dropped.
         stored: Result<Stored, Refusal>,
     },
+    /// 304 to somebody who speaks for himself alone: it has not said that it is for everybody, or the client wants nothing of it
+    /// stored. What is stored is good for this client, with these fields, and stays as stale as it is for the others.
+    Once {
+        /// The fields of what is stored.
+        fields: HeaderMap,
+        /// As above.
+        first: HeaderMap,
+    },
     /// 304, but about something else than what is stored: it is dropped, and the app asked again without condition.
     Other,
     /// 500, 502, 503 or 504, and what is stored may be used instead (4.3.3, RFC 5861, 4). It stays.
@@ -62,6 +71,10 @@ pub fn validated(
     match status {
         StatusCode::NOT_MODIFIED => match relation(headers, kept) {
             Relation::Other => Validated::Other,
+            _ if !speaks_for_all(asked, headers, times) => Validated::Once {
+                fields: kept.clone(),
+                first: first_alone(headers, &[&Said::of(headers, times.wall).control]),
+            },
             relation => fresh(headers, (stored, kept), relation, times, rules),
         },
         _ if is_failure(status) => {
@@ -81,13 +94,36 @@ pub fn is_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
+/// Whether what a client is told is told to everybody: it is nobody, or that is said.
+fn speaks_for_all(asked: &Asked, headers: &HeaderMap, times: &Times) -> bool {
+    let control = Said::of(headers, times.wall).control;
+    !asked.forbids_storing()
+        && (asked.is_anonymous() || (control.flags.has(Flags::PUBLIC) && !is_personal(headers, &control)))
+}
+
+/// Whether a response has something for its client alone.
+fn is_personal(headers: &HeaderMap, control: &CacheControl) -> bool {
+    headers.contains_key(header::SET_COOKIE) || control.flags.has(Flags::PRIVATE.and(Flags::NO_STORE))
+}
+
+/// What of a 304 its client gets, and nobody else.
+fn first_alone(headers: &HeaderMap, said: &[&CacheControl]) -> HeaderMap {
+    let mut first = HeaderMap::new();
+    for (name, value) in headers {
+        if *name == header::SET_COOKIE || said.iter().any(|control| control.keeps_back(name)) {
+            first.append(name.clone(), value.clone());
+        }
+    }
+    first
+}
+
 /// How a 304 stands to what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
     /// It is about that.
     Same,
-    /// It has nothing to be told by, and we have asked for one thing: what is stored is good, but its fields are not to be changed
-    /// (4.3.4).
+    /// It has nothing to be told by, or the strong tag of the weak one that we have asked by: what is stored is good, because we have
+    /// asked for one thing, but its fields are not to be changed (4.3.4).
     Unsaid,
     /// It is about something else.
     Other,
@@ -96,16 +132,17 @@ enum Relation {
 fn relation(headers: &HeaderMap, kept: &HeaderMap) -> Relation {
     let tag = |of: &HeaderMap| of.get(header::ETAG).cloned();
     if let Some(new) = tag(headers) {
-        let matches = match (EntityTag::parse(new.as_bytes()), tag(kept)) {
-            (Some(new), Some(old)) => EntityTag::parse(old.as_bytes()).is_some_and(|old| {
-                // A strong one tells bytes that are the same from those that mean the same.
-                if new.is_weak() { old.matches_weakly(new) } else { old.matches_strongly(new) }
-            }),
-            // One that is none at all: servers without quotes.
-            (None, Some(old)) => old == new,
-            (_, None) => false,
+        let Some(old) = tag(kept) else { return Relation::Other };
+        // One that is none at all: servers without quotes.
+        let (Some(new), Some(old)) = (EntityTag::parse(new.as_bytes()), EntityTag::parse(old.as_bytes())) else {
+            return if old == new { Relation::Same } else { Relation::Other };
         };
-        return if matches { Relation::Same } else { Relation::Other };
+        return match (old.matches_weakly(new), new.is_weak() || old.matches_strongly(new)) {
+            (true, true) => Relation::Same,
+            // A strong one tells bytes that are the same from those that mean the same.
+            (true, false) => Relation::Unsaid,
+            (false, _) => Relation::Other,
+        };
     }
     if !headers.contains_key(header::LAST_MODIFIED) {
         let has_any = kept.contains_key(header::ETAG) || kept.contains_key(header::LAST_MODIFIED);
@@ -148,7 +185,12 @@ fn fresh(
     said.inherit(stored.source(), seconds);
     let forbids = said.control.clone();
     let status = StatusCode::from_u16(stored.status()).unwrap_or(StatusCode::OK);
-    let facts = if vary::is_same(&merged, kept, rules.max_vary_names) {
+    // What may not change the fields may still forbid to keep them.
+    let own = Said::of(headers, times.wall);
+    let varies = vary::is_within(headers, kept, rules);
+    let facts = if let (Relation::Unsaid, Err(refusal)) = (relation, storable::forbidden(status, headers, &own)) {
+        Err(refusal)
+    } else if varies {
         // As if an anonymous client had got all of it: for whom it is has been decided when it was stored, and what the new
         // fields allow is in the facts.
         let anybody = Asked::of(&Method::GET, &HeaderMap::new(), Context::default(), rules);
@@ -156,15 +198,11 @@ fn fresh(
     } else {
         Err(Refusal::VaryChanged)
     };
-    let (mut fields, mut first) = (merged, HeaderMap::new());
+    let mut fields = merged;
     for name in forbids.unshared.iter().chain(&forbids.private) {
         fields.remove(name);
     }
-    for (name, value) in headers {
-        if *name == header::SET_COOKIE || forbids.keeps_back(name) {
-            first.append(name.clone(), value.clone());
-        }
-    }
+    let first = first_alone(headers, &[&own.control, &forbids]);
     Validated::Fresh { fields, first, stored: facts }
 }
 
@@ -178,7 +216,8 @@ fn merged(kept: &HeaderMap, headers: &HeaderMap) -> HeaderMap {
     let control = Said::of(headers, 0).control;
     let new = fields::stored(headers, &control, 0);
     let mut merged = kept.clone();
-    for name in new.keys().filter(|name| !fields::is_of_the_bytes(name)) {
+    // What it varies by does not become less: see [`vary`].
+    for name in new.keys().filter(|name| !fields::is_of_the_bytes(name) && **name != header::VARY) {
         if *name == header::DATE && !headers.contains_key(header::DATE) {
             continue;
         }

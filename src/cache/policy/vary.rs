@@ -3,12 +3,13 @@
 //!
 //! | field | counts as |
 //! |---|---|
-//! | `Accept-Encoding` | the set of `br`, `deflate`, `gzip`, `zstd` that is taken, and whether identity is not; with others or `*`: as it stands |
-//! | `Accept-Language` | in lower case, without spaces |
+//! | `Accept-Encoding` | the set of `br`, `deflate`, `gzip`, `zstd` that is taken; with others, `*` or one that is refused (some apps do not read weights): as it stands |
+//! | `Accept-Language` | in lower case, without the usual space behind `,` and `;`; with other spaces: as it stands |
 //! | `Cookie` | the cookies that are not ignored, in the order of their names: see [`super`] |
 //! | others | the lines without the spaces at their ends, in their order |
 //!
-//! A field that is not there is another thing than one that is empty.
+//! A field that is not there is another thing than one that is empty. One that the client's own `Connection` names is not there: it
+//! does not reach the app.
 //!
 //! What never reaches an app cannot change its answer, and what the edge itself writes it writes from what is in the key
 //! already: those names are left out of a list. What it writes of a client or of one request (`X-Forwarded-For`,
@@ -28,21 +29,25 @@ use crate::http::fields::{self, Dropped};
 /// Cookies that are put in order; more than these count in the order in which they stand.
 const MAX_SORTED: usize = 64;
 
+/// Bytes of an `Accept-Language` that servers surely read to its end: Django stops at 500.
+const MAX_LANGUAGE: usize = 400;
+
 /// The names that a response varies by, in order, each once. Empty: there is one variant.
 ///
 /// # Errors
-/// [`Refusal::VaryAny`] for `*` and what is as good as that, also for what is no name; [`Refusal::VaryNames`] for more than `limit`.
-pub fn names(headers: &HeaderMap, limit: usize) -> Result<Box<[HeaderName]>, Refusal> {
+/// [`Refusal::VaryAny`] for `*` and what is as good as that, also for what is no name; [`Refusal::VaryNames`] for more than
+/// there may be.
+pub fn names(headers: &HeaderMap, rules: &Rules) -> Result<Box<[HeaderName]>, Refusal> {
     let mut names: Vec<HeaderName> = Vec::new();
     for line in headers.get_all(header::VARY) {
         for text in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|text| !text.is_empty())
         {
             let name = HeaderName::from_bytes(text).map_err(|_| Refusal::VaryAny)?;
-            match weight(&name) {
+            match weight(&name, rules) {
                 Weight::Everything => return Err(Refusal::VaryAny),
                 Weight::Nothing => {}
                 Weight::Counts if names.contains(&name) => {}
-                Weight::Counts if names.len() == limit => return Err(Refusal::VaryNames),
+                Weight::Counts if names.len() >= rules.max_vary_names => return Err(Refusal::VaryNames),
                 Weight::Counts => names.push(name),
             }
         }
@@ -71,23 +76,21 @@ enum Weight {
     Everything,
 }
 
-fn weight(name: &HeaderName) -> Weight {
-    if *name == "*" {
+fn weight(name: &HeaderName, rules: &Rules) -> Weight {
+    // What the edge tells of who asks is not what the client has sent by that name.
+    if *name == "*" || rules.identity.contains(name) {
         return Weight::Everything;
     }
     match fields::request_field(name) {
         None => Weight::Counts,
         Some(Dropped::Hop | Dropped::Underscore) => Weight::Nothing,
         Some(Dropped::Forwarded) => match name.as_str() {
-            // Scheme and host are in the key, the prefix is the route's.
+            // The scheme is in every key, the prefix is the route's. The port is in none, and the host not in all.
             "x-forwarded-proto"
             | "x-forwarded-protocol"
             | "x-forwarded-scheme"
             | "x-forwarded-ssl"
-            | "x-forwarded-host"
-            | "x-forwarded-port"
             | "x-forwarded-prefix"
-            | "x-forwarded-server"
             | "front-end-https" => Weight::Nothing,
             _ => Weight::Everything,
         },
@@ -105,11 +108,30 @@ pub fn variant(all: Key, names: &[HeaderName], headers: &HeaderMap, rules: &Rule
     }
     let mut framed = Framed::new(scratch, b"variant");
     framed.put(all.as_bytes());
+    let unsent = unsent(headers);
     for name in names {
         framed.put(name.as_str().as_bytes());
-        value(&mut framed, name, headers, rules);
+        if unsent.contains(name) {
+            missing(&mut framed, name);
+        } else {
+            value(&mut framed, name, headers, rules);
+        }
     }
     framed.key()
+}
+
+/// Fields that the client's `Connection` names: the edge does not send them on. Almost always none.
+pub(crate) fn unsent(headers: &HeaderMap) -> Vec<HeaderName> {
+    if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() }
+}
+
+/// The same as [`value`] of a request without the field.
+fn missing(framed: &mut Framed<'_>, name: &HeaderName) {
+    if *name == header::ACCEPT_ENCODING {
+        framed.put(&[0]);
+    } else {
+        framed.list(|_| {});
+    }
 }
 
 /// The value of one field as it counts.
@@ -118,8 +140,7 @@ fn value(framed: &mut Framed<'_>, name: &HeaderName, headers: &HeaderMap, rules:
         header::ACCEPT_ENCODING if let Some(set) = Codings::of(headers) => framed.put(&[set.0]),
         header::ACCEPT_LANGUAGE => framed.list(|framed| {
             for line in headers.get_all(name) {
-                let plain = line.as_bytes().iter().filter(|byte| !matches!(byte, b' ' | b'\t'));
-                framed.put_all(plain.map(u8::to_ascii_lowercase));
+                language(framed, line.as_bytes().trim_ascii());
             }
         }),
         header::COOKIE => framed.list(|framed| cookie(framed, headers, rules)),
@@ -129,6 +150,21 @@ fn value(framed: &mut Framed<'_>, name: &HeaderName, headers: &HeaderMap, rules:
             }
         }),
     }
+}
+
+/// A line that every server reads in the same way, in one spelling: in lower case, without the one space that may stand behind `,`
+/// and `;`. Others (`d e`, `Q=0.5`, one that is so long that some cut it off) are what they are.
+fn language(framed: &mut Framed<'_>, line: &[u8]) {
+    let is_usual = |at: usize, byte: u8| match byte {
+        b' ' => at > 0 && matches!(line[at - 1], b',' | b';'),
+        b'Q' => false,
+        byte => byte.is_ascii_alphanumeric() || b"-*,;=.".contains(&byte),
+    };
+    if line.len() > MAX_LANGUAGE || !line.iter().enumerate().all(|(at, byte)| is_usual(at, *byte)) {
+        framed.put(line);
+        return;
+    }
+    framed.put_all(line.iter().filter(|byte| **byte != b' ').map(u8::to_ascii_lowercase));
 }
 
 /// Cookies by their names. Those of one name stay in their order: servers take the first or the last.
@@ -168,13 +204,12 @@ struct Codings(u8);
 impl Codings {
     const NAMES: [(&'static [u8], u8); 5] =
         [(b"br", 1), (b"zstd", 1 << 1), (b"gzip", 1 << 2), (b"x-gzip", 1 << 2), (b"deflate", 1 << 3)];
-    const NO_IDENTITY: u8 = 1 << 6;
     /// There is such a field.
     const THERE: u8 = 1 << 7;
 
     /// `None`: it has others, or cannot be read, and counts as it stands.
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let (mut taken, mut refused) = (0, 0);
+        let mut taken = 0;
         for line in headers.get_all(header::ACCEPT_ENCODING) {
             taken |= Self::THERE;
             let elements = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -186,19 +221,18 @@ impl Codings {
                     Some([b'q' | b'Q', b'=', weight @ ..]) => takes(weight)?,
                     Some(_) => return None,
                 };
-                let known = Self::NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
-                match known {
-                    Some((_, bit)) if is_taken => taken |= bit,
-                    Some((_, bit)) => refused |= bit,
-                    None if name.eq_ignore_ascii_case(b"identity") => {
-                        taken |= if is_taken { 0 } else { Self::NO_IDENTITY };
-                    }
+                // Django's GZipMiddleware finds `gzip` in `gzip;q=0`.
+                if !is_taken {
+                    return None;
+                }
+                match Self::NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
+                    Some((_, bit)) => taken |= bit,
+                    None if name.eq_ignore_ascii_case(b"identity") => {}
                     None => return None,
                 }
             }
         }
-        // Taken and not taken: servers differ.
-        (taken & refused == 0).then_some(Self(taken))
+        Some(Self(taken))
     }
 }
 
@@ -262,7 +296,10 @@ pub fn admit(known: &[Variant], is_of_cookies: bool, limit: usize) -> Admission 
     }
 }
 
-/// `Vary` of what is stored, as one line: of a response that is made fresh.
-pub(super) fn is_same(one: &HeaderMap, other: &HeaderMap, limit: usize) -> bool {
-    names(one, limit) == names(other, limit)
+/// Whether a response varies by nothing that another one does not vary by, too: Django forgets what a middleware has not run for.
+pub(super) fn is_within(new: &HeaderMap, known: &HeaderMap, rules: &Rules) -> bool {
+    match (names(new, rules), names(known, rules)) {
+        (Ok(new), Ok(known)) => new.iter().all(|name| known.contains(name)),
+        _ => false,
+    }
 }

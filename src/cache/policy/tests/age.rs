@@ -11,7 +11,7 @@ fn age_counts_what_it_was_on_the_way() {
         ("age: 1800", 1799, "hit", "4.2.3"),
         ("age: 1800", 1800, "revalidate", "4.2.3"),
         ("age: 7200 | etag: \"a\"", 0, "revalidate", "4.2.3"),
-        ("age: 7200", 0, "not stored: stale", "4.2.3"),
+        ("age: 7200", 0, "not stored: aged", "4.2.3"),
         ("age: 2147483647 | etag: \"a\"", 0, "revalidate", "1.2.2"),
         ("age: 2147483648 | etag: \"a\"", 0, "revalidate", "1.2.2"),
         ("age: 99999999999999999999999 | etag: \"a\"", 0, "revalidate", "1.2.2"),
@@ -113,7 +113,7 @@ fn what_another_version_wrote_is_not_read() {
     let bytes = stored("200 | cache-control: max-age=60", &Rules::default()).stored.to_bytes();
     assert!(Stored::from_bytes(&bytes).is_some());
     let mut other = bytes;
-    other[33] = 200;
+    other[37] = 200;
     assert_eq!(Stored::from_bytes(&other), None);
 }
 
@@ -127,7 +127,16 @@ fn what_is_purged_softly_is_stale_from_then_on() {
     }
     // What is stale already does not become younger.
     let old = stored("200 | cache-control: max-age=5", &rules).stored;
-    assert_eq!(old.expired(STEADY + 10_000), old);
+    for after in [0, 10_000, 20_000] {
+        let purged = old.expired(STEADY + 10_000);
+        assert_eq!(
+            (purged.ttl(STEADY + after), purged.is_fresh(STEADY + after)),
+            (old.ttl(STEADY + after), old.is_fresh(STEADY + after))
+        );
+    }
+    // Twice: the first time counts. Written and read, it is still purged.
+    assert_eq!(purged.expired(STEADY + 30_000), purged);
+    assert_eq!(Stored::from_bytes(&purged.to_bytes()), Some(purged));
 }
 
 proptest::proptest! {

@@ -62,6 +62,7 @@ fn every_refusal_has_a_word_of_its_own_that_is_a_token() {
         Refusal::Stream,
         Refusal::Unsaid,
         Refusal::Useless,
+        Refusal::Aged,
         Refusal::Method,
         Refusal::Body,
         Refusal::RequestNoStore,

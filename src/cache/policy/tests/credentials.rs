@@ -204,4 +204,11 @@ fn a_token_counts_whatever_the_configuration_says() {
             ("GET", page, "GET | cookie: sessionid=a", 0, "bypass: credentials", "stands for somebody all the same"),
         ],
     );
+    // Should the configuration have a session's cookie in both lists, it stands for somebody, and tells variants apart.
+    let rules = Rules { shares_public: true, ..rules };
+    let page = "200 | vary: cookie | cache-control: public, max-age=60";
+    check(
+        &rules,
+        &[("GET | cookie: sessionid=1", page, "GET | cookie: sessionid=2", 0, "vary-miss", "counts all the same")],
+    );
 }

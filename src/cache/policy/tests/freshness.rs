@@ -179,6 +179,46 @@ fn nginxs_field_is_read_as_nginx_reads_it_and_what_it_cannot_read_is_no() {
 }
 
 #[test]
+fn a_time_that_is_over_sets_no_prohibition_aside() {
+    let rules = Rules { stale_if_error: Duration::from_secs(60), ..Rules::default() };
+    let private = "200 | etag: \"a\" | x-accel-expires: @1799999999 | cache-control: private";
+    check(
+        &rules,
+        &[
+            (OK, private, "", 0, "not stored: private", "5.2.2.7"),
+            (OK, "200 | x-accel-expires: 3600 | x-accel-expires: @1800000001", "", 2, "revalidate", "the shorter"),
+            (OK, "200 | x-accel-expires: @1800003600 | x-accel-expires: 1", "", 2, "revalidate", "the shorter"),
+        ],
+    );
+}
+
+#[test]
+fn what_the_edge_decides_is_counted_from_the_arrival() {
+    let rules = micro(1);
+    let asked = Asked::of(&Method::GET, &HeaderMap::new(), Context::default(), &rules);
+    // A page that takes a second and a half, of an app whose clock is behind.
+    let slow = Times { requested: STEADY - 1500, received: STEADY, wall: WALL };
+    for (text, is_kept) in [
+        ("200 | date: {-3}", true),
+        ("200 | x-accel-expires: 1 | date: {-3}", true),
+        ("200 | cache-control: max-age=1", false),
+    ] {
+        let (status, headers) = answer(text);
+        match storable(&asked, status, &headers, &slow, &rules) {
+            Ok(storable) => {
+                assert!(is_kept, "{text}");
+                assert!(storable.stored.is_fresh(STEADY + 999) && !storable.stored.is_fresh(STEADY + 1000));
+                assert!(storable.stored.age_seconds(STEADY) >= 1, "its age is told as it is");
+            }
+            Err(refusal) => {
+                assert!(!is_kept, "{text}: {refusal:?}");
+                assert!(!refusal.is_of_the_response(), "the next one may be quicker");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_default_is_for_anonymous_clients_and_what_says_nothing() {
     let no = "not stored: no-freshness";
     check(
@@ -217,6 +257,37 @@ fn the_default_is_for_anonymous_clients_and_what_says_nothing() {
             ("HEAD", "200", "", 0, "not stored: method", "3"),
         ],
     );
+    check(
+        &micro(10),
+        &[
+            (OK, "200 | cdn-cache-control: foo | cache-control: private", "", 0, no, "5.2.2.7"),
+            (OK, "200 | cdn-cache-control: public | cache-control: no-store", "", 0, no, "5.2.2.5"),
+            (OK, "200 | cache-control: public; foo", "", 0, no, "nobody knows what was meant"),
+        ],
+    );
+    let rules = Rules { shares_public: true, ..micro(10) };
+    check(
+        &rules,
+        &[
+            (
+                "GET | authorization: x",
+                "200 | cache-control: must-revalidate",
+                "",
+                0,
+                "not stored: credentials",
+                "anonymous",
+            ),
+            ("GET | authorization: x", "200 | cache-control: public", "", 0, "not stored: credentials", "anonymous"),
+        ],
+    );
+    // An answer that was handed over to a file, or that holds its client, says itself how long.
+    let asked = Asked::of(&Method::GET, &HeaderMap::new(), Context::default(), &micro(10)).handed_on();
+    let handed_on = |text: &str| {
+        let (status, headers) = answer(text);
+        storable(&asked, status, &headers, &AT_ONCE, &micro(10)).err()
+    };
+    assert_eq!(handed_on("200"), Some(Refusal::Unsaid));
+    assert_eq!(handed_on("200 | cache-control: max-age=5"), None);
     // Shorter than a second is a time, too.
     let rules = Rules { default_ttl: Some(Duration::from_millis(500)), ..Rules::default() };
     let short = stored("200", &rules).stored;

@@ -72,6 +72,8 @@ fn what_an_answer_names_on_its_own_origin_is_invalid_and_nothing_elsewhere() {
         let expected: Vec<&str> = expected.into_iter().collect();
         assert_eq!(targets(&origin, &headers), expected, "4.4: {location}");
     }
+    let nowhere = Origin { path: "", ..origin };
+    assert_eq!(targets(&nowhere, &fields_of("location: a")), ["/a"]);
     let both = fields_of("location: /a | content-location: /b");
     assert_eq!(targets(&origin, &both), ["/a", "/b"]);
     assert_eq!(targets(&origin, &fields_of("location: /a | content-location: /a")), ["/a"]);

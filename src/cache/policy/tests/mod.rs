@@ -164,3 +164,26 @@ fn what_is_looked_at_with_every_hit_is_small() {
     assert_eq!(size_of::<Serve>(), 2);
     assert!(size_of::<CacheStatus>() <= 48);
 }
+
+#[test]
+fn a_route_without_further_words_has_the_usual_rules() {
+    let usual = format!("{:?}", Rules::default());
+    assert_eq!(format!("{:?}", Rules::compile(&crate::config::RouteCache::default(), &[])), usual);
+    let route = crate::config::RouteCache {
+        default_ttl: Duration::from_secs(10),
+        bypass_cookies: vec!["shop_session".into()],
+        ignore_cookies: vec!["seen_*".into()],
+        public: true,
+        obey_clients: true,
+        ..Default::default()
+    };
+    let rules = Rules::compile(&route, &[]);
+    assert_eq!(rules.default_ttl, Some(Duration::from_secs(10)));
+    assert!(rules.shares_public && rules.honours_clients);
+    for name in ["sessionid", "shop_session"] {
+        assert!(rules.bypass_cookies.has(name.as_bytes()), "{name}");
+    }
+    for name in ["_ga", "seen_it"] {
+        assert!(rules.ignores(name.as_bytes()), "{name}");
+    }
+}

@@ -162,6 +162,35 @@ fn directives_of_a_response_are_obeyed() {
 }
 
 #[test]
+fn a_prohibition_in_a_list_that_is_none_is_obeyed() {
+    let get = "GET";
+    check(
+        &micro(10),
+        &[
+            (
+                get,
+                "200 | expires: {60} | cache-control: private; max-age=600",
+                "",
+                0,
+                "not stored: private",
+                "most restrictive",
+            ),
+            (get, "200 | cache-control: max-age=600; private", "", 0, "not stored: private", "most restrictive"),
+            (get, "200 | cache-control: max-age=600 no-store", "", 0, "not stored: no-store", "most restrictive"),
+            (
+                get,
+                "200 | expires: {60} | cache-control: \"no-store\"",
+                "",
+                0,
+                "not stored: no-store",
+                "most restrictive",
+            ),
+            (get, "200 | expires: {60} | cache-control: foo;bar", "", 30, "hit", "5.2.3"),
+        ],
+    );
+}
+
+#[test]
 fn seconds_are_read_strictly_and_what_cannot_be_read_is_stale() {
     for (value, expected, section) in [
         ("max-age=3600", "hit", "1.2.2"),

@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn what_is_read_strictly_is_read_leniently_as_well(text in "(max-age=[0-9]{1,9}|public|no-store|private|x=[a-z]{0,3}|, |;a|=|\"| ){0,8}") {
         // Where no name stands there twice, which counts differently.
-        let names: Vec<&str> = text.split(", ").map(|member| member.split(['=', ';']).next().unwrap()).collect();
+        let names: Vec<&str> = text.split(',').map(|member| member.trim().split(['=', ';']).next().unwrap()).collect();
         let is_plain = !text.contains(';') && names.iter().all(|name| names.iter().filter(|other| other == &name).count() == 1);
         if let Some(control) = dictionary(text.as_bytes()).filter(|_| is_plain) {
             prop_assert_eq!(control, CacheControl::parse(text.as_bytes()));

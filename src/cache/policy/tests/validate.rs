@@ -5,11 +5,17 @@ use super::*;
 /// What is stored, the answer a minute later, and what it means. `kept` tells when what is fresh again ends, in seconds from
 /// then.
 fn outcome(rules: &Rules, first: &str, second: &str) -> (String, Vec<String>) {
+    outcome_for("GET", rules, first, second)
+}
+
+/// The same for another client than an anonymous one.
+fn outcome_for(client: &str, rules: &Rules, first: &str, second: &str) -> (String, Vec<String>) {
     let storable = stored(first, rules);
     let (status, headers) = answer(second);
     let later = STEADY + 60_000;
     let times = Times { requested: later, received: later, wall: WALL + 60 };
-    let asked = Asked::of(&Method::GET, &HeaderMap::new(), Context::default(), rules);
+    let (method, fields) = request(client);
+    let asked = Asked::of(&method, &fields, Context::default(), rules);
     match validated(&asked, status, &headers, (&storable.stored, &storable.fields), &times, rules) {
         Validated::Fresh { fields, first, stored } => {
             let kept = match stored {
@@ -18,6 +24,11 @@ fn outcome(rules: &Rules, first: &str, second: &str) -> (String, Vec<String>) {
             };
             let first = if first.is_empty() { String::new() } else { format!(", first: {}", lines(&first).join("; ")) };
             (kept + &first, lines(&fields))
+        }
+        Validated::Once { fields, first } => {
+            let first =
+                if first.is_empty() { String::new() } else { format!(", first: {}", super::lines(&first).join("; ")) };
+            (format!("once{first}"), super::lines(&fields))
         }
         Validated::Other => ("other".into(), vec![]),
         Validated::Failed => ("stale instead".into(), vec![]),
@@ -61,7 +72,7 @@ fn an_answer_is_about_what_is_stored_or_about_something_else() {
         ("etag: \"a\"", "304 | etag: \"b\"", "other", "4.3.4"),
         ("etag: \"a\"", "304 | etag: W/\"a\"", "kept for 10", "4.3.4: weak"),
         ("etag: W/\"a\"", "304 | etag: W/\"a\"", "kept for 10", "4.3.4: weak"),
-        ("etag: W/\"a\"", "304 | etag: \"a\"", "other", "4.3.4: strong wants strong"),
+        ("etag: W/\"a\"", "304 | etag: \"a\"", "kept for 10", "4.3.4: strong wants strong, and changes no field"),
         ("etag: a", "304 | etag: a", "kept for 10", "without quotes"),
         ("etag: a", "304 | etag: b", "other", "without quotes"),
         ("last-modified: {-60}", "304 | last-modified: {-60}", "kept for 10", "4.3.4"),
@@ -124,6 +135,13 @@ fn a_304_is_a_new_word_on_how_long_it_is_good() {
         ("cache-control: max-age=10 | vary: accept", "vary: Accept", "kept for 10"),
         ("cache-control: max-age=10 | vary: accept", "", "kept for 10"),
         ("cache-control: max-age=10 | vary: accept", "vary: *", "dropped: vary-changed"),
+        ("cache-control: max-age=10 | vary: accept, cookie", "vary: cookie", "kept for 10"),
+        ("cache-control: max-age=10 | vary: cookie", "vary: cookie, accept", "dropped: vary-changed"),
+        (
+            "x-accel-expires: 10 | cache-control: private",
+            "x-accel-expires: @1 | cache-control: private",
+            "dropped: private",
+        ),
         ("cache-control: max-age=10", "set-cookie: a=1", "dropped: set-cookie, first: set-cookie: a=1"),
         (
             "cache-control: max-age=10",
@@ -144,6 +162,17 @@ fn a_304_is_a_new_word_on_how_long_it_is_good() {
     ] {
         let outcome = outcome(&rules, &format!("200 | {tag} | {first}"), &format!("304 | {tag} | {second}"));
         assert_eq!(outcome.0, expected, "4.3.4: {first} -> {second}");
+    }
+    // What has nothing to be told by changes no field, and is obeyed where it forbids.
+    for (second, expected) in [
+        ("304 | cache-control: max-age=99", "kept for 10"),
+        ("304 | cache-control: no-store", "dropped: no-store"),
+        ("304 | cache-control: private", "dropped: private"),
+        ("304 | set-cookie: a=1", "dropped: set-cookie, first: set-cookie: a=1"),
+        ("304 | x-accel-expires: 0", "dropped: x-accel-expires"),
+    ] {
+        let outcome = outcome(&rules, &format!("200 | {tag} | cache-control: max-age=10"), second);
+        assert_eq!(outcome.0, expected, "4.3.4: {second}");
     }
     let micro = micro(10);
     assert_eq!(outcome(&micro, &format!("200 | {tag}"), &format!("304 | {tag}")).0, "kept for 10");
@@ -178,6 +207,60 @@ fn a_304_replaces_fields_but_those_of_the_bytes() {
         outcome(&rules, "200 | cache-control: max-age=10 | etag: \"a\" | date: {0} | x-a: 1", "304 | x-a: 2");
     assert_eq!(kept, "kept for 10");
     assert_eq!(lines, ["cache-control: max-age=10", "date: Fri, 15 Jan 2027 08:00:00 GMT", "etag: \"a\"", "x-a: 1"]);
+}
+
+#[test]
+fn what_somebody_is_told_is_told_to_nobody_else() {
+    let rules = public();
+    let first = "200 | etag: \"a\" | cache-control: public, max-age=10 | x-user: nobody";
+    for (client, second, expected, user) in [
+        ("GET | cookie: sessionid=bob", "304 | etag: \"a\" | x-user: bob", "once", "nobody"),
+        ("GET | authorization: bob", "304 | etag: \"a\" | x-user: bob", "once", "nobody"),
+        (
+            "GET | cookie: sessionid=bob",
+            "304 | etag: \"a\" | set-cookie: a=1",
+            "once, first: set-cookie: a=1",
+            "nobody",
+        ),
+        (
+            "GET | cookie: sessionid=bob",
+            "304 | etag: \"a\" | cache-control: public, max-age=10 | set-cookie: a=1",
+            "once, first: set-cookie: a=1",
+            "nobody",
+        ),
+        ("GET | cookie: sessionid=bob", "304 | etag: \"a\" | cache-control: private", "once", "nobody"),
+        ("GET | cache-control: no-store", "304 | etag: \"a\" | x-user: secret", "once", "nobody"),
+        (
+            "GET | cookie: sessionid=bob",
+            "304 | etag: \"a\" | cache-control: public, max-age=10 | x-user: all",
+            "kept for 10",
+            "all",
+        ),
+        ("GET", "304 | etag: \"a\" | x-user: all", "kept for 10", "all"),
+        ("GET | cookie: sessionid=bob", "200 | x-user: bob", "new, not stored: credentials", ""),
+        ("GET | cookie: sessionid=bob", "200 | set-cookie: a=1", "new, not stored: credentials", ""),
+    ] {
+        let (outcome, fields) = outcome_for(client, &rules, first, second);
+        assert_eq!(outcome, expected, "{client}: {second}");
+        let told = fields.iter().find_map(|line| line.strip_prefix("x-user: ")).unwrap_or("");
+        assert_eq!(told, user, "{client}: {second}");
+    }
+    assert!(!Refusal::Credentials.is_of_the_response() && !Refusal::VaryChanged.is_of_the_response());
+}
+
+#[test]
+fn a_soft_purge_does_not_shorten_what_the_edge_was_told() {
+    let rules = Rules::default();
+    let storable = stored("200 | etag: \"a\" | x-accel-expires: 100", &rules);
+    let purged = storable.stored.expired(STEADY + 5000);
+    let later = STEADY + 60_000;
+    let times = Times { requested: later, received: later, wall: WALL + 60 };
+    let asked = Asked::of(&Method::GET, &HeaderMap::new(), Context::default(), &rules);
+    let (status, headers) = answer("304 | etag: \"a\"");
+    match validated(&asked, status, &headers, (&purged, &storable.fields), &times, &rules) {
+        Validated::Fresh { stored: Ok(stored), .. } => assert_eq!(stored.ttl(later), 100),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
