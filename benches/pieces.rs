@@ -8,6 +8,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use divan::{AllocProfiler, Bencher};
+use hostler::cache::key::{By, Key, Parts};
+use hostler::cache::policy::{Asked, CacheStatus, Context, Rules, Serve, Times, serve, storable, vary};
 use hostler::config;
 use hostler::edge::frame_guard::budgets::Budgets;
 use hostler::http::{
@@ -20,7 +22,7 @@ use hostler::http1::{request, response};
 use hostler::middleware::compress::{CompressLayer, Compression, Compressor};
 use hostler::observe::metrics::Metrics;
 use hostler::uwsgi;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tower::Layer as _;
 
 #[global_allocator]
@@ -133,6 +135,56 @@ fn write_address(bencher: Bencher<'_, '_>) {
         text::append_address(&mut out, black_box([203, 0, 113, 195].into()));
         black_box(&out);
     });
+}
+
+/// What a hit of a stored page costs to decide, its key and its variant included.
+#[divan::bench(args = ["", "csrftoken=hB8qkz2mJ7wq0fVx; _ga=GA1.2.1234567890.1234567890; _gid=GA1.2.987654321.123456789"])]
+fn decide_a_hit(bencher: Bencher<'_, '_>, cookies: &str) {
+    let head = request::parse(&Bytes::from_static(BROWSER_REQUEST), &LIMITS).map_err(|refusal| refusal.reason);
+    let head = head.expect("it is a good head");
+    let mut headers = head.headers;
+    headers.insert(header::COOKIE, HeaderValue::from_str(cookies).expect("it is a good value"));
+    if cookies.is_empty() {
+        headers.remove(header::COOKIE);
+    }
+    let (rules, by, mut scratch) = (Rules::default(), By::default(), Vec::with_capacity(1024));
+    let asked = Asked::of(&Method::GET, &headers, Context::default(), &rules);
+    let page = response::parse(&Bytes::from_static(DJANGO_RESPONSE), &Method::GET);
+    let mut page = page.expect("it is a good head").headers;
+    page.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
+    let times = Times { requested: 0, received: 0, wall: 0 };
+    let storable = storable(&asked, StatusCode::OK, &page, &times, &rules).expect("it says how long");
+    bencher.bench_local(|| {
+        let asked = Asked::of(&Method::GET, black_box(&headers), Context::default(), &rules);
+        let parts = Parts {
+            route: ["www.shop.example", "/"],
+            upstream: "app",
+            is_secure: true,
+            host: "www.shop.example",
+            path: head.target.raw_path(),
+            query: head.target.query_with_mark(),
+            headers: &headers,
+        };
+        let key: Key = by.key(&parts, &mut scratch);
+        let variant = vary::variant(key, &storable.vary, &headers, &rules, &mut scratch);
+        let served = serve(Some(&storable.stored), &asked, &rules, black_box(1000));
+        assert_eq!(served, Serve::Hit);
+        scratch.clear();
+        CacheStatus::of(served, true, storable.stored.ttl(1000)).write(&mut scratch);
+        variant
+    });
+}
+
+/// What it costs to read a page that is to be stored.
+#[divan::bench]
+fn decide_to_store(bencher: Bencher<'_, '_>) {
+    let page = response::parse(&Bytes::from_static(DJANGO_RESPONSE), &Method::GET);
+    let mut page = page.expect("it is a good head").headers;
+    page.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60, stale-while-revalidate=30"));
+    let rules = Rules::default();
+    let asked = Asked::of(&Method::GET, &HeaderMap::new(), Context::default(), &rules);
+    let times = Times { requested: 0, received: 0, wall: 0 };
+    bencher.bench_local(|| storable(&asked, StatusCode::OK, black_box(&page), &times, &rules));
 }
 
 /// A HEADERS frame of 40 bytes, as the guard of HTTP/2 counts it.

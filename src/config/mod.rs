@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod address;
 mod auth;
+mod cache;
 mod certificate;
 mod check;
 mod compress;
@@ -49,6 +50,7 @@ mod tests;
 
 pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use auth::{AllowedClients, Auth, Basic, Forward, Jwt, KeySource, KeysUrl, TokenSource};
+pub use cache::{Cache, CacheBy, CacheDisk, RouteCache, TOKEN_COOKIES};
 pub use certificate::CERTIFICATE_WARNING;
 pub use check::{Checked, check, read_trouble, roots_trouble, spool_trouble};
 pub use compress::{Compress, MediaRange};

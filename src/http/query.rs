@@ -14,8 +14,13 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// Whether there is a pair of this name and this value, both decoded.
 #[must_use]
 pub fn has(query: &str, name: &str, value: &str) -> bool {
-    let is = |piece: &[u8], text: &str| decoded(piece).eq(text.bytes());
     pairs(query).any(|(piece, of)| is(piece, name) && is(of, value))
+}
+
+/// Whether a piece stands for this text.
+#[must_use]
+pub fn is(piece: &[u8], text: &str) -> bool {
+    decoded(piece).eq(text.bytes())
 }
 
 /// The bytes that a piece stands for.

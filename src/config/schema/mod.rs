@@ -2,6 +2,8 @@
 //!
 //! Decoders return drafts: the value with the places that the checks across sections still need.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the key is of a later version: nothing serves it yet"))]
+mod cache;
 mod field_name;
 mod key;
 mod listeners;
