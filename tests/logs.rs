@@ -262,7 +262,8 @@ fn logrotate_under_load_loses_no_line() {
     let (conf, state) = (folder.join("logrotate.conf"), folder.join("logrotate.state"));
     std::fs::write(&conf, recipe).unwrap();
     let url = format!("http://{}/", gateway.address());
-    let load = Tool::start("h2load", &["-n", &REQUESTS.to_string(), "-c", "8", "-m", "2", &url]);
+    // At a pace that lasts for all rotations, however quick the machine is.
+    let load = Tool::start("h2load", &["-n", &REQUESTS.to_string(), "-c", "8", "-m", "2", "--rps", "300", &url]);
     for rotation in 1..=ROTATIONS {
         lines(&gateway, &log, 1);
         let run = ["--force", "--state", state.to_str().unwrap(), conf.to_str().unwrap()];
