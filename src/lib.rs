@@ -25,6 +25,8 @@ pub mod access;
 
 pub mod files;
 
+pub mod cache;
+
 pub mod realtime;
 
 pub mod middleware;

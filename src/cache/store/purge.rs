@@ -1,0 +1,215 @@
+//! Purges: of what there is, what is being written, and what has not been found yet.
+//!
+//! A purge is a rule first, which whatever comes later is held against; then those are struck that are found, some at a time;
+//! it is answered for when that is done and, with a disk, when the rule is on it ([the journal](super::disk)). Files are removed
+//! afterwards.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use tokio::sync::oneshot;
+
+use super::Store;
+use super::catalogue::Named;
+use super::disk::Strike;
+use super::key::Key;
+use super::rules::{Manner, Purge, Rule};
+
+/// How many are struck before others have their turn.
+const AT_ONCE: usize = 256;
+
+/// A purge is done, but the disk could not be told: should the process be killed now, what was purged may come back.
+#[derive(Debug)]
+pub struct NotDurable {
+    /// How many objects were struck.
+    pub count: u64,
+    source: io::Error,
+}
+
+impl fmt::Display for NotDurable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} were purged, but the cache's disk could not note it down, so that they may come back after a crash: {}",
+            self.count, self.source
+        )
+    }
+}
+
+impl std::error::Error for NotDurable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// One purge, while it is done.
+struct Purging {
+    store: Arc<Store>,
+    at: u64,
+    manner: Manner,
+    strike: Option<Arc<Strike>>,
+    count: u64,
+}
+
+impl Store {
+    /// Purges. With the answer, none of it is found any more (or all of it is stale), and none comes back, however the process
+    /// ends. How many objects that were; those are not counted that have not been found since the start.
+    ///
+    /// The rule is in force when this is called; a future that is not run to its end strikes only some of what was there before.
+    ///
+    /// # Errors
+    /// The disk could not be told.
+    pub fn purge(
+        self: &Arc<Self>,
+        what: Purge,
+        manner: Manner,
+    ) -> impl Future<Output = Result<u64, NotDurable>> + Send + use<> {
+        let (mut purging, written) = self.begin_purge(&what, manner);
+        async move {
+            match &what {
+                Purge::All => purging.all().await,
+                Purge::Host(host) => purging.beneath(host, b"").await,
+                Purge::Prefix { host, path } => purging.beneath(host, path).await,
+                Purge::Url { host, path } => purging.listed(purging.store.catalogue.at(host, path)).await,
+                Purge::Tag(tag) => purging.listed(purging.store.catalogue.tagged(tag)).await,
+            }
+            let count = purging.count;
+            let Some(written) = written else { return Ok(count) };
+            match written.await.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))) {
+                Ok(()) => Ok(count),
+                Err(source) => Err(NotDurable { count, source }),
+            }
+        }
+    }
+
+    /// The same for one URL, at once, and without waiting for the disk: what an unsafe request invalidates (RFC 9111, 4.4).
+    pub fn invalidate(self: &Arc<Self>, host: &[u8], path: &[u8], manner: Manner) -> u64 {
+        let what = Purge::Url { host: host.into(), path: path.into() };
+        let (mut purging, _) = self.begin_purge(&what, manner);
+        let all = self.catalogue.at(host, path);
+        all.chunks(AT_ONCE).for_each(|some| purging.strike(some.iter().copied()));
+        purging.count
+    }
+
+    fn begin_purge(
+        self: &Arc<Self>,
+        what: &Purge,
+        manner: Manner,
+    ) -> (Purging, Option<oneshot::Receiver<io::Result<()>>>) {
+        let strike = self.begin_strike().map(Arc::new);
+        let rule = {
+            let mut rules = self.rules_mut();
+            let rule = Rule { at: self.tick(), what: what.clone(), manner };
+            rules.push(rule.clone());
+            rule
+        };
+        let at = rule.at;
+        let written = strike.clone().map(|strike| {
+            let (told, written) = oneshot::channel();
+            let store = Arc::clone(self);
+            self.surely(move || {
+                let Some(disk) = &store.disk else { return };
+                let result = store.write_down(disk, &rule);
+                if let Err(error) = &result {
+                    store.complain("a purge cannot be noted down", error);
+                }
+                // Nobody may wait for it.
+                let _ = told.send(result);
+                drop(strike);
+            });
+            written
+        });
+        (Purging { store: Arc::clone(self), at, manner, strike, count: 0 }, written)
+    }
+}
+
+impl Purging {
+    async fn listed(&mut self, all: Vec<Named>) {
+        for some in all.chunks(AT_ONCE) {
+            self.strike(some.iter().copied());
+            others_turn().await;
+        }
+    }
+
+    async fn beneath(&mut self, host: &[u8], path: &[u8]) {
+        let mut after = None;
+        loop {
+            let (some, more) = self.store.catalogue.beneath(host, path, after.as_ref(), AT_ONCE);
+            self.strike(some.into_iter());
+            if more.is_none() {
+                return;
+            }
+            after = more;
+            others_turn().await;
+        }
+    }
+
+    async fn all(&mut self) {
+        for shard in 0..self.store.index.shards() {
+            let mut from = 0;
+            while let Some(some) = self.store.index.some_of(shard, from, AT_ONCE) {
+                from += AT_ONCE;
+                // Whichever is there: those that have come later are left alone.
+                self.strike(some.into_iter().map(|hash| Named { hash, id: 0 }));
+                others_turn().await;
+            }
+        }
+    }
+
+    /// Strikes these, if they are older than the purge.
+    fn strike(&mut self, some: impl Iterator<Item = Named>) {
+        let (store, before) = (Arc::clone(&self.store), self.at);
+        let is_one = |named: Named| move |id: u64| (named.id == 0 || id == named.id) && id < before;
+        let mut files = Vec::new();
+        let struck_before = self.count;
+        for named in some {
+            match self.manner {
+                Manner::Hard => {
+                    let Some(gone) = store.index.remove_hashed(named.hash, is_one(named)) else { continue };
+                    let (is_object, file) = store.expel(gone);
+                    self.count += u64::from(is_object);
+                    files.extend(file.map(|key| (key, 0)));
+                }
+                Manner::Soft => {
+                    let Some((key, id, has_file)) = store.index.mark(named.hash, is_one(named)) else { continue };
+                    self.count += 1;
+                    files.extend(has_file.then_some((key, id)));
+                }
+            }
+        }
+        store.counters.purged.fetch_add(self.count - struck_before, Relaxed);
+        self.strike_files(files);
+    }
+
+    /// Has these files removed, or marked as stale.
+    fn strike_files(&self, files: Vec<(Key, u64)>) {
+        let Some(strike) = self.strike.clone().filter(|_| !files.is_empty()) else { return };
+        let (store, manner) = (Arc::clone(&self.store), self.manner);
+        self.store.surely(move || {
+            let Some(disk) = &store.disk else { return };
+            for (key, id) in files {
+                match manner {
+                    Manner::Hard => store.remove_file(disk, &key),
+                    Manner::Soft => store.mark_file(disk, &key, id),
+                };
+            }
+            drop(strike);
+        });
+    }
+}
+
+/// Lets the thread's other tasks have their turn.
+async fn others_turn() {
+    let mut has_been = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_been, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
