@@ -147,6 +147,15 @@ impl Store {
     }
 
     fn open_on(settings: &Settings, medium: Arc<dyn Medium>) -> Result<Arc<Self>, OpenError> {
+        let store = Self::open_unwalked(settings, medium)?;
+        if let Some(on) = &settings.disk {
+            let failed = |error| OpenError::new(&on.path, "no threads can be started to look through it", error);
+            store.start_walk(on.walkers.max(1)).map_err(failed)?;
+        }
+        Ok(store)
+    }
+
+    fn open_unwalked(settings: &Settings, medium: Arc<dyn Medium>) -> Result<Arc<Self>, OpenError> {
         let (mut rules, mut clock, mut disk) = (Rules::new(FEW), 1, None);
         if let Some(on) = &settings.disk {
             let (opened, now, purges) = Disk::open(&on.path, medium, (settings.memory / 8).max(1 << 20))?;
@@ -156,7 +165,7 @@ impl Store {
             purges.into_iter().for_each(|rule| rules.push(rule));
             disk = Some(opened);
         }
-        let store = Arc::new_cyclic(|me| Self {
+        Ok(Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             index: Index::new(settings.memory, settings.disk.as_ref().map_or(0, |disk| disk.size)),
             catalogue: Catalogue::default(),
@@ -171,12 +180,7 @@ impl Store {
             disk,
             opening: load::Opening::default(),
             begun: Instant::now(),
-        });
-        if let Some(on) = &settings.disk {
-            let failed = |error| OpenError::new(&on.path, "no threads can be started to look through it", error);
-            store.start_walk(on.walkers.max(1)).map_err(failed)?;
-        }
-        Ok(store)
+        }))
     }
 
     /// What there is under a key. Takes one lock for a moment, and allocates nothing for what is in memory.

@@ -204,8 +204,9 @@ mod tests {
         std::io::Write::write_all(&mut &file, &record(&rules()[0])[..9]).unwrap();
         let (journal, found) = open();
         assert_eq!(found, rules(), "and what was cut short is gone");
-        journal.append(&rules()[0]).unwrap();
-        assert_eq!(open().1, [rules(), rules()[..1].to_vec()].concat());
+        let last = Rule { at: 9, ..rules()[0].clone() };
+        journal.append(&last).unwrap();
+        assert_eq!(open().1, [rules(), vec![last]].concat());
         assert_eq!(journal.length(false), None, "it is small");
         let length = journal.length(true).unwrap();
         journal.clear(length - 1).unwrap();

@@ -182,7 +182,13 @@ impl Queues {
     }
 
     fn take_ghost(&mut self, print: u32) -> bool {
-        self.ghost(print).is_some_and(|ghost| print != 0 && std::mem::take(ghost) == print)
+        self.ghost(print).is_some_and(|ghost| {
+            let was_here = print != 0 && *ghost == print;
+            if was_here {
+                *ghost = 0;
+            }
+            was_here
+        })
     }
 
     fn ghost(&mut self, print: u32) -> Option<&mut u32> {
