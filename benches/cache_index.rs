@@ -81,10 +81,14 @@ fn in_memory() {
     let Some(Found::Object(object)) = cache.get(&key(1)) else { return };
     let head: usize = object.fields().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let known = head as u64 + object.facts().len() as u64 + object.path().len() as u64;
-    println!("in memory, {COUNT} objects of 1 KiB: {each} bytes each, of which {known} are head, facts and path: {} beside", each - known - 1024);
+    println!(
+        "in memory, {COUNT} objects of 1 KiB: {each} bytes each, of which {known} are head, facts and path: {} beside",
+        each - known - 1024
+    );
     println!("  counted are {} each; storing takes {stored:?} each", cache.numbers().memory_bytes / COUNT);
     let begun = Instant::now();
-    let hits = (0..10 * COUNT).filter(|number| matches!(cache.get(&key(number * 7919 % COUNT)), Some(Found::Object(_))));
+    let hits =
+        (0..10 * COUNT).filter(|number| matches!(cache.get(&key(number * 7919 % COUNT)), Some(Found::Object(_))));
     let hits = hits.count() as u32;
     println!("  a hit takes {:?}", begun.elapsed() / hits);
     let begun = Instant::now();
@@ -104,17 +108,25 @@ fn write(settings: &Settings, count: u64) {
     }
     cache.settle(Duration::from_secs(600));
     let numbers = cache.numbers();
-    println!("on disk: {} objects written in {:?}, {} skipped", numbers.disk_objects, begun.elapsed(), numbers.writes_skipped);
+    println!(
+        "on disk: {} objects written in {:?}, {} skipped",
+        numbers.disk_objects,
+        begun.elapsed(),
+        numbers.writes_skipped
+    );
 }
 
 fn found_again(settings: &Settings, count: u64) {
     let before = resident();
-    let (begun, cache) = (Instant::now(), loop {
-        // Threads of the one before may have it still.
-        if let Ok(cache) = Store::open(settings) {
-            break cache;
-        }
-    });
+    let (begun, cache) = (
+        Instant::now(),
+        loop {
+            // Threads of the one before may have it still.
+            if let Ok(cache) = Store::open(settings) {
+                break cache;
+            }
+        },
+    );
     println!("after a restart: in service after {:?}", begun.elapsed());
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     let (mut asked, mut found, mut slowest) = (0_u64, 0_u64, Duration::ZERO);

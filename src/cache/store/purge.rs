@@ -48,8 +48,7 @@ impl std::error::Error for NotDurable {
 /// One purge, while it is done.
 struct Purging {
     store: Arc<Store>,
-    at: u64,
-    manner: Manner,
+    rule: Rule,
     strike: Option<Arc<Strike>>,
     count: u64,
 }
@@ -67,14 +66,15 @@ impl Store {
         what: Purge,
         manner: Manner,
     ) -> impl Future<Output = Result<u64, NotDurable>> + Send + use<> {
-        let (mut purging, written) = self.begin_purge(&what, manner);
+        let mut purging = self.begin_purge(what, manner);
+        let written = purging.note_down(true);
         async move {
-            match &what {
+            match purging.rule.what.clone() {
                 Purge::All => purging.all().await,
-                Purge::Host(host) => purging.beneath(host, b"").await,
-                Purge::Prefix { host, path } => purging.beneath(host, path).await,
-                Purge::Url { host, path } => purging.listed(purging.store.catalogue.at(host, path)).await,
-                Purge::Tag(tag) => purging.listed(purging.store.catalogue.tagged(tag)).await,
+                Purge::Host(host) => purging.beneath(&host, b"").await,
+                Purge::Prefix { host, path } => purging.beneath(&host, &path).await,
+                Purge::Url { host, path } => purging.listed(purging.store.catalogue.at(&host, &path)).await,
+                Purge::Tag(tag) => purging.listed(purging.store.catalogue.tagged(&tag)).await,
             }
             let count = purging.count;
             let Some(written) = written else { return Ok(count) };
@@ -85,48 +85,48 @@ impl Store {
         }
     }
 
-    /// The same for one URL, at once, and without waiting for the disk: what an unsafe request invalidates (RFC 9111, 4.4).
+    /// The same for one URL, at once, and without waiting for the disk: what an unsafe request invalidates (RFC 9111, 4.4). What
+    /// it strikes does not come back when the process is killed, a moment later.
     pub fn invalidate(self: &Arc<Self>, host: &[u8], path: &[u8], manner: Manner) -> u64 {
-        let what = Purge::Url { host: host.into(), path: path.into() };
-        let (mut purging, _) = self.begin_purge(&what, manner);
+        let mut purging = self.begin_purge(Purge::Url { host: host.into(), path: path.into() }, manner);
         let all = self.catalogue.at(host, path);
         all.chunks(AT_ONCE).for_each(|some| purging.strike(some.iter().copied()));
+        // Nearly all of them strike nothing: the disk hears only of those that may.
+        if purging.count > 0 || self.disk.as_ref().is_some_and(|disk| !disk.is_indexed()) {
+            purging.note_down(false);
+        }
         purging.count
     }
 
-    fn begin_purge(
-        self: &Arc<Self>,
-        what: &Purge,
-        manner: Manner,
-    ) -> (Purging, Option<oneshot::Receiver<io::Result<()>>>) {
+    /// From here on whatever is stored is held against it.
+    fn begin_purge(self: &Arc<Self>, what: Purge, manner: Manner) -> Purging {
         let strike = self.begin_strike().map(Arc::new);
-        let rule = {
-            let mut rules = self.rules_mut();
-            let rule = Rule { at: self.tick(), what: what.clone(), manner };
-            rules.push(rule.clone());
-            rule
-        };
-        let at = rule.at;
-        let written = strike.clone().map(|strike| {
-            let (told, written) = oneshot::channel();
-            let store = Arc::clone(self);
-            self.surely(move || {
-                let Some(disk) = &store.disk else { return };
-                let result = store.write_down(disk, &rule);
-                if let Err(error) = &result {
-                    store.complain("a purge cannot be noted down", error);
-                }
-                // Nobody may wait for it.
-                let _ = told.send(result);
-                drop(strike);
-            });
-            written
-        });
-        (Purging { store: Arc::clone(self), at, manner, strike, count: 0 }, written)
+        let mut rules = self.rules_mut();
+        let rule = Rule { at: self.tick(), what, manner };
+        rules.push(rule.clone());
+        drop(rules);
+        Purging { store: Arc::clone(self), rule, strike, count: 0 }
     }
 }
 
 impl Purging {
+    /// Has the rule written to the disk, if there is one.
+    fn note_down(&self, is_synced: bool) -> Option<oneshot::Receiver<io::Result<()>>> {
+        let (strike, store, rule) = (self.strike.clone()?, Arc::clone(&self.store), self.rule.clone());
+        let (told, written) = oneshot::channel();
+        self.store.surely(move || {
+            let Some(disk) = &store.disk else { return };
+            let result = store.write_down(disk, &rule, is_synced);
+            if let Err(error) = &result {
+                store.complain("a purge cannot be noted down", error);
+            }
+            // Nobody may wait for it.
+            let _ = told.send(result);
+            drop(strike);
+        });
+        Some(written)
+    }
+
     async fn listed(&mut self, all: Vec<Named>) {
         for some in all.chunks(AT_ONCE) {
             self.strike(some.iter().copied());
@@ -161,12 +161,12 @@ impl Purging {
 
     /// Strikes these, if they are older than the purge.
     fn strike(&mut self, some: impl Iterator<Item = Named>) {
-        let (store, before) = (Arc::clone(&self.store), self.at);
+        let (store, before) = (Arc::clone(&self.store), self.rule.at);
         let is_one = |named: Named| move |id: u64| (named.id == 0 || id == named.id) && id < before;
         let mut files = Vec::new();
         let struck_before = self.count;
         for named in some {
-            match self.manner {
+            match self.rule.manner {
                 Manner::Hard => {
                     let Some(gone) = store.index.remove_hashed(named.hash, is_one(named)) else { continue };
                     let (is_object, file) = store.expel(gone);
@@ -187,7 +187,7 @@ impl Purging {
     /// Has these files removed, or marked as stale.
     fn strike_files(&self, files: Vec<(Key, u64)>) {
         let Some(strike) = self.strike.clone().filter(|_| !files.is_empty()) else { return };
-        let (store, manner) = (Arc::clone(&self.store), self.manner);
+        let (store, manner) = (Arc::clone(&self.store), self.rule.manner);
         self.store.surely(move || {
             let Some(disk) = &store.disk else { return };
             for (key, id) in files {

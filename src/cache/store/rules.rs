@@ -70,8 +70,8 @@ pub(super) struct Rules {
     most: usize,
 }
 
-/// Purges that are kept for what is being written.
-pub(super) const FEW: usize = 1024;
+/// Purges that are kept for what is being written: a busy site's unsafe requests of some seconds are among them.
+pub(super) const FEW: usize = 8192;
 /// Purges that are kept while not all files have been found.
 pub(super) const MANY: usize = 65_536;
 

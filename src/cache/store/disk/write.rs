@@ -342,9 +342,9 @@ impl Store {
         }
     }
 
-    /// Writes a purge down. It is on the disk when this returns.
-    pub(in super::super) fn write_down(&self, disk: &Disk, rule: &super::Rule) -> io::Result<()> {
-        disk.journal.append(rule)
+    /// Writes a purge down, as [`Journal::append`](super::journal::Journal::append) does.
+    pub(in super::super) fn write_down(&self, disk: &Disk, rule: &super::Rule, is_synced: bool) -> io::Result<()> {
+        disk.journal.append(rule, is_synced)
     }
 }
 

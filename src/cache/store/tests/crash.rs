@@ -142,7 +142,8 @@ fn child() {
 #[test]
 fn a_process_that_is_killed_leaves_no_wrong_byte_and_nothing_that_was_purged() {
     let folder = tempfile::tempdir().unwrap();
-    let seconds: u64 = std::env::var("HOSTLER_CACHE_CRASH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let seconds: u64 =
+        std::env::var("HOSTLER_CACHE_CRASH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let rounds = if seconds > 0 { seconds.div_ceil(5) } else { 4 };
     for round in 1..=rounds {
         let mut child = Command::new(std::env::current_exe().unwrap())

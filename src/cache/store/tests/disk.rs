@@ -82,7 +82,12 @@ fn the_disk_is_bounded_and_what_was_asked_for_stays() {
         assert!(store.numbers().disk_bytes <= 10 * MIB);
     }
     let on_disk = walkdir(folder.path());
-    assert!(on_disk.len() as u64 == store.numbers().disk_objects && on_disk.len() > 80, "{} {:?}", on_disk.len(), store.numbers());
+    assert!(
+        on_disk.len() as u64 == store.numbers().disk_objects && on_disk.len() > 80,
+        "{} {:?}",
+        on_disk.len(),
+        store.numbers()
+    );
     assert!(store.numbers().evicted_disk > 300);
     drop(store);
     // A smaller one, after a restart.
