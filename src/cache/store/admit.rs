@@ -297,10 +297,10 @@ impl Store {
         if !is_often || file.length() > self.limits.memory || file.is_going_up.swap(true, Relaxed) {
             return;
         }
+        let again = file;
         let (store, object, key, file) = (Arc::clone(self), Arc::clone(object), *key, Arc::clone(file));
         let Some(disk) = &self.disk else { return };
-        // Where the disk is busy, it stays where it is.
-        let _ = disk.threads.write(file.length(), move || {
+        let asked = disk.threads.write(file.length(), move || {
             let pieces: io::Result<Vec<_>> =
                 (0..file.sums.len() as u64).map(|number| file.read(&store, number)).collect();
             match pieces {
@@ -315,6 +315,10 @@ impl Store {
                 Err(error) => store.found_bad(&key, object.id(), &error),
             }
         });
+        if asked.is_err() {
+            // The disk is busy: another time.
+            again.is_going_up.store(false, Relaxed);
+        }
     }
 
     /// A file could not be read: one that is not as it was written is dropped.

@@ -187,10 +187,15 @@ impl Catalogue {
         (found, None)
     }
 
-    /// Those that have a tag, and some that had it.
-    pub(super) fn tagged(&self, tag: &[u8]) -> Vec<Named> {
+    /// About `count` of those that have a tag, and of some that had it, the youngest first: those before place `before`, and
+    /// the place before which to go on. Who leaves meanwhile moves others to lower places, so that none is passed over.
+    pub(super) fn tagged(&self, tag: &[u8], before: usize, count: usize) -> (Vec<Named>, usize) {
         let tag = self.tag(tag);
-        self.lock().tags.get(&tag).map_or_else(Vec::new, |tagged| tagged.all.clone())
+        let inner = self.lock();
+        let Some(tagged) = inner.tags.get(&tag) else { return (Vec::new(), 0) };
+        let end = before.min(tagged.all.len());
+        let start = end.saturating_sub(count);
+        (tagged.all[start..end].to_vec(), start)
     }
 
     /// The variants of a primary key, and some that were, oldest first; none, where there are no more than `most`.
@@ -286,7 +291,7 @@ mod tests {
         assert_eq!(found, [named(0), named(1), named(2)]);
         let (found, more) = catalogue.beneath(b"shop", b"/a", more.as_ref(), 3);
         assert_eq!((found, more), (vec![named(4)], None));
-        assert_eq!(catalogue.tagged(b"t").len(), 5);
+        assert_eq!(catalogue.tagged(b"t", 9, 9).0.len(), 5);
         for (number, labels) in (0..).zip(&labels) {
             catalogue.leave(named(number), labels);
         }
@@ -303,9 +308,32 @@ mod tests {
                 let (gone, labels) = there.pop_front().unwrap();
                 catalogue.leave(named(gone), &labels);
             }
-            assert!(catalogue.tagged(b"all").len() <= 40);
+            assert!(catalogue.tagged(b"all", usize::MAX, usize::MAX).0.len() <= 40);
         }
         assert_eq!(catalogue.at(b"shop", b"/").len(), 10);
+    }
+
+    #[test]
+    fn whoever_goes_through_a_tag_meets_all_though_they_leave_meanwhile() {
+        let catalogue = Catalogue::default();
+        let labels: Vec<_> = (0..1000).map(|number| Some(enter(&catalogue, number, "/", &["t"]))).collect();
+        let (mut labels, mut place, mut met) = (labels, usize::MAX, std::collections::HashSet::new());
+        while place > 0 {
+            let (some, next) = catalogue.tagged(b"t", place, 7);
+            place = next;
+            for named in some {
+                met.insert(named.id);
+                // It leaves, and so does one that has not been met.
+                for gone in [named.id, (named.id * 7) % 500] {
+                    if let Some(labels) = labels[gone as usize].take() {
+                        catalogue.leave(self::named(gone), &labels);
+                        met.insert(gone);
+                    }
+                }
+            }
+        }
+        assert_eq!(met.len(), 1000);
+        assert!(catalogue.is_empty());
     }
 
     #[test]

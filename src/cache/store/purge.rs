@@ -74,7 +74,7 @@ impl Store {
                 Purge::Host(host) => purging.beneath(&host, b"").await,
                 Purge::Prefix { host, path } => purging.beneath(&host, &path).await,
                 Purge::Url { host, path } => purging.listed(purging.store.catalogue.at(&host, &path)).await,
-                Purge::Tag(tag) => purging.listed(purging.store.catalogue.tagged(&tag)).await,
+                Purge::Tag(tag) => purging.tagged(&tag).await,
             }
             let count = purging.count;
             let Some(written) = written else { return Ok(count) };
@@ -130,6 +130,16 @@ impl Purging {
     async fn listed(&mut self, all: Vec<Named>) {
         for some in all.chunks(AT_ONCE) {
             self.strike(some.iter().copied());
+            others_turn().await;
+        }
+    }
+
+    async fn tagged(&mut self, tag: &[u8]) {
+        let mut before = usize::MAX;
+        while before > 0 {
+            let (some, next) = self.store.catalogue.tagged(tag, before, AT_ONCE);
+            before = next;
+            self.strike(some.into_iter());
             others_turn().await;
         }
     }
