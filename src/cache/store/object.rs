@@ -192,7 +192,8 @@ impl Object {
     }
 }
 
-/// What an object takes beside its record, its body and its path, in bytes: measured by a test.
+/// What an object takes beside its record, its body and its path, in bytes: an estimate, which `tests/allocations.rs`
+/// holds against what is allocated.
 pub(super) const PER_OBJECT: u64 = 480;
 /// What a piece of a body takes beside its bytes.
 const PER_PIECE: u64 = 96;

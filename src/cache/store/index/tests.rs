@@ -50,7 +50,8 @@ fn who_asks_once_for_everything_drives_out_little_of_what_is_asked_for_again() {
         put(&index, 1_000_000 + turn, turn, 1);
     }
     let share = found as f64 / asked as f64;
-    // The first five thousand ranks are 0.79 of it. An LRU of this size answers 0.58.
+    // The first five thousand ranks are 0.79 of it. With a room of 20,000 and ten times as many ranks, 0.78 were answered
+    // here, 0.79 by quick_cache and 0.62 by an LRU; with one of 1,000, 0.64, 0.73 and 0.52.
     assert!(share > 0.7, "{share}");
 }
 
