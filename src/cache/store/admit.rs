@@ -7,22 +7,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Store;
 use super::catalogue::{Labels, Named};
 use super::counters::count;
-use super::disk::NotWritten;
 use super::disk::layout::Prelude;
+use super::disk::{NotWritten, Strike};
 use super::index::{Gone, Level, New, Value};
 use super::key::Key;
 use super::object::{Content, Names, Object};
 use super::record::{Kind, Record};
 use super::rules::Manner;
+use super::writer::NotStored;
 
 /// What a rule or a marker takes in memory beside its record, in bytes.
 pub(super) const PER_MARKER: u64 = 320;
 /// How often a large object on disk has to be asked for to go up to memory.
 const OFTEN: u32 = 3;
-
-/// A purge has struck it before it was there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Struck;
 
 impl Store {
     /// Enters the labels of an object that is about to be entered.
@@ -86,47 +83,57 @@ impl Store {
         self.rules().verdict(since, record.host(), record.path(), record.tags()) == Some(Manner::Hard)
     }
 
-    /// Enters an object in memory, in the place of whatever is there: from now on it is found. It is told from others by its id.
+    /// Enters an object in memory, in the place of whatever is there that is older, or of this one alone: from now on it is found,
+    /// and told from others by its id. Then has it written to disk.
     pub(super) fn admit(
         self: &Arc<Self>,
         key: &Key,
-        primary: Option<&Key>,
+        primary: Option<Key>,
         since: u64,
         record: Record,
         content: Content,
-    ) -> Result<Arc<Object>, Struck> {
+        instead_of: Option<u64>,
+    ) -> Result<Arc<Object>, NotStored> {
+        let strike = self.begin_strike();
         // Held until it is entered: a purge comes before, and is heard of, or after, and finds it.
         let rules = self.rules();
         let verdict = rules.verdict(since, record.host(), record.path(), record.tags());
         if verdict == Some(Manner::Hard) {
             count(&self.counters.purged);
-            return Err(Struck);
+            return Err(NotStored::Purged);
         }
         let id = self.tick();
-        let labels = Some(self.label(key, id, &record, primary));
+        let labels = Some(self.label(key, id, &record, primary.as_ref()));
         let object = Arc::new(Object::new(id, since, record, content));
         if verdict.is_some() {
             object.mark_stale();
         }
-        let new = New { key: *key, id, labels, is_stale: verdict.is_some() };
+        let new = New { key: *key, id, since, labels, is_stale: verdict.is_some(), instead_of };
         let entered = self.index.put(new, Value::Object(Arc::clone(&object)), object.weight());
         drop(rules);
-        self.replaced(entered);
+        let had_file = self.replaced(entered).ok_or(NotStored::Overtaken)?;
         self.make_memory();
-        self.bound_variants(primary, id);
+        self.bound_variants(primary.as_ref(), id);
+        self.write_behind(*key, primary, Arc::clone(&object), strike, had_file);
         Ok(object)
     }
 
-    /// What was there before, or was not entered because something younger is there.
-    fn replaced(&self, entered: Result<Option<Gone>, New>) {
+    /// Sees to what was there before. Whether that had a file, which is to be overwritten, or removed by whoever cannot do that;
+    /// `None`: nothing was entered, because something younger is there.
+    fn replaced(&self, entered: Result<Option<Gone>, New>) -> Option<bool> {
         match entered {
-            Ok(None) => {}
-            // Its file is overwritten, or removed by whoever cannot do that.
-            Ok(Some(gone)) => {
-                self.expel(gone);
+            Ok(None) => Some(false),
+            Ok(Some(gone)) => Some(self.expel(gone).1.is_some()),
+            Err(new) => {
+                self.unlabel(&new.key, new.id, new.labels);
+                None
             }
-            Err(new) => self.unlabel(&new.key, new.id, new.labels),
         }
+    }
+
+    /// Whether there may be a file of a key of which the index knows nothing.
+    fn may_have_file(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| !disk.is_indexed())
     }
 
     /// Tells that an object that is, or was, in memory has a file now. Whether it is stale; `None`: it was struck, or something
@@ -144,19 +151,19 @@ impl Store {
         let is_stale = verdict.is_some() || object.is_purged();
         let labels =
             (record.kind() == Kind::Object).then(|| self.label(&prelude.key, id, record, prelude.primary.as_ref()));
-        let new = New { key: prelude.key, id, labels, is_stale };
+        let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of: None };
         let entered = self.index.put_file(new, prelude.file());
         drop(rules);
-        let is_entered = entered.is_ok();
-        self.replaced(entered);
-        is_entered.then_some(is_stale)
+        self.replaced(entered).map(|_| is_stale)
     }
 
-    /// Enters an object whose body was written to disk as it came.
+    /// Enters an object whose body was written to disk as it came, in the place of whatever is there that is older, or of this
+    /// one alone.
     pub(super) fn enter_streamed(
         self: &Arc<Self>,
         prelude: &Prelude,
         record: Record,
+        instead_of: Option<u64>,
         open: impl FnOnce(u64) -> Content,
     ) -> Result<Arc<Object>, NotWritten> {
         let rules = self.rules();
@@ -167,13 +174,10 @@ impl Store {
         let id = self.tick();
         let labels = Some(self.label(&prelude.key, id, &record, prelude.primary.as_ref()));
         let is_stale = verdict.is_some() || prelude.is_stale;
-        let entered = self.index.put_file(New { key: prelude.key, id, labels, is_stale }, prelude.file());
+        let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of };
+        let entered = self.index.put_file(new, prelude.file());
         drop(rules);
-        let is_entered = entered.is_ok();
-        self.replaced(entered);
-        if !is_entered {
-            return Err(NotWritten::Overtaken);
-        }
+        self.replaced(entered).ok_or(NotWritten::Overtaken)?;
         let object = Arc::new(Object::new(id, prelude.since, record, open(id)));
         if is_stale {
             object.mark_stale();
@@ -215,23 +219,21 @@ impl Store {
 
     /// Takes out one object, if it is older than `before`. Whether it was there.
     fn remove_named(&self, named: Named, before: u64) -> bool {
+        let _strike = self.begin_strike();
         let gone = self.index.remove_hashed(named.hash, |id| id == named.id && id < before);
         let Some(gone) = gone else { return false };
         let (is_object, file) = self.expel(gone);
         if let Some(key) = file {
-            self.remove_later(key);
+            self.remove_later(key, true);
         }
         is_object
     }
 
-    /// Has a file removed, if it is nobody's by then.
-    pub(super) fn remove_later(&self, key: Key) {
-        let Some((disk, store)) = self.disk.as_ref().zip(self.me.upgrade()) else { return };
-        disk.threads.surely(move || {
-            if let Some(disk) = &store.disk {
-                store.remove_file(disk, &key);
-            }
-        });
+    /// Has a file removed, if it is nobody's by then. `is_known`: there is one.
+    pub(super) fn remove_later(&self, key: Key, is_known: bool) {
+        if let Some(disk) = &self.disk {
+            self.owe_removal(disk, std::iter::once(key), is_known);
+        }
     }
 
     /// Writes down by which fields of the request the responses of a primary key differ, with what the policy wants to know of
@@ -247,15 +249,17 @@ impl Store {
         let Some(bytes) = super::record::write(&parts, names.map(|name| (name, &NOTHING))) else { return false };
         let (length, block) = (bytes.len(), super::disk::parse::shared(&bytes));
         let Some(record) = Record::read(block, length) else { return false };
+        let strike = self.begin_strike();
         let rules = self.rules();
         let (id, since) = (self.tick(), self.now());
         let names = Value::Vary(Arc::new(Names(record.clone())));
-        let entered =
-            self.index.put(New { key: *primary, id, labels: None, is_stale: false }, names, PER_MARKER + length as u64);
+        let new = New { key: *primary, id, since, labels: None, is_stale: false, instead_of: None };
+        let entered = self.index.put(new, names, PER_MARKER + length as u64);
         drop(rules);
-        self.replaced(entered);
+        let Some(had_file) = self.replaced(entered) else { return false };
         self.make_memory();
-        self.write_behind(*primary, None, Arc::new(Object::new(id, since, record, Content::Behind)));
+        let object = Arc::new(Object::new(id, since, record, Content::Behind));
+        self.write_behind(*primary, None, object, strike, had_file);
         true
     }
 
@@ -263,31 +267,47 @@ impl Store {
     /// alone.
     pub fn put_uncacheable(&self, key: &Key, until: std::time::Duration) {
         let until = self.milliseconds().saturating_add(u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
-        let new = New { key: *key, id: self.tick(), labels: None, is_stale: false };
+        let _strike = self.begin_strike();
+        let (id, since) = (self.tick(), self.now());
+        let new = New { key: *key, id, since, labels: None, is_stale: false, instead_of: None };
         let entered = self.index.put(new, Value::Uncacheable(until), PER_MARKER);
-        if let Ok(Some(gone)) = &entered
-            && gone.has_file
+        if let Some(had_file) = self.replaced(entered)
+            && (had_file || self.may_have_file())
         {
-            self.remove_later(gone.key);
+            self.remove_later(*key, had_file);
         }
-        self.replaced(entered);
         self.make_memory();
     }
 
-    /// Has an object that is in memory written to disk, if there is one, and it is not behind with its work.
-    pub(super) fn write_behind(&self, key: Key, primary: Option<Key>, object: Arc<Object>) {
+    /// Has an object that is in memory written to disk, if there is one, and it is not behind with its work. `strike` is held
+    /// until that is done, if what was there before had a file: nobody else would find it.
+    fn write_behind(
+        &self,
+        key: Key,
+        primary: Option<Key>,
+        object: Arc<Object>,
+        strike: Option<Strike>,
+        had_file: bool,
+    ) {
         let Some((disk, store)) = self.disk.as_ref().zip(self.me.upgrade()) else { return };
         let bytes = object.weight();
+        let may_have_file = had_file || self.may_have_file();
+        let strike = strike.filter(|_| may_have_file).map(Arc::new);
+        let held = strike.clone();
         let job = move || {
             if let Some(disk) = &store.disk {
                 store.write_object(disk, key, primary, &object);
             }
+            drop(held);
         };
         if disk.threads.write(bytes, job).is_err() {
             count(&self.counters.writes_skipped);
-            // What lies there is older.
-            self.remove_later(key);
+            if may_have_file {
+                // What lies there is older.
+                self.remove_later(key, had_file);
+            }
         }
+        drop(strike);
     }
 
     /// A large object that is asked for often goes up to memory, if it fits there.
@@ -328,9 +348,10 @@ impl Store {
             return;
         }
         count(&self.counters.corrupted);
+        let _strike = self.begin_strike();
         if let Some(gone) = self.index.remove(key, |there| there == id) {
             self.expel(gone);
-            self.remove_later(*key);
+            self.remove_later(*key, true);
         }
     }
 }

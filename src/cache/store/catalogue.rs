@@ -32,6 +32,8 @@ pub(super) struct Labels {
 #[derive(Debug)]
 enum Several {
     One(Named),
+    // No larger than one: nearly all are.
+    #[allow(clippy::box_collection)]
     Many(Box<Vec<Named>>),
 }
 

@@ -67,7 +67,7 @@ pub(super) struct State {
     pub(super) summing: Option<Summing>,
     /// Once it is whole.
     pub(super) sums: Vec<u32>,
-    pub(super) file: Option<Unfinished>,
+    pub(super) file: Option<Arc<Unfinished>>,
     /// Bytes that are in the file.
     pub(super) written: u64,
     /// Whether a thread writes to the file, or is about to.
@@ -186,9 +186,14 @@ impl State {
 pub struct Feed(pub(super) Arc<Progress>);
 
 impl Feed {
-    /// Follows. `None`: its beginning is not there any more, because it is not stored, or it was cut.
+    /// Follows. `None`: its beginning is not there any more, because it is not stored, or it was cut, or a purge has struck it,
+    /// whose answer whoever asks now may have had.
     #[must_use]
     pub fn follow(&self) -> Option<Follower> {
+        let (since, record) = (self.0.since, &self.0.record);
+        if self.0.store.rules().verdict(since, record.host(), record.path(), record.tags()).is_some() {
+            return None;
+        }
         let mut state = self.0.lock();
         if matches!(state.way, Way::Nowhere(_)) && state.base() > 0 || matches!(state.phase, Phase::Cut(_)) {
             return None;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -33,7 +34,8 @@ impl Store {
     /// disk alone, the file is copied by a thread of the disk: until then the old one is found.
     ///
     /// # Errors
-    /// A purge has come since the app was asked, the new head is too large, or the disk has too much to do.
+    /// A purge has come since the app was asked, the response is not the stored one any more, the new head is too large, or the
+    /// disk has too much to do.
     pub fn freshen(self: &Arc<Self>, key: &Key, object: &Arc<Object>, update: &Update<'_>) -> Result<(), NotStored> {
         let tags: Vec<&[u8]> = object.tags().collect();
         let meta = Meta {
@@ -60,23 +62,29 @@ impl Store {
             }
             Content::File(file) => return self.copy_later(update, record, file),
         };
-        let admitted = self.admit(key, update.primary.as_ref(), update.since.0, record, content);
-        let object = admitted.map_err(|_| NotStored::Purged)?;
-        self.write_behind(*key, update.primary, object);
-        Ok(())
+        // Whoever has stored another, or taken it out, meanwhile, was right.
+        self.admit(key, update.primary, update.since.0, record, content, Some(object.id())).map(drop)
     }
 
     fn copy_later(self: &Arc<Self>, update: &Update<'_>, record: Record, file: &Arc<OnFile>) -> Result<(), NotStored> {
         let disk = self.disk.as_ref().ok_or(NotStored::Disk)?;
-        let (store, file) = (Arc::clone(self), Arc::clone(file));
+        if file.is_being_copied.swap(true, Relaxed) {
+            return Err(NotStored::Disk);
+        }
+        let (store, old) = (Arc::clone(self), Arc::clone(file));
         let (since, primary) = (update.since.0, update.primary);
+        let weight = record.end() as u64 + file.weight();
         let job = move || {
             let Some(disk) = &store.disk else { return };
-            if let Err(why) = store.copy(disk, since, primary, &record, &file) {
+            if let Err(why) = store.copy(disk, since, primary, &record, &old) {
                 store.note_unwritten(disk, &why);
             }
+            old.is_being_copied.store(false, Relaxed);
         };
-        disk.threads.write(0, job).map_err(|_| NotStored::Disk)
+        disk.threads.write(weight, job).map_err(|_| {
+            file.is_being_copied.store(false, Relaxed);
+            NotStored::Disk
+        })
     }
 
     /// Writes the file of an object anew behind another record. Blocks.
@@ -90,22 +98,17 @@ impl Store {
     ) -> Result<(), NotWritten> {
         // Pieces are held against their checksums when they are read: the copy has the same.
         let prelude = parse::prelude(old.key, primary, since, record, old.length, &old.sums, false);
-        let blocks = self.take_disk(disk, prelude.file())?;
-        let mut unfinished = self.create_file(disk)?;
+        let _taken = self.take_disk(disk, prelude.file(), 0)?;
+        let unfinished = self.create_file(disk)?;
         let copied = copy_body(old, &unfinished.file, (PRELUDE + record.end()) as u64).map_err(NotWritten::Failed);
         let handle = Arc::clone(&unfinished.file);
         let done = copied.and_then(|()| {
             let on_file = |id| Content::File(self.on_file(&prelude, id, handle, old.sums.clone()));
-            self.publish_streamed(disk, &mut unfinished, &prelude, record, &old.sums, || {
-                // Whoever has stored another, or taken it out, meanwhile, was right.
-                match self.index.look(&old.key) {
-                    Some((id, _)) if id == old.id => self.enter_streamed(&prelude, record.clone(), on_file),
-                    _ => Err(NotWritten::Overtaken),
-                }
-            })
+            let is_there = || self.index.is_stale(&old.key, old.id).is_some();
+            let enter = || self.enter_streamed(&prelude, record.clone(), Some(old.id), on_file);
+            self.publish_streamed(disk, &unfinished, &prelude, record, &old.sums, is_there, enter)
         });
         self.discard_file(disk, &unfinished);
-        self.index.account(super::index::Level::Disk).subtract(blocks);
         let object = done?;
         if object.is_purged() {
             self.mark_file(disk, &old.key, object.id());
@@ -119,9 +122,8 @@ fn copy_body(old: &OnFile, to: &std::fs::File, to_at: u64) -> io::Result<()> {
     let (mut from, mut to_at, end) = (old.at, to_at, old.at + old.length);
     while from < end {
         let wanted = usize::try_from(end - from).unwrap_or(usize::MAX).min(16 << 20);
-        match copy_file_range(&*old.file, Some(&mut from), to, Some(&mut to_at), wanted)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => {}
+        if copy_file_range(&*old.file, Some(&mut from), to, Some(&mut to_at), wanted)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(())

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::admit::PER_MARKER;
 use super::counters::count;
 use super::disk::{Loaded, is_bad};
-use super::index::Value;
+use super::index::{Hit, Value};
 use super::key::Key;
 use super::object::{Names, Object};
 use super::record::Kind;
@@ -22,9 +22,21 @@ use super::{Found, Store};
 /// How long somebody waits for a disk: beyond that the app is as fast.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is being read, and who waits for it.
+type Waiter = oneshot::Sender<Option<Value>>;
+
+/// What is being read, since when, and who waits for it.
 #[derive(Default)]
-pub(super) struct Opening(Mutex<HashMap<Key, Vec<oneshot::Sender<Option<Value>>>>>);
+pub(super) struct Opening(Mutex<HashMap<Key, (Instant, Vec<Waiter>)>>);
+
+/// Whoever wants to wait for a key.
+enum Joined {
+    /// Has to have it read.
+    First,
+    /// Waits with others.
+    With,
+    /// Has come when others had waited for too long.
+    Not,
+}
 
 impl fmt::Debug for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,21 +45,21 @@ impl fmt::Debug for Opening {
 }
 
 impl Opening {
-    /// Waits for a key. Whether somebody has to read it.
-    fn join(&self, key: Key, waiter: oneshot::Sender<Option<Value>>) -> bool {
+    /// Waits for a key.
+    fn join(&self, key: Key, waiter: Waiter) -> Joined {
         let mut opening = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiters = opening.entry(key).or_default();
+        let (begun, waiters) = opening.entry(key).or_insert_with(|| (Instant::now(), Vec::new()));
+        if begun.elapsed() >= PATIENCE {
+            return Joined::Not;
+        }
         waiters.push(waiter);
-        waiters.len() == 1
+        if waiters.len() == 1 { Joined::First } else { Joined::With }
     }
 
-    /// Tells all who wait.
-    fn tell(&self, key: &Key, value: Option<&Value>) {
-        let waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        for waiter in waiters.into_iter().flatten() {
-            // Who has left is told nothing.
-            let _ = waiter.send(value.cloned());
-        }
+    /// All who wait; whoever comes from now on does not wait with them.
+    fn end(&self, key: &Key) -> Vec<Waiter> {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        ended.map_or_else(Vec::new, |(_, waiters)| waiters)
     }
 }
 
@@ -97,19 +109,40 @@ impl Store {
             count(&self.counters.reads_skipped);
             return false;
         };
-        if !self.opening.join(key, told) {
-            return true;
+        match self.opening.join(key, told) {
+            Joined::First => {}
+            Joined::With => return true,
+            Joined::Not => {
+                count(&self.counters.reads_skipped);
+                return false;
+            }
         }
         let store = Arc::clone(self);
         let asked = disk.threads.read(move || {
             let value = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.load(&key, known)));
-            store.opening.tell(&key, value.unwrap_or_default().as_ref());
+            let waiters = store.opening.end(&key);
+            // Some may have come after a purge that was answered for while this was read. No others come now.
+            let value = value.unwrap_or_default().filter(|value| store.stands(value));
+            for waiter in waiters {
+                // Who has left is told nothing.
+                let _ = waiter.send(value.clone());
+            }
         });
         if asked.is_err() {
             count(&self.counters.reads_skipped);
-            self.opening.tell(&key, None);
+            self.opening.end(&key);
         }
         asked.is_ok()
+    }
+
+    /// Whether something may be given out: no purge has struck it. One that was struck softly is stale.
+    fn stands(&self, value: &Value) -> bool {
+        let Value::Object(object) = value else { return true };
+        let verdict = self.rules().verdict(object.since(), object.host(), object.path(), object.tags());
+        if verdict.is_some() {
+            object.mark_stale();
+        }
+        verdict != Some(Manner::Hard)
     }
 
     /// Reads what is under a key. Blocks.
@@ -135,7 +168,11 @@ impl Store {
             }
         };
         let found = match known {
-            Some((id, is_stale)) => Some((id, is_stale || loaded.prelude.is_stale)),
+            // It may have been replaced, or marked, while it was read.
+            Some((id, was_stale)) => {
+                let is_stale = self.index.is_stale(key, id);
+                is_stale.map(|is_stale| (id, is_stale || was_stale || loaded.prelude.is_stale))
+            }
             None => self.enter_found(disk, &loaded.prelude, &loaded.record),
         };
         let Some((id, is_stale)) = found else { return self.in_passing(loaded) };
@@ -157,6 +194,9 @@ impl Store {
     /// What was read while somebody else found it, or stored another: it is given out, but not kept.
     fn in_passing(&self, loaded: Loaded) -> Option<Value> {
         let Loaded { prelude, record, content } = loaded;
+        if let Some(Hit::Memory(value)) = self.index.get(&prelude.key) {
+            return Some(value);
+        }
         let verdict = self.rules().verdict(prelude.since, record.host(), record.path(), record.tags());
         if verdict == Some(Manner::Hard) || !self.index.look(&prelude.key)?.1 {
             return None;

@@ -95,7 +95,10 @@ impl Limits {
             None => settings.memory / 4,
         };
         let memory = share.min(settings.memory / 4);
-        Self { object: settings.max_object, memory: memory.min(settings.max_object), behind: memory.min(256 << 10) }
+        // What is larger would drive everybody off the disk.
+        let most = settings.disk.as_ref().map_or(u64::MAX, |disk| (disk.size / 2).max(memory));
+        let object = settings.max_object.min(most);
+        Self { object, memory: memory.min(object), behind: memory.min(256 << 10) }
     }
 }
 

@@ -49,7 +49,8 @@ impl std::error::Error for NotDurable {
 struct Purging {
     store: Arc<Store>,
     rule: Rule,
-    strike: Option<Arc<Strike>>,
+    /// Until it is known which files have to go.
+    _strike: Option<Strike>,
     count: u64,
 }
 
@@ -67,7 +68,7 @@ impl Store {
         manner: Manner,
     ) -> impl Future<Output = Result<u64, NotDurable>> + Send + use<> {
         let mut purging = self.begin_purge(what, manner);
-        let written = purging.note_down(true);
+        let written = purging.note_down();
         async move {
             match purging.rule.what.clone() {
                 Purge::All => purging.all().await,
@@ -78,7 +79,10 @@ impl Store {
             }
             let count = purging.count;
             let Some(written) = written else { return Ok(count) };
-            match written.await.unwrap_or_else(|_| Err(io::Error::other("its thread has panicked"))) {
+            match written
+                .await
+                .unwrap_or_else(|_| Err(io::Error::other("its thread has panicked, or too many purges wait")))
+            {
                 Ok(()) => Ok(count),
                 Err(source) => Err(NotDurable { count, source }),
             }
@@ -92,38 +96,29 @@ impl Store {
         let all = self.catalogue.at(host, path);
         all.chunks(AT_ONCE).for_each(|some| purging.strike(some.iter().copied()));
         // Nearly all of them strike nothing: the disk hears only of those that may.
-        if purging.count > 0 || self.disk.as_ref().is_some_and(|disk| !disk.is_indexed()) {
-            purging.note_down(false);
+        if let Some(disk) = self.disk.as_ref().filter(|disk| purging.count > 0 || !disk.is_indexed()) {
+            self.owe_note(disk, purging.rule.clone(), None);
         }
         purging.count
     }
 
     /// From here on whatever is stored is held against it.
     fn begin_purge(self: &Arc<Self>, what: Purge, manner: Manner) -> Purging {
-        let strike = self.begin_strike().map(Arc::new);
+        let strike = self.begin_strike();
         let mut rules = self.rules_mut();
         let rule = Rule { at: self.tick(), what, manner };
         rules.push(rule.clone());
         drop(rules);
-        Purging { store: Arc::clone(self), rule, strike, count: 0 }
+        Purging { store: Arc::clone(self), rule, _strike: strike, count: 0 }
     }
 }
 
 impl Purging {
-    /// Has the rule written to the disk, if there is one.
-    fn note_down(&self, is_synced: bool) -> Option<oneshot::Receiver<io::Result<()>>> {
-        let (strike, store, rule) = (self.strike.clone()?, Arc::clone(&self.store), self.rule.clone());
+    /// Has the rule written to the disk, if there is one, and synced.
+    fn note_down(&self) -> Option<oneshot::Receiver<io::Result<()>>> {
+        let disk = self.store.disk.as_ref()?;
         let (told, written) = oneshot::channel();
-        self.store.surely(move || {
-            let Some(disk) = &store.disk else { return };
-            let result = store.write_down(disk, &rule, is_synced);
-            if let Err(error) = &result {
-                store.complain("a purge cannot be noted down", error);
-            }
-            // Nobody may wait for it.
-            let _ = told.send(result);
-            drop(strike);
-        });
+        self.store.owe_note(disk, self.rule.clone(), Some(told));
         Some(written)
     }
 
@@ -196,18 +191,11 @@ impl Purging {
 
     /// Has these files removed, or marked as stale.
     fn strike_files(&self, files: Vec<(Key, u64)>) {
-        let Some(strike) = self.strike.clone().filter(|_| !files.is_empty()) else { return };
-        let (store, manner) = (Arc::clone(&self.store), self.rule.manner);
-        self.store.surely(move || {
-            let Some(disk) = &store.disk else { return };
-            for (key, id) in files {
-                match manner {
-                    Manner::Hard => store.remove_file(disk, &key),
-                    Manner::Soft => store.mark_file(disk, &key, id),
-                };
-            }
-            drop(strike);
-        });
+        let Some(disk) = self.store.disk.as_ref().filter(|_| !files.is_empty()) else { return };
+        match self.rule.manner {
+            Manner::Hard => self.store.owe_removal(disk, files.into_iter().map(|(key, _)| key), true),
+            Manner::Soft => self.store.owe_marks(disk, files.into_iter()),
+        }
     }
 }
 

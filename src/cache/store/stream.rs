@@ -127,13 +127,10 @@ impl Progress {
         let progress = Arc::clone(self);
         let job = move || progress.write_all_there_is();
         // The bytes count as memory of their own.
-        state.is_writing = match state.phase {
-            Phase::Whole => {
-                disk.threads.surely(job);
-                true
-            }
-            _ => disk.threads.write(0, job).is_ok(),
-        };
+        state.is_writing = disk.threads.write_on(job).is_ok();
+        if !state.is_writing && state.phase == Phase::Whole {
+            self.give_up(state, NotStored::Disk);
+        }
     }
 
     /// Writes as long as there is enough. Blocks.
@@ -169,6 +166,10 @@ impl Progress {
             let mut state = self.lock();
             match written {
                 Ok(()) => {
+                    if state.phase == Phase::Whole && target == state.length {
+                        // Who is behind reads the last piece from the file from here on.
+                        finish_sums(&mut state);
+                    }
                     state.written = target;
                     self.free(&mut state, target);
                 }
@@ -194,14 +195,15 @@ impl Progress {
     }
 
     /// The file of what is not stored, if nobody reads it.
-    fn unwanted(&self, state: &mut State) -> Option<super::disk::Unfinished> {
+    fn unwanted(&self, state: &mut State) -> Option<Arc<super::disk::Unfinished>> {
         let blocks = std::mem::take(&mut state.blocks);
         self.store.index.account(Level::Disk).subtract(blocks);
         if state.is_followed() { None } else { state.file.take() }
     }
 
     fn write_chunks(&self, disk: &Disk, chunks: &[Bytes], at: u64, length: u64) -> Result<(), NotWritten> {
-        let blocks = self.store.take_disk(disk, length)?;
+        let already = self.lock().blocks;
+        let blocks = self.store.take_disk(disk, length, already)?.keep();
         let file = {
             let mut state = self.lock();
             state.blocks += blocks;
@@ -210,7 +212,7 @@ impl Progress {
         let file = match file {
             Some(file) => file,
             None => {
-                let made = self.store.create_file(disk)?;
+                let made = Arc::new(self.store.create_file(disk)?);
                 let file = Arc::clone(&made.file);
                 self.lock().file = Some(made);
                 file
@@ -228,22 +230,19 @@ impl Progress {
     fn publish(self: &Arc<Self>, disk: &Disk) -> Outcome {
         let (file, sums, length) = {
             let mut state = self.lock();
-            if let Some(summing) = state.summing.take() {
-                state.sums = summing.finish();
-            }
-            (state.file.take(), state.sums.clone(), state.length)
+            finish_sums(&mut state);
+            // It stays where it is: those who are behind read on meanwhile.
+            (state.file.clone(), state.sums.clone(), state.length)
         };
-        let Some(mut file) = file else { return Err(NotStored::Disk) };
+        let Some(file) = file else { return Err(NotStored::Disk) };
         let prelude = parse::prelude(self.key, self.primary, self.since, &self.record, length, &sums, false);
         let store = &self.store;
         let handle = Arc::clone(&file.file);
         let on_file = |id| Content::File(store.on_file(&prelude, id, handle, sums.clone().into()));
-        let entered = store.publish_streamed(disk, &mut file, &prelude, &self.record, &sums, || {
-            store.enter_streamed(&prelude, self.record.clone(), on_file)
-        });
+        let is_wanted = || !store.index.is_younger(&self.key, self.since);
+        let enter = || store.enter_streamed(&prelude, self.record.clone(), None, on_file);
+        let entered = store.publish_streamed(disk, &file, &prelude, &self.record, &sums, is_wanted, enter);
         store.discard_file(disk, &file);
-        // Those who are behind read on.
-        self.lock().file = Some(file);
         match entered {
             Ok(object) => {
                 if object.is_purged() {
@@ -274,9 +273,7 @@ impl Progress {
                 Finish::Now(Err(why))
             }
             Way::Memory => {
-                if let Some(summing) = state.summing.take() {
-                    state.sums = summing.finish();
-                }
+                finish_sums(&mut state);
                 let chunks: Vec<Bytes> = state.chunks.iter().map(|(_, chunk)| chunk.clone()).collect();
                 let length = state.length;
                 let counted = std::mem::take(&mut state.memory);
@@ -310,10 +307,7 @@ impl Progress {
         } else {
             (self.record.clone(), Content::Pieces(join(chunks), length))
         };
-        let admitted = self.store.admit(&self.key, self.primary.as_ref(), self.since, record, content);
-        let object = admitted.map_err(|_| NotStored::Purged)?;
-        self.store.write_behind(self.key, self.primary, Arc::clone(&object));
-        Ok(object)
+        self.store.admit(&self.key, self.primary, self.since, record, content, None)
     }
 
     /// No more comes, and it is not whole.
@@ -333,7 +327,7 @@ impl Progress {
         }
     }
 
-    fn unwanted_after_cut(&self, state: &mut State) -> Option<super::disk::Unfinished> {
+    fn unwanted_after_cut(&self, state: &mut State) -> Option<Arc<super::disk::Unfinished>> {
         let blocks = std::mem::take(&mut state.blocks);
         self.store.index.account(Level::Disk).subtract(blocks);
         state.file.take()
@@ -359,6 +353,13 @@ impl Drop for Progress {
                 drop(file);
             });
         }
+    }
+}
+
+/// The body is whole, and so are the checksums of its pieces.
+fn finish_sums(state: &mut State) {
+    if let Some(summing) = state.summing.take() {
+        state.sums = summing.finish();
     }
 }
 

@@ -71,6 +71,8 @@ pub enum NotStored {
     Disk,
     /// A purge has struck it.
     Purged,
+    /// Something younger is stored, or what was to be replaced is not there any more.
+    Overtaken,
     /// Its body is not as long as it was said to be.
     WrongLength,
 }

@@ -43,6 +43,8 @@ pub(in super::super) struct OnFile {
     pub(in super::super) asked: AtomicU32,
     /// Whether it is on its way to memory.
     pub(in super::super) is_going_up: AtomicBool,
+    /// Whether it is being copied behind another record.
+    pub(in super::super) is_being_copied: AtomicBool,
 }
 
 impl OnFile {
@@ -86,10 +88,48 @@ impl Drop for OnFile {
     }
 }
 
+/// A piece that a thread reads, or will.
+struct Reading {
+    answer: oneshot::Receiver<io::Result<Bytes>>,
+    /// Dropped when nobody waits for it.
+    wanted: Option<Arc<()>>,
+    store: Weak<Store>,
+}
+
+impl Reading {
+    /// Has a thread read a piece.
+    fn begin(store: &Arc<Store>, file: &Arc<File>, piece: &Wanted) -> io::Result<Self> {
+        let hangs = || io::Error::new(io::ErrorKind::TimedOut, "the disk hangs");
+        let disk = store.disk.as_ref().filter(|disk| !disk.hangs()).ok_or_else(hangs)?;
+        let (told, answer) = oneshot::channel();
+        let (file, medium, start, length) = (Arc::clone(file), store.medium(), piece.start, piece.length);
+        let wanted = Arc::new(());
+        let job = move || {
+            let mut piece = Piece::take();
+            let read = medium.read_at(&file, &mut piece.bytes_mut()[..length], start);
+            // Nobody may want it any more.
+            let _ = told.send(read.map(|()| piece.into_bytes(length)));
+        };
+        disk.threads.piece(&wanted, job).map_err(|_| hangs())?;
+        Ok(Self { answer, wanted: Some(wanted), store: Arc::downgrade(store) })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let is_queued = self.wanted.take().is_some_and(|wanted| Arc::weak_count(&wanted) > 0);
+        if let Some(store) = self.store.upgrade().filter(|_| is_queued)
+            && let Some(disk) = &store.disk
+        {
+            disk.threads.forget_unwanted();
+        }
+    }
+}
+
 /// Reads whole pieces of one file, one at a time.
 #[derive(Default)]
 pub(in super::super) struct Pieces {
-    reading: Option<oneshot::Receiver<io::Result<Bytes>>>,
+    reading: Option<Reading>,
     /// Bytes that were there at once since something was waited for.
     turn: u64,
 }
@@ -145,19 +185,12 @@ impl Pieces {
         wanted: &Wanted,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Bytes>> {
-        let reading = self.reading.get_or_insert_with(|| {
-            let (told, reading) = oneshot::channel();
-            let (file, medium, start, length) = (Arc::clone(file), store.medium(), wanted.start, wanted.length);
-            let mut piece = Piece::take();
-            store.surely(move || {
-                let read = medium.read_at(&file, &mut piece.bytes_mut()[..length], start);
-                // Nobody may want it any more.
-                let _ = told.send(read.map(|()| piece.into_bytes(length)));
-            });
-            reading
-        });
+        let reading = match &mut self.reading {
+            Some(reading) => reading,
+            None => self.reading.insert(Reading::begin(store, file, wanted)?),
+        };
         self.turn = 0;
-        let read = ready!(Pin::new(reading).poll(cx));
+        let read = ready!(Pin::new(&mut reading.answer).poll(cx));
         self.reading = None;
         Poll::Ready(read.unwrap_or_else(|_| Err(io::Error::other("the reading thread has panicked"))))
     }

@@ -65,7 +65,7 @@ pub(in super::super) struct Folder {
 
 /// The name of a file that is being written.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Temporary(u64);
+pub(in super::super) struct Temporary(u64);
 
 impl Temporary {
     fn name(self) -> String {
@@ -149,7 +149,7 @@ impl Folder {
     }
 
     /// Gives a file its name, in the place of whatever had it.
-    pub(super) fn publish(&self, temporary: Temporary, key: &Key) -> io::Result<()> {
+    pub(in super::super) fn publish(&self, temporary: Temporary, key: &Key) -> io::Result<()> {
         let (from, to) = (temporary.name(), name_of(key));
         match renameat(&self.root, &from, &self.root, &to) {
             Err(Errno::NOENT) => {}
@@ -178,7 +178,7 @@ impl Folder {
     }
 
     /// Removes the file of a key, if there is one.
-    pub(super) fn remove(&self, key: &Key) -> io::Result<()> {
+    pub(in super::super) fn remove(&self, key: &Key) -> io::Result<()> {
         match unlinkat(&self.root, name_of(key), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
@@ -198,7 +198,10 @@ impl Folder {
             if name.len() != 2 || !name.iter().all(u8::is_ascii_hexdigit) {
                 continue;
             }
-            let Ok(inner) = open_folder(&outer, entry.file_name()) else { continue };
+            let inner = match open_folder(&outer, entry.file_name()) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                inner => inner?,
+            };
             for entry in Dir::new(inner)? {
                 let entry = entry?;
                 let key = Key::from_hex(entry.file_name().to_bytes());

@@ -1,12 +1,14 @@
 //! The purges whose work is not done: so that nothing comes back that was purged, however the process ends.
 //!
 //! A purge is written here, and synced, before anybody hears that it is done; its files are removed afterwards. Whoever takes
-//! the folder next purges again what is written here, of all files that are older. A record is a length, a checksum, and that
-//! many bytes: one that is cut short was never answered for.
+//! the folder next purges again what is written here, of all files that are older. A record is a length, a checksum of that, a
+//! checksum of what follows, and that many bytes: one that is cut short was never answered for. Anything else that is not as it
+//! was written may have hidden a purge.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, fdatasync, openat, syncfs};
@@ -15,14 +17,18 @@ use super::super::rules::{MANY, Manner, Purge, Rule};
 use super::folder::Folder;
 
 const NAME: &str = "purges";
-/// Beyond this it is emptied, once the work is done.
-const LARGE: u64 = 16 << 10;
-/// A larger one is not ours.
+/// Beyond this it is emptied, once the work is done. In tests, while they are under load.
+const LARGE: u64 = if cfg!(test) { 256 } else { 16 << 10 };
+/// Where nobody can tell what was purged, because there is more than this, everything was.
 const LARGEST: u64 = 64 << 20;
+/// Bytes before what is told of a purge.
+const HEAD: usize = 12;
 
 #[derive(Debug)]
 pub(in super::super) struct Journal {
-    file: Mutex<(File, u64)>,
+    file: Mutex<File>,
+    /// Of the file. Whoever changes it holds that.
+    length: AtomicU64,
 }
 
 impl Journal {
@@ -31,7 +37,7 @@ impl Journal {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file: File = openat(folder.root(), NAME, flags, Mode::RUSR | Mode::WUSR)?.into();
         let mut bytes = Vec::new();
-        Read::by_ref(&mut file).take(LARGEST).read_to_end(&mut bytes)?;
+        Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
         let mut rules = parse(&bytes).unwrap_or_else(|| {
             tracing::error!("the cache's journal of purges is damaged: everything on disk counts as purged");
             vec![Rule { at: now, what: Purge::All, manner: Manner::Hard }]
@@ -45,27 +51,31 @@ impl Journal {
         // What was cut short is overwritten later.
         file.set_len(kept.len() as u64)?;
         fdatasync(&file)?;
-        Ok((Self { file: Mutex::new((file, kept.len() as u64)) }, rules))
+        Ok((Self { file: Mutex::new(file), length: AtomicU64::new(kept.len() as u64) }, rules))
     }
 
-    /// Adds one. It outlives the process when this returns, and the system as well if it is synced.
-    pub(super) fn append(&self, rule: &Rule, is_synced: bool) -> io::Result<()> {
-        let mut inner = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, length) = &mut *inner;
-        let record = record(rule);
-        let written = file.write_all_at(&record, *length);
+    /// Adds some. They outlive the process when this returns, and the system as well if they are synced.
+    pub(super) fn append(&self, rules: &[Rule], is_synced: bool) -> io::Result<()> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = self.length.load(Relaxed);
+        if length > LARGEST {
+            // As it is, it says that everything was purged.
+            return Ok(());
+        }
+        let records: Vec<u8> = rules.iter().flat_map(record).collect();
+        let written = file.write_all_at(&records, length);
         let written = written.and_then(|()| if is_synced { Ok(fdatasync(&*file)?) } else { Ok(()) });
         match written {
-            Ok(()) => *length += record.len() as u64,
+            Ok(()) => self.length.store(length + records.len() as u64, Relaxed),
             // A part of it would hide what comes behind it.
-            Err(_) => file.set_len(*length)?,
+            Err(_) => file.set_len(length)?,
         }
         written
     }
 
     /// How long it is, if it is worth to be emptied.
     pub(super) fn length(&self, at_any_rate: bool) -> Option<u64> {
-        let length = self.file.lock().unwrap_or_else(PoisonError::into_inner).1;
+        let length = self.length.load(Relaxed);
         (length > 0 && (at_any_rate || length >= LARGE)).then_some(length)
     }
 
@@ -76,13 +86,12 @@ impl Journal {
 
     /// Empties it, if it is as long as it was.
     pub(super) fn clear(&self, expected: u64) -> io::Result<()> {
-        let mut inner = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, length) = &mut *inner;
-        if *length != expected {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.length.load(Relaxed) != expected {
             return Ok(());
         }
         file.set_len(0)?;
-        *length = 0;
+        self.length.store(0, Relaxed);
         Ok(fdatasync(&*file)?)
     }
 }
@@ -104,7 +113,9 @@ fn record(rule: &Rule) -> Vec<u8> {
     body.extend((first.len() as u32).to_le_bytes());
     body.extend_from_slice(first);
     body.extend_from_slice(second);
-    let mut record = (body.len() as u32).to_le_bytes().to_vec();
+    let length = (body.len() as u32).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(crc32fast::hash(&length).to_le_bytes());
     record.extend(crc32fast::hash(&body).to_le_bytes());
     record.extend(body);
     record
@@ -112,14 +123,21 @@ fn record(rule: &Rule) -> Vec<u8> {
 
 /// `None`: it is damaged.
 fn parse(mut bytes: &[u8]) -> Option<Vec<Rule>> {
+    if bytes.len() as u64 > LARGEST {
+        return None;
+    }
     let mut rules = Vec::new();
     // A system that went down may have left zeros where nothing had been synced.
-    while bytes.len() >= 8 && bytes.iter().any(|byte| *byte != 0) {
+    while bytes.len() >= HEAD && bytes.iter().any(|byte| *byte != 0) {
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let (length, sum) = (number(0) as usize, number(4));
-        let Some(body) = bytes.get(8..8 + length) else { break };
+        let (length, sum) = (number(0) as usize, number(8));
+        if crc32fast::hash(&bytes[..4]) != number(4) {
+            return None;
+        }
+        // It is the last one, and was cut short.
+        let Some(body) = bytes.get(HEAD..HEAD + length) else { break };
         rules.push(rule(body).filter(|_| crc32fast::hash(body) == sum && rules.len() < MANY)?);
-        bytes = &bytes[8 + length..];
+        bytes = &bytes[HEAD + length..];
     }
     Some(rules)
 }
@@ -186,11 +204,14 @@ mod tests {
     #[test]
     fn a_record_that_is_not_as_it_was_written_is_noticed() {
         let bytes = written(&rules());
-        for at in 4..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[at] ^= 4;
-            assert_ne!(parse(&changed), Some(rules()), "{at}");
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                assert_eq!(parse(&changed), None, "bit {bit} of {at}");
+            }
         }
+        assert_eq!(parse(&vec![0; LARGEST as usize + 1]), None, "more than there may be");
     }
 
     #[test]
@@ -200,13 +221,14 @@ mod tests {
         let open = || Journal::open(&folder, 99).unwrap();
         let (journal, found) = open();
         assert_eq!(found, []);
-        rules().iter().for_each(|rule| journal.append(rule, false).unwrap());
+        journal.append(&rules()[..2], false).unwrap();
+        journal.append(&rules()[2..], false).unwrap();
         let file = std::fs::OpenOptions::new().append(true).open(path.path().join(NAME)).unwrap();
         std::io::Write::write_all(&mut &file, &record(&rules()[0])[..9]).unwrap();
         let (journal, found) = open();
         assert_eq!(found, rules(), "and what was cut short is gone");
         let last = Rule { at: 9, ..rules()[0].clone() };
-        journal.append(&last, true).unwrap();
+        journal.append(std::slice::from_ref(&last), true).unwrap();
         assert_eq!(open().1, [rules(), vec![last]].concat());
         assert_eq!(journal.length(false), None, "it is small");
         let length = journal.length(true).unwrap();
@@ -220,7 +242,7 @@ mod tests {
     fn where_nobody_can_tell_what_was_purged_everything_was() {
         let path = tempfile::tempdir().unwrap();
         let (folder, _) = Folder::take(path.path()).unwrap();
-        std::fs::write(path.path().join(NAME), [1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+        std::fs::write(path.path().join(NAME), [1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
         let all = [Rule { at: 99, what: Purge::All, manner: Manner::Hard }];
         assert_eq!(Journal::open(&folder, 99).unwrap().1, all);
         assert_eq!(Journal::open(&folder, 100).unwrap().1, all, "whoever comes next hears of it");

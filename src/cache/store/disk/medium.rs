@@ -5,7 +5,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Writes and reads files.
+use super::super::key::Key;
+use super::folder::{Folder, Temporary};
+
+/// Writes and reads files, names and removes them.
 pub(in super::super) trait Medium: Send + Sync + fmt::Debug {
     /// Writes all of it.
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
@@ -15,6 +18,16 @@ pub(in super::super) trait Medium: Send + Sync + fmt::Debug {
     /// Fills all of it.
     fn read_at(&self, file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
         file.read_exact_at(bytes, at)
+    }
+
+    /// Gives a file its name, in the place of whatever had it.
+    fn publish(&self, folder: &Folder, name: Temporary, key: &Key) -> io::Result<()> {
+        folder.publish(name, key)
+    }
+
+    /// Removes the file of a key, if there is one.
+    fn remove(&self, folder: &Folder, key: &Key) -> io::Result<()> {
+        folder.remove(key)
     }
 }
 

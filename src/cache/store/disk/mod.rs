@@ -11,6 +11,7 @@ mod folder;
 mod journal;
 pub(super) mod layout;
 mod medium;
+mod owed;
 pub(super) mod parse;
 mod threads;
 mod walk;
@@ -27,9 +28,10 @@ use rustix::io::Errno;
 
 pub(super) use self::body::{FileBody, OnFile, Pieces, Wanted, cut};
 pub use self::folder::OpenError;
-use self::folder::{Folder, Temporary};
+pub(super) use self::folder::{Folder, Temporary};
 use self::journal::Journal;
 pub(super) use self::medium::{Medium, System};
+use self::owed::Owed;
 pub use self::parse::body_of_file;
 pub(super) use self::threads::Threads;
 pub(super) use self::walk::is_bad;
@@ -54,7 +56,9 @@ pub(super) struct Disk {
     stripes: [Mutex<()>; STRIPES],
     /// Held by many while they give a file its name, and by one while the journal is emptied.
     gate: RwLock<()>,
-    /// Purges whose files have not all been removed.
+    /// What has to be done to files, and to the journal.
+    pub(super) owed: Owed,
+    /// Who is about to strike files, or knows of one that is nobody's and has not been removed.
     strikes: AtomicUsize,
     is_indexed: AtomicBool,
     /// In milliseconds since `begun`.
@@ -83,6 +87,7 @@ impl Disk {
             journal,
             stripes: std::array::from_fn(|_| Mutex::default()),
             gate: RwLock::default(),
+            owed: Owed::default(),
             strikes: AtomicUsize::new(0),
             is_indexed: AtomicBool::new(false),
             rests_until: AtomicU64::new(0),
@@ -140,25 +145,26 @@ impl Disk {
 pub(super) struct Unfinished {
     pub(super) file: Arc<File>,
     name: Temporary,
-    is_published: bool,
+    /// It has its name, or has been removed.
+    is_settled: AtomicBool,
 }
 
 impl Disk {
     fn create(&self) -> io::Result<Unfinished> {
         let (file, name) = self.folder.create()?;
-        Ok(Unfinished { file: Arc::new(file), name, is_published: false })
+        Ok(Unfinished { file: Arc::new(file), name, is_settled: AtomicBool::new(false) })
     }
 
     /// Blocks.
-    fn publish(&self, unfinished: &mut Unfinished, key: &Key) -> io::Result<()> {
-        self.folder.publish(unfinished.name, key)?;
-        unfinished.is_published = true;
+    fn publish(&self, unfinished: &Unfinished, key: &Key) -> io::Result<()> {
+        self.medium.publish(&self.folder, unfinished.name, key)?;
+        unfinished.is_settled.store(true, Relaxed);
         Ok(())
     }
 
     /// Blocks.
     fn discard(&self, unfinished: &Unfinished) {
-        if !unfinished.is_published {
+        if !unfinished.is_settled.swap(true, Relaxed) {
             self.folder.discard(unfinished.name);
         }
     }

@@ -5,8 +5,9 @@
 //! that is not as it was written is removed and counted. That a body is as it was written, nobody looks at before it is read.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use rustix::process::setpriority_process;
@@ -31,6 +32,26 @@ struct Walk {
     left: AtomicUsize,
 }
 
+/// One of the threads, however it ends.
+struct Walker {
+    store: Weak<Store>,
+    walk: Arc<Walk>,
+}
+
+impl Drop for Walker {
+    fn drop(&mut self) {
+        let Some(store) = self.store.upgrade() else { return };
+        if thread::panicking()
+            && let Some(disk) = &store.disk
+        {
+            disk.owed.note_undone();
+        }
+        if self.walk.left.fetch_sub(1, AcqRel) == 1 {
+            store.end_walk();
+        }
+    }
+}
+
 impl Store {
     /// Starts to find all files.
     pub(in super::super) fn start_walk(self: &Arc<Self>, threads: usize) -> io::Result<()> {
@@ -40,17 +61,13 @@ impl Store {
             thread::Builder::new().name(format!("cache-index-{number}")).spawn(move || {
                 // Of the calling thread, on Linux. Where it is not allowed, it is as well done without.
                 let _ = setpriority_process(None, NICE);
+                let _walker = Walker { store: Weak::clone(&store), walk: Arc::clone(&walk) };
                 let mut room = Vec::new();
                 loop {
                     let folder = walk.next.fetch_add(1, Relaxed);
                     // Nobody needs it any more, once the store is gone.
                     let Some(store) = store.upgrade().filter(|_| folder < FOLDERS) else { break };
                     store.walk_folder(folder as u8, &mut room);
-                }
-                if walk.left.fetch_sub(1, Relaxed) == 1
-                    && let Some(store) = store.upgrade()
-                {
-                    store.end_walk();
                 }
             })?;
         }
@@ -61,6 +78,8 @@ impl Store {
         let Some(disk) = &self.disk else { return };
         let mut keys = Vec::new();
         if let Err(error) = disk.folder.keys_in(number, |key| keys.push(key)) {
+            // What is in it may have been purged, and is found by whoever comes next.
+            disk.owed.note_undone();
             self.complain("a folder cannot be read", &error);
         }
         for key in keys {
@@ -82,6 +101,7 @@ impl Store {
                 self.remove_file(disk, key);
             }
             Err(error) => {
+                disk.owed.note_undone();
                 count(&self.counters.read_failures);
                 self.complain("a file cannot be read", &error);
             }
@@ -102,7 +122,7 @@ impl Store {
         let (id, is_stale) = (self.tick(), prelude.is_stale || verdict.is_some());
         let labels =
             (record.kind() == Kind::Object).then(|| self.label(&prelude.key, id, record, prelude.primary.as_ref()));
-        let new = New { key: prelude.key, id, labels, is_stale };
+        let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of: None };
         let entered = self.index.put_found(new, prelude.file());
         drop(rules);
         if let Err(new) = entered {

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
 use super::super::Store;
 use super::super::counters::count;
-use super::super::index::{BLOCK, Level};
+use super::super::index::{Account, BLOCK, Level};
 use super::super::key::Key;
 use super::super::object::{Content, Object};
 use super::super::record::Record;
@@ -44,25 +45,47 @@ impl From<io::Error> for NotWritten {
     }
 }
 
+/// Room on disk that counts as taken until this is dropped.
+pub(in super::super) struct Taken<'a> {
+    account: &'a Account,
+    blocks: u64,
+}
+
+impl Taken<'_> {
+    /// How many blocks it is: they are given back by whoever asks for this.
+    pub(in super::super) fn keep(mut self) -> u64 {
+        std::mem::take(&mut self.blocks)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.account.subtract(self.blocks);
+    }
+}
+
 impl Store {
-    /// Makes room on disk for so many bytes more, which count from now on, until they are given back in blocks.
-    pub(in super::super) fn take_disk(&self, disk: &Disk, bytes: u64) -> Result<u64, NotWritten> {
+    /// Makes room on disk for so many bytes more, of something that has so many blocks already.
+    pub(in super::super) fn take_disk(&self, disk: &Disk, bytes: u64, already: u64) -> Result<Taken<'_>, NotWritten> {
         let (account, blocks) = (self.index.account(Level::Disk), bytes.div_ceil(BLOCK));
-        if disk.rests() || blocks > account.limit() / 2 {
+        // One that is larger would drive out everybody before it is given up.
+        if disk.rests() || already + blocks > account.limit() / 2 {
             return Err(NotWritten::Skipped);
         }
         account.add(blocks);
+        let taken = Taken { account, blocks };
         while account.is_over() {
             if !self.evict_file(disk) {
-                account.subtract(blocks);
                 return Err(NotWritten::Skipped);
             }
         }
-        Ok(blocks)
+        Ok(taken)
     }
 
     /// Drives somebody off the disk. Whether there was anybody.
     pub(super) fn evict_file(&self, disk: &Disk) -> bool {
+        // Until it is removed, a purge does not find it, and whoever takes the folder next does: the journal stays as it is.
+        let _gate = disk.pass_gate();
         let Some(gone) = self.index.evict(Level::Disk) else { return false };
         count(&self.counters.evicted_disk);
         let key = gone.key;
@@ -77,8 +100,14 @@ impl Store {
         if self.index.look(key).is_some_and(|(_, has_file)| has_file) {
             return true;
         }
-        let removed = disk.folder.remove(key);
+        self.unlink(disk, key)
+    }
+
+    /// Removes the file of a key, whoever's it is. The key is held.
+    fn unlink(&self, disk: &Disk, key: &Key) -> bool {
+        let removed = disk.medium.remove(&disk.folder, key);
         if let Err(error) = &removed {
+            disk.owed.note_undone();
             self.complain("a file cannot be removed", error);
         }
         removed.is_ok()
@@ -95,6 +124,7 @@ impl Store {
             None => Ok(()),
         });
         if let Err(error) = &marked {
+            disk.owed.note_undone();
             self.complain("a file cannot be marked as stale", error);
         }
         marked.is_ok()
@@ -161,14 +191,11 @@ impl Store {
         pieces.iter().for_each(|piece| summing.update(piece));
         let sums = summing.finish();
         let prelude = parse::prelude(key, primary, object.since(), record, object.length(), &sums, object.is_purged());
-        let blocks = self.take_disk(disk, prelude.file())?;
-        let done = self.write_parts(disk, &prelude, record, pieces, &sums).and_then(|mut unfinished| {
-            let published = self.publish(disk, &mut unfinished, &prelude, record, object);
-            disk.discard(&unfinished);
-            published
-        });
-        self.index.account(Level::Disk).subtract(blocks);
-        done
+        let _taken = self.take_disk(disk, prelude.file(), 0)?;
+        let unfinished = self.write_parts(disk, &prelude, record, pieces, &sums)?;
+        let published = self.publish(disk, &unfinished, &prelude, record, object);
+        disk.discard(&unfinished);
+        published
     }
 
     fn write_parts(
@@ -210,7 +237,7 @@ impl Store {
     fn publish(
         &self,
         disk: &Disk,
-        unfinished: &mut Unfinished,
+        unfinished: &Unfinished,
         prelude: &Prelude,
         record: &Record,
         object: &Object,
@@ -221,13 +248,14 @@ impl Store {
             return Err(NotWritten::Overtaken);
         }
         disk.publish(unfinished, &prelude.key)?;
-        let entered = self.enter_file(prelude, record, object.id(), object);
-        drop(held);
-        match entered {
-            Some(is_stale) if is_stale && !prelude.is_stale => self.mark_file(disk, &prelude.key, object.id()),
-            Some(_) => true,
-            None => return Err(NotWritten::Overtaken),
+        let Some(is_stale) = self.enter_file(prelude, record, object.id(), object) else {
+            self.unlink(disk, &prelude.key);
+            return Err(NotWritten::Overtaken);
         };
+        drop(held);
+        if is_stale && !prelude.is_stale {
+            self.mark_file(disk, &prelude.key, object.id());
+        }
         Ok(())
     }
 
@@ -288,28 +316,37 @@ impl Store {
             store: Arc::downgrade(self),
             asked: AtomicU32::new(0),
             is_going_up: AtomicBool::new(false),
+            is_being_copied: AtomicBool::new(false),
         })
     }
 
-    /// Gives a file that was written while its body came its name. Whoever calls enters it, while `held` is.
+    /// Gives a file that was written while its body came its name, if that is wanted still, and has it entered: what is not
+    /// entered after all leaves no file.
+    #[allow(clippy::too_many_arguments)]
     pub(in super::super) fn publish_streamed<T>(
         &self,
         disk: &Disk,
-        unfinished: &mut Unfinished,
+        unfinished: &Unfinished,
         prelude: &Prelude,
         record: &Record,
         sums: &[u32],
-        entered: impl FnOnce() -> Result<T, NotWritten>,
+        is_wanted: impl FnOnce() -> bool,
+        enter: impl FnOnce() -> Result<T, NotWritten>,
     ) -> Result<T, NotWritten> {
         let head = [&prelude.to_bytes()[..], record.as_bytes()].concat();
         disk.medium.write_at(&unfinished.file, &layout::sums_to_bytes(sums), prelude.body_at() + prelude.body)?;
         disk.medium.write_at(&unfinished.file, &head, 0)?;
         let (_gate, _held) = (disk.pass_gate(), disk.hold(&prelude.key));
-        if self.is_struck(prelude.since, record) {
+        if !is_wanted() || self.is_struck(prelude.since, record) {
             return Err(NotWritten::Overtaken);
         }
         disk.publish(unfinished, &prelude.key)?;
-        entered()
+        let entered = enter();
+        if entered.is_err() {
+            // A purge, or something younger, has come since. While the name is held, whatever has it is this.
+            self.unlink(disk, &prelude.key);
+        }
+        entered
     }
 
     /// A file to be written to as its body comes.
@@ -322,16 +359,16 @@ impl Store {
         disk.discard(unfinished);
     }
 
-    /// A purge has begun whose files are removed later.
-    pub(in super::super) fn begin_strike(self: &Arc<Self>) -> Option<Strike> {
-        let disk = self.disk.as_ref()?;
-        disk.strikes.fetch_add(1, Relaxed);
-        Some(Strike(Arc::clone(self)))
+    /// Somebody takes out what may have a file, which is removed later: meanwhile purges do not find it.
+    pub(in super::super) fn begin_strike(&self) -> Option<Strike> {
+        let (disk, store) = self.disk.as_ref().zip(self.me.upgrade())?;
+        disk.strikes.fetch_add(1, SeqCst);
+        Some(Strike(store))
     }
 
     /// Empties the journal, if all of its work is done.
     pub(super) fn settle_journal(&self, disk: &Disk, at_any_rate: bool) {
-        let is_done = || disk.strikes.load(Relaxed) == 0 && disk.is_indexed();
+        let is_done = || disk.strikes.load(SeqCst) == 0 && disk.owed.is_done() && disk.is_indexed();
         let Some(length) = disk.journal.length(at_any_rate).filter(|_| is_done()) else { return };
         let synced = disk.journal.sync(&disk.folder);
         // Who has looked for purges and has not entered his file yet is waited for.
@@ -341,26 +378,18 @@ impl Store {
             self.complain("the journal of purges cannot be emptied", &error);
         }
     }
-
-    /// Writes a purge down, as [`Journal::append`](super::journal::Journal::append) does.
-    pub(in super::super) fn write_down(&self, disk: &Disk, rule: &super::Rule, is_synced: bool) -> io::Result<()> {
-        disk.journal.append(rule, is_synced)
-    }
 }
 
-/// Held until all files of a purge have been removed.
+/// Held by who strikes files, until it is known which of them have to be removed, or until one is that is nobody's.
+#[derive(Debug)]
 pub(in super::super) struct Strike(Arc<Store>);
 
 impl Drop for Strike {
     fn drop(&mut self) {
         let Some(disk) = &self.0.disk else { return };
-        if disk.strikes.fetch_sub(1, Relaxed) == 1 {
-            let store = Arc::clone(&self.0);
-            disk.threads.surely(move || {
-                if let Some(disk) = &store.disk {
-                    store.settle_journal(disk, false);
-                }
-            });
+        let is_last = disk.strikes.fetch_sub(1, SeqCst) == 1;
+        if is_last && disk.journal.length(false).is_some() && !disk.owed.is_undone() {
+            self.0.owe_a_look(disk);
         }
     }
 }

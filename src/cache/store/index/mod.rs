@@ -52,8 +52,12 @@ pub(super) enum Hit {
 pub(super) struct New {
     pub(super) key: Key,
     pub(super) id: u64,
+    /// When the app was asked.
+    pub(super) since: u64,
     pub(super) labels: Option<Labels>,
     pub(super) is_stale: bool,
+    /// It is entered in the place of this one, or not at all.
+    pub(super) instead_of: Option<u64>,
 }
 
 /// An entry that has gone, or has lost one of its parts.
@@ -167,14 +171,32 @@ impl Index {
         self.shard(hash).entry(hash, key).map(|entry| (entry.id, entry.has_file))
     }
 
-    /// Enters a value in memory in the place of whatever was there. `Err`: what is there is younger.
-    pub(super) fn put(&self, new: New, value: Value, weight: u64) -> Result<Option<Gone>, New> {
+    /// Whether the file of a key is another's that is younger.
+    pub(super) fn is_younger(&self, key: &Key, since: u64) -> bool {
+        let hash = self.hash(key);
+        self.shard(hash).entry(hash, key).is_some_and(|entry| entry.since > since)
+    }
+
+    /// Whether an object is stale. `None`: it is not there, or is another.
+    pub(super) fn is_stale(&self, key: &Key, id: u64) -> Option<bool> {
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        let slot = shard.slot(hash, key, Some(id))?;
+        shard.at(slot).map(|entry| entry.is_stale)
+    }
+
+    /// Enters a value in memory in the place of whatever was there. `Err`: what is there is younger, or is another.
+    pub(super) fn put(&self, mut new: New, value: Value, weight: u64) -> Result<Option<Gone>, New> {
         let hash = self.hash(&new.key);
         let mut shard = self.shard(hash);
         let old = match shard.make_way(hash, &new, self) {
             Ok(old) => old,
             Err(Refused) => return Err(new),
         };
+        if matches!(value, Value::Uncacheable(_)) {
+            // Whatever proves worth to be stored after all takes its place, whenever it was asked for.
+            new.since = 0;
+        }
         let slot = shard.enter(hash, new);
         shard.set_value(slot, Some((value, weight)), self);
         Ok(old)

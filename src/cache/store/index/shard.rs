@@ -13,6 +13,7 @@ use super::{BLOCK, Gone, Index, Key, Labels, Level, New, Value};
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) id: u64,
+    pub(super) since: u64,
     pub(super) labels: Option<Labels>,
     pub(super) value: Option<Value>,
     pub(super) places: [Place; 2],
@@ -62,7 +63,7 @@ impl Places for OnLevel<'_> {
     }
 }
 
-/// What is there is younger.
+/// What is there is younger, or is another.
 pub(super) struct Refused;
 
 impl Shard {
@@ -81,18 +82,22 @@ impl Shard {
         self.at(slot)
     }
 
-    /// Takes out what is in the place of a new one, if that is older.
+    /// Takes out what is in the place of a new one, if that is older, and the one that has to be there.
     pub(super) fn make_way(&mut self, hash: u64, new: &New, index: &Index) -> Result<Option<Gone>, Refused> {
-        let Some(slot) = self.slots.get(&hash).copied() else { return Ok(None) };
-        if self.at(slot).is_some_and(|entry| entry.id > new.id) {
+        let slot = self.slots.get(&hash).copied();
+        let there = slot.and_then(|slot| self.at(slot)).map(|entry| (entry.id, entry.since));
+        let is_younger = there.is_some_and(|(id, since)| id > new.id || since > new.since);
+        let is_another = new.instead_of.is_some_and(|id| there.is_none_or(|(there, _)| there != id));
+        if is_younger || is_another {
             return Err(Refused);
         }
-        Ok(self.take(hash, slot, index))
+        Ok(slot.and_then(|slot| self.take(hash, slot, index)))
     }
 
     pub(super) fn enter(&mut self, hash: u64, new: New) -> u32 {
-        let New { key, id, labels, is_stale } = new;
-        let entry = Entry { key, id, labels, value: None, places: Default::default(), has_file: false, is_stale };
+        let New { key, id, since, labels, is_stale, .. } = new;
+        let places = Default::default();
+        let entry = Entry { key, id, since, labels, value: None, places, has_file: false, is_stale };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = Some(entry);

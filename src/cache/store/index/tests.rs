@@ -11,7 +11,7 @@ fn key(number: u64) -> Key {
 }
 
 fn new(number: u64, id: u64) -> New {
-    New { key: key(number), id, labels: None, is_stale: false }
+    New { key: key(number), id, since: id, labels: None, is_stale: false, instead_of: None }
 }
 
 fn put(index: &Index, number: u64, id: u64, weight: u64) {
@@ -123,7 +123,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// What a plain map would hold: id, weight in memory, weight on disk.
-type Model = HashMap<u64, (u64, Option<u64>, Option<u64>)>;
+type Held = (u64, Option<u64>, Option<u64>);
+type Model = HashMap<u64, Held>;
 
 proptest! {
     #[test]
@@ -182,7 +183,7 @@ proptest! {
                     }
                 }
             }
-            let sum = |of: fn(&(u64, Option<u64>, Option<u64>)) -> Option<u64>| {
+            let sum = |of: fn(&Held) -> Option<u64>| {
                 let all: Vec<u64> = model.values().filter_map(of).collect();
                 (all.iter().sum::<u64>(), all.len())
             };

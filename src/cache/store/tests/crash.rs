@@ -127,7 +127,7 @@ fn child() {
                     }
                 }
             }
-            if step % 256 == 0 {
+            if step.is_multiple_of(256) {
                 println!("step");
             }
         }

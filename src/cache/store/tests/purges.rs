@@ -94,8 +94,9 @@ fn a_response_that_was_asked_for_before_a_purge_is_struck_by_it_when_it_is_store
             let told = Told::new(&store, number).tagged(&["t"]);
             let mut writer = told.begin(&store, number);
             push(&mut writer, &content(number, length));
-            assert_eq!(purge(&store, tag("t"), Manner::Hard), 0);
             let follower = writer.follow().unwrap();
+            assert_eq!(purge(&store, tag("t"), Manner::Hard), 0);
+            assert!(writer.follow().is_none(), "whoever asks now may have heard of the purge");
             assert_eq!(outcome(writer.finish()).unwrap_err(), NotStored::Purged);
             assert!(store.get(&key(number)).is_none());
             let body = block_on(read(Body::Stream(Box::new(follower)))).unwrap();
