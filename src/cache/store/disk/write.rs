@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Drives somebody off the disk. Whether there was anybody.
-    pub(super) fn evict_file(&self, disk: &Disk) -> bool {
+    pub(in super::super) fn evict_file(&self, disk: &Disk) -> bool {
         // Until it is removed, a purge does not find it, and whoever takes the folder next does: the journal stays as it is.
         let _gate = disk.pass_gate();
         let Some(gone) = self.index.evict(Level::Disk) else { return false };

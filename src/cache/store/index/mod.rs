@@ -12,7 +12,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use self::queues::Place;
+use self::queues::{MOST, Place};
 use self::shard::{Refused, Shard};
 use super::catalogue::Labels;
 use super::key::Key;
@@ -294,10 +294,12 @@ impl Index {
 
     /// Drives somebody out of a level. `None`: nobody is there.
     pub(super) fn evict(&self, level: Level) -> Option<Gone> {
-        for _ in 0..SHARDS {
+        // What was asked for in one shard may be worth more than what was not in another: as often as that is counted.
+        let rounds = usize::from(MOST) + 2;
+        for turn in 0..SHARDS * rounds {
             let number = self.hands[level as usize].fetch_add(1, Relaxed) % SHARDS;
             let mut shard = self.shards[number].lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(gone) = shard.evict(level, self) {
+            if let Some(gone) = shard.evict(level, self, turn >= SHARDS * (rounds - 1)) {
                 return Some(gone);
             }
         }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 /// Of the weight, so many hundredths are for what is new.
 const SMALL: u64 = 10;
 /// Most that is counted of how often something was asked for.
-const MOST: u8 = 3;
+pub(super) const MOST: u8 = 3;
 /// So many are looked at to find one that may go; then any has to.
 const LOOKS: usize = 128;
 
@@ -121,12 +121,11 @@ impl Queues {
         self.stamp
     }
 
-    /// The slot that has to go: it is in its queue still. `None`: there is none.
-    pub(super) fn pick(&mut self, places: &mut impl Places) -> Option<u32> {
-        for look in 0.. {
-            if self.live == 0 {
-                return None;
-            }
+    /// The slot that has to go: it is in its queue still. `None`: there is none, or each was asked for, and counts for less now;
+    /// where somebody `has_to` go, that is nothing to go by.
+    pub(super) fn pick(&mut self, places: &mut impl Places, has_to: bool) -> Option<u32> {
+        let mut looks = 0;
+        while self.live > 0 {
             let is_small = self.small_weight * 100 > self.weight * SMALL || self.weight == self.small_weight;
             let queue = if is_small { &mut self.small } else { &mut self.main };
             let Some(node) = queue.pop_front() else {
@@ -141,23 +140,22 @@ impl Queues {
             else {
                 continue;
             };
-            let may_stay = place.asked > 0 && look < LOOKS;
-            match (is_small, may_stay) {
-                (true, true) => {
-                    (place.asked, place.queue) = (0, Queue::Main);
-                    self.small_weight -= u64::from(place.weight);
-                    self.main.push_back(node);
+            if place.asked == 0 || looks >= LOOKS || has_to {
+                if is_small {
+                    self.keep_ghost(places.print(node.slot));
                 }
-                (false, true) => {
-                    place.asked -= 1;
-                    self.main.push_back(node);
-                }
-                (_, false) => {
-                    if is_small {
-                        self.keep_ghost(places.print(node.slot));
-                    }
-                    return Some(node.slot);
-                }
+                return Some(node.slot);
+            }
+            if is_small {
+                (place.asked, place.queue) = (0, Queue::Main);
+                self.small_weight -= u64::from(place.weight);
+            } else {
+                place.asked -= 1;
+            }
+            self.main.push_back(node);
+            looks += 1;
+            if looks >= self.live && looks < LOOKS {
+                return None;
             }
         }
         None

@@ -168,9 +168,9 @@ impl Shard {
         }
     }
 
-    pub(super) fn evict(&mut self, level: Level, index: &Index) -> Option<Gone> {
+    pub(super) fn evict(&mut self, level: Level, index: &Index, has_to: bool) -> Option<Gone> {
         let places = &mut OnLevel(&mut self.entries, level, &index.hash);
-        let slot = self.queues[level as usize].pick(places)?;
+        let slot = self.queues[level as usize].pick(places, has_to)?;
         let entry = self.at(slot)?;
         let has_file = entry.has_file;
         let stays = match level {

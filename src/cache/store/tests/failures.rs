@@ -1,65 +1,11 @@
 //! A disk that is full, fails, hangs, or gives back other bytes than it was given.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::AtomicI32;
-use std::sync::{Condvar, Mutex};
 
+use super::bad::{files, open_bad};
+use super::streams::there;
 use super::*;
-use crate::cache::store::disk::Medium;
-
-/// A disk that fails when it is told to.
-#[derive(Debug, Default)]
-struct Bad {
-    /// The error of the next writes. 0: none.
-    write_error: AtomicI32,
-    /// Writes that succeed before.
-    good_writes: AtomicI32,
-    hangs: Mutex<bool>,
-    goes_on: Condvar,
-}
-
-impl Bad {
-    fn hang(&self, hangs: bool) {
-        *self.hangs.lock().unwrap() = hangs;
-        self.goes_on.notify_all();
-    }
-}
-
-impl Medium for Bad {
-    fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-        match self.write_error.load(Relaxed) {
-            0 => file.write_all_at(bytes, at),
-            _ if self.good_writes.fetch_sub(1, Relaxed) > 0 => file.write_all_at(bytes, at),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
-    }
-
-    fn read_at(&self, file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        let hangs = self.hangs.lock().unwrap();
-        drop(self.goes_on.wait_while(hangs, |hangs| *hangs).unwrap());
-        file.read_exact_at(bytes, at)
-    }
-}
-
-fn open_bad(settings: &Settings) -> (Arc<Store>, Arc<Bad>) {
-    let bad = Arc::new(Bad::default());
-    let store = Store::open_on(settings, Arc::clone(&bad) as _).unwrap();
-    until(|| store.numbers().is_indexed);
-    (store, bad)
-}
-
-fn files(path: &Path) -> usize {
-    let count = |name: &Path| std::fs::read_dir(name).map_or(0, Iterator::count);
-    let outer = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    outer
-        .map(|outer| match outer.ends_with("tmp") {
-            true => count(&outer),
-            false => std::fs::read_dir(outer).unwrap().map(|inner| count(&inner.unwrap().path())).sum(),
-        })
-        .sum()
-}
 
 #[test]
 fn a_disk_that_takes_nothing_costs_what_was_to_be_written_and_nothing_else() {
@@ -76,12 +22,18 @@ fn a_disk_that_takes_nothing_costs_what_was_to_be_written_and_nothing_else() {
             bad.write_error.store(error, Relaxed);
             // A large one fails while it comes, or at its end; who follows has it all the same.
             let mut writer = Told::new(&store, 1).begin(&store, 1);
-            let follower = writer.follow().unwrap();
-            push(&mut writer, &content(1, 900_000));
-            let stored = outcome(writer.finish());
-            assert!(stored.is_err() || good >= 3, "{error} after {good}");
-            let followed = block_on(read(Body::Stream(Box::new(follower))));
-            assert!(followed == Ok(content(1, 900_000).to_vec()), "{error} after {good}: {:?}", followed.err());
+            let (mut follower, mut all, content) = (writer.follow().unwrap(), Vec::new(), content(1, 3_000_000));
+            for at in (0..content.len()).step_by(100_000) {
+                push(&mut writer, &content.slice(at..at + 100_000));
+                until(|| {
+                    assert!(there(&mut follower, &mut all).is_none(), "{error} after {good}, at {at}");
+                    all.len() == at + 100_000
+                });
+            }
+            assert!(outcome(writer.finish()).is_err(), "{error} after {good}");
+            assert_eq!(there(&mut follower, &mut all), Some(Ok(())));
+            assert!(all == content, "{error} after {good}");
+            drop(follower);
             bad.good_writes.store(0, Relaxed);
             // A small one is in memory all the same.
             put(&store, 2, 3000).unwrap();
@@ -225,8 +177,10 @@ fn a_file_that_was_changed_is_never_served_wrong_and_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_read_only_folder_is_an_error_that_says_so() {
+fn a_folder_that_cannot_be_used_is_an_error_that_says_why() {
     let folder = tempfile::tempdir().unwrap();
+    let error = Store::open(&on_disk(Path::new("/proc/no-such-folder"))).unwrap_err().to_string();
+    assert!(error.contains("cannot be made"), "{error}");
     std::fs::write(folder.path().join("file"), b"").unwrap();
     let error = Store::open(&on_disk(&folder.path().join("file"))).unwrap_err().to_string();
     assert!(error.contains("cannot be opened"), "{error}");

@@ -1,10 +1,12 @@
 //! The store as its users have it.
 
+mod bad;
 mod crash;
 mod disk;
 mod failures;
 mod memory;
 mod purges;
+mod races;
 mod streams;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use super::*;
 use crate::http::Source;
 
 /// As many bytes as are there now.
-fn there(follower: &mut Follower, all: &mut Vec<u8>) -> Option<Result<(), Reason>> {
+pub(super) fn there(follower: &mut Follower, all: &mut Vec<u8>) -> Option<Result<(), Reason>> {
     loop {
         match follower.poll_data(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Ok(data))) => all.extend_from_slice(&data),
@@ -18,7 +18,7 @@ fn there(follower: &mut Follower, all: &mut Vec<u8>) -> Option<Result<(), Reason
     }
 }
 
-async fn rest(mut follower: Follower, mut all: Vec<u8>) -> Result<Vec<u8>, Reason> {
+pub(super) async fn rest(mut follower: Follower, mut all: Vec<u8>) -> Result<Vec<u8>, Reason> {
     while let Some(data) = poll_fn(|cx| follower.poll_data(cx)).await {
         all.extend_from_slice(&data.map_err(|error| error.reason)?);
     }
