@@ -125,12 +125,27 @@ impl Progress {
         let is_due = waiting / PIECE * PIECE >= BATCH || state.phase == Phase::Whole;
         let Some(disk) = self.store.disk.as_ref().filter(|_| is_due && !state.is_writing) else { return };
         let progress = Arc::clone(self);
-        let job = move || progress.write_all_there_is();
+        let job = move || {
+            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| progress.write_all_there_is()));
+            if written.is_err() {
+                progress.end_writing();
+            }
+        };
         // The bytes count as memory of their own.
         state.is_writing = disk.threads.write_on(job).is_ok();
         if !state.is_writing && state.phase == Phase::Whole {
             self.give_up(state, NotStored::Disk);
         }
+    }
+
+    /// The thread that wrote has panicked.
+    fn end_writing(&self) {
+        let mut state = self.lock();
+        state.is_writing = false;
+        self.give_up(&mut state, NotStored::Disk);
+        // Whoever waits for its end hears of it.
+        state.finish = None;
+        wake(state);
     }
 
     /// Writes as long as there is enough. Blocks.

@@ -23,6 +23,8 @@ const LOCK: &str = "lock";
 const TEMPORARY: &str = "tmp";
 const FOLDER: Mode = Mode::RWXU;
 const FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// How often a folder may be taken: of a moment, so much is left beside what counts within one run.
+const MOST_EPOCHS: u64 = (1 << (u64::BITS - super::EPOCH)) - 8;
 /// Letters of the name of a temporary file.
 const TEMPORARY_NAME: usize = 16;
 
@@ -226,7 +228,8 @@ fn next_epoch(lock: &File) -> io::Result<u64> {
     let minutes = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60);
     let before = match read {
         Ok(0) => 0,
-        Ok(_) => text.trim().parse().unwrap_or_else(|_| minutes()),
+        // One that is larger than there is room for was not counted by us.
+        Ok(_) => text.trim().parse().ok().filter(|count| *count < MOST_EPOCHS).unwrap_or_else(minutes),
         Err(_) => minutes(),
     };
     // A gap, for whoever has counted further than he had room for.
@@ -269,9 +272,11 @@ mod tests {
     #[test]
     fn a_count_that_cannot_be_read_is_larger_than_any_before() {
         let path = tempfile::tempdir().unwrap();
-        std::fs::write(path.path().join(LOCK), b"\0\0\0\0").unwrap();
-        let (_, epoch) = Folder::take(path.path()).unwrap();
-        assert!(epoch > 1_000_000 && epoch < 1 << 26, "{epoch}");
+        for damaged in ["\0\0\0\0", "-1", "x", "67108864", "18446744073709551615", "99999999999999999999999"] {
+            std::fs::write(path.path().join(LOCK), damaged).unwrap();
+            let (_, epoch) = Folder::take(path.path()).unwrap();
+            assert!(epoch > 1_000_000 && epoch < 1 << 26, "{epoch}");
+        }
     }
 
     #[test]
