@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := $(CURDIR)/.venv/bin/python
 
-.PHONY: help run chat live test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile bench-realtime bench-websocket-restarts clean need-cargo need-venv
+.PHONY: help run chat live test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile bench-realtime bench-websocket-restarts bench-cache-index clean need-cargo need-venv
 
 help:
 	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-hostile  hostile requests and answers through Hostler, nginx and HAProxy"
 	@echo "make bench-realtime  one publish to thousands of held clients, beside nginx with nchan; ordinary pages beside a thousand that are held"
 	@echo "make bench-websocket-restarts  500 WebSockets with traffic while gunicorn's workers are replaced every 3 s; SOCKETS, RESTARTS and EVERY"
+	@echo "make bench-cache-index  memory for each stored response, and how soon a million files are found after a start; COUNT and FOLDER"
 	@echo "make clean          remove everything that was built"
 
 run: EXAMPLE := shop
@@ -81,6 +82,12 @@ EVERY ?= 3
 bench-websocket-restarts: need-cargo need-venv
 	@ulimit -n $$(ulimit -H -n) && HOSTLER_TEST_PYTHON=$(PYTHON) HOSTLER_SOCKETS=$(SOCKETS) HOSTLER_RESTARTS=$(RESTARTS) HOSTLER_RESTART_EVERY=$(EVERY) \
 		cargo test --release --locked --test e2e -- --nocapture websocket_restarts::no_socket_is_dropped
+
+COUNT ?= 1000000
+FOLDER ?=
+
+bench-cache-index: need-cargo
+	@cargo bench --locked --bench cache_index -- $(COUNT) $(FOLDER)
 
 clean:
 	@echo "Removing target, .venv and the examples' run folders"

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hostler::app::Gateway;
+use hostler::cache::store::{Found, Key, Meta, Settings, Store};
 use hostler::config;
 use hostler::edge::inherited::Inherited;
 use hostler::realtime::hub::{Content, Item, StreamPart};
@@ -34,6 +35,8 @@ const MOST_PER_FILE_H2: u64 = 16 + OF_DEBUG_BUILDS;
 pub(crate) struct Counting;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// Bytes that the counted threads have asked for, less those that they have given back.
+static LIVE: AtomicI64 = AtomicI64::new(0);
 
 /// One test counts at a time.
 static COUNTING: Mutex<()> = Mutex::new(());
@@ -49,23 +52,32 @@ fn count() {
     }
 }
 
+fn weigh(bytes: usize, old: usize) {
+    if IS_COUNTED.try_with(Cell::get).unwrap_or(false) {
+        LIVE.fetch_add(bytes as i64 - old as i64, Ordering::Relaxed);
+    }
+}
+
 // SAFETY: every call is handed on unchanged to the system's allocator, which keeps the contract of `GlobalAlloc`;
 // counting touches an atomic and a thread-local without a destructor, neither of which allocates.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        weigh(layout.size(), 0);
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        weigh(0, layout.size());
         // SAFETY: the pointer came from `System` by `alloc` or `realloc` with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        weigh(size, layout.size());
         // SAFETY: the pointer came from `System` with this layout; `size` is the caller's promise.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -349,4 +361,69 @@ fn a_message_of_a_websocket_stays_within_its_allocations() {
     drop(client);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(gateway.stop(std::time::Duration::from_secs(5), || ()));
+}
+
+/// What the store of the cache may take for an object beside its head, its path and its body.
+const MOST_PER_OBJECT: i64 = 512;
+
+fn cache_key(number: u64) -> Key {
+    let mut key = [0; 32];
+    for (part, word) in key.chunks_exact_mut(8).zip(1_u64..) {
+        part.copy_from_slice(&(4 * number + word).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+    Key(key)
+}
+
+#[test]
+fn a_stored_response_takes_few_bytes_beside_its_own_and_a_hit_allocates_nothing() {
+    const OBJECTS: u64 = 20_000;
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let settings = Settings { memory: 1 << 30, max_object: 1 << 20, variants: 16, open_files: 0, disk: None };
+    let cache = Store::open(&settings).unwrap();
+    let body = bytes::Bytes::from(vec![b'x'; 1024]);
+    let mut fields = http::HeaderMap::new();
+    for (name, value) in [("content-type", "text/html"), ("etag", "\"0123456789abcdef\""), ("vary", "accept-encoding")]
+    {
+        fields.insert(name, http::HeaderValue::from_static(value));
+    }
+    IS_COUNTED.set(true);
+    let before = LIVE.load(Ordering::SeqCst);
+    for number in 0..OBJECTS {
+        let path = format!("/catalogue/items/{number}/?page=1");
+        let meta = Meta {
+            status: http::StatusCode::OK,
+            fields: &fields,
+            facts: &[0; 64],
+            host: b"shop.example",
+            path: path.as_bytes(),
+            tags: &[],
+            since: cache.moment(),
+            primary: None,
+            length: Some(1024),
+        };
+        let mut writer = cache.writer(&cache_key(number), &meta).unwrap();
+        writer.push(&body);
+        drop(writer.finish());
+    }
+    let live = LIVE.load(Ordering::SeqCst) - before;
+    let hit = |number| match cache.get(&cache_key(number)) {
+        Some(Found::Object(object)) => {
+            assert_eq!(object.fields().count(), 3);
+            assert_eq!(object.body().remaining(), Some(1024));
+        }
+        other => panic!("{other:?}"),
+    };
+    hit(0);
+    let count = COUNT.load(Ordering::SeqCst);
+    (0..OBJECTS).for_each(hit);
+    let allocations = COUNT.load(Ordering::SeqCst) - count;
+    IS_COUNTED.set(false);
+    let Some(Found::Object(object)) = cache.get(&cache_key(12_345)) else { panic!("it is gone") };
+    let head: usize = object.fields().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let own = (head + object.facts().len() + object.path().len() + 1024) as i64;
+    let (each, counted) = (live / OBJECTS as i64, (cache.numbers().memory_bytes / OBJECTS) as i64);
+    println!("{each} bytes for each object, {} beside its own; {counted} are counted", each - own);
+    assert!(each > own && each - own <= MOST_PER_OBJECT, "{each} bytes for an object of {own}");
+    assert!(counted >= each, "{counted} are counted, of {each}");
+    assert_eq!(allocations, 0, "{OBJECTS} hits");
 }

@@ -1,0 +1,171 @@
+//! What is on disk, over restarts.
+
+use super::bad::open_bad;
+use super::*;
+
+#[test]
+fn what_was_stored_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let lengths = [0, 1, 5000, 100 << 10, 256 << 10, (256 << 10) + 1, 1 << 20, 5_000_000];
+    let names = [http::header::ACCEPT_ENCODING];
+    {
+        let store = open(&on_disk(folder.path()));
+        for (number, length) in (0..).zip(lengths) {
+            Told::new(&store, number).tagged(&["t"]).store(&store, number, length).unwrap();
+        }
+        assert!(store.put_vary(&key(99), names.iter(), b"f"));
+        assert!(store.settle(Duration::from_secs(60)));
+        assert_eq!(store.numbers().disk_objects, lengths.len() as u64 + 1);
+    }
+    for round in 0..2 {
+        let store = open(&on_disk(folder.path()));
+        let numbers = store.numbers();
+        assert_eq!((numbers.memory_objects, numbers.disk_objects), (0, lengths.len() as u64 + 1), "round {round}");
+        for (number, length) in (0..).zip(lengths) {
+            let object = block_on(find_object(&store, number)).unwrap();
+            assert_eq!(
+                (object.headers(), object.facts(), object.length()),
+                (fields(), &b"some facts"[..], length as u64)
+            );
+            assert_eq!((object.path(), object.is_purged()), (path(number).as_bytes(), false));
+            assert_eq!(object.is_on_disk(), length > 256 << 10);
+            assert!(has(&store, number, length));
+            let part = block_on(read(object.part(length as u64 / 3, length as u64 / 2))).unwrap();
+            assert!(part == content(number, length)[length / 3..length / 2]);
+            assert!(matches!(store.get(&key(number)), Some(Found::Object(_))), "it has gone up");
+        }
+        let Some(Found::Vary(found)) = block_on(find(&store, 99)) else { panic!("no rule") };
+        assert!(found.iter().eq(names.clone()) && found.facts() == b"f");
+        assert_eq!(store.numbers().corrupted, 0);
+    }
+}
+
+#[test]
+fn many_who_ask_at_once_have_it_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    put(&open(&on_disk(folder.path())), 1, 1000).unwrap();
+    until(|| {
+        Store::open(&on_disk(folder.path())).is_ok_and(|store| {
+            until(|| store.numbers().is_indexed);
+            store.numbers().disk_objects == 1
+        })
+    });
+    let (store, bad) = open_bad(&on_disk(folder.path()));
+    let reads = bad.reads.load(Relaxed);
+    bad.hang(true);
+    let places: Vec<_> = (0..1000)
+        .map(|_| match store.get(&key(1)) {
+            Some(Found::OnDisk(place)) => place,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    block_on(async {
+        let opening: Vec<_> = places.into_iter().map(OnDisk::open).collect();
+        bad.hang(false);
+        for opening in opening {
+            assert!(matches!(opening.await, Some(Found::Object(_))));
+        }
+    });
+    assert_eq!(bad.reads.load(Relaxed) - reads, 1, "they came together");
+    assert_eq!(store.numbers().reads_skipped, 0);
+}
+
+#[test]
+fn the_disk_is_bounded_and_what_was_asked_for_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = on_disk(folder.path());
+    settings.memory = 4 * MIB;
+    settings.disk.as_mut().unwrap().size = 10 * MIB;
+    let store = open(&settings);
+    for number in 0..500 {
+        put(&store, number, 100_000).unwrap();
+        assert!(number == 0 || has(&store, 0, 100_000), "{number}");
+        assert!(store.settle(Duration::from_secs(60)));
+        assert!(store.numbers().disk_bytes <= 10 * MIB);
+    }
+    let on_disk = walkdir(folder.path());
+    assert!(
+        on_disk.len() as u64 == store.numbers().disk_objects && on_disk.len() > 80,
+        "{} {:?}",
+        on_disk.len(),
+        store.numbers()
+    );
+    assert!(store.numbers().evicted_disk > 300);
+    drop(store);
+    // A smaller one, after a restart.
+    settings.disk.as_mut().unwrap().size = 5 * MIB;
+    let store = open(&settings);
+    assert!(store.numbers().disk_bytes <= 5 * MIB && store.numbers().disk_objects > 40);
+    until(|| walkdir(folder.path()).len() as u64 == store.numbers().disk_objects);
+}
+
+/// The files of objects.
+fn walkdir(path: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for outer in std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+        if outer.file_name().unwrap().len() != 2 {
+            continue;
+        }
+        for inner in std::fs::read_dir(outer).unwrap().map(|entry| entry.unwrap().path()) {
+            found.extend(std::fs::read_dir(inner).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_stored_anew_takes_the_place_of_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for length in [2000, 1_000_000, 3000, 2_000_000] {
+        let store = open(&on_disk(folder.path()));
+        put(&store, 1, length).unwrap();
+        assert!(has(&store, 1, length) && store.settle(Duration::from_secs(60)));
+        drop(store);
+        let store = open(&on_disk(folder.path()));
+        assert!(has(&store, 1, length) && store.numbers().disk_objects == 1);
+    }
+    assert_eq!(walkdir(folder.path()).len(), 1);
+}
+
+#[test]
+fn a_large_object_that_is_asked_for_often_goes_up_to_memory_if_it_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&on_disk(folder.path()));
+    put(&store, 1, 1_000_000).unwrap();
+    put(&store, 2, 10_000_000).unwrap();
+    let is_on_disk = |number| block_on(find_object(&store, number)).unwrap().is_on_disk();
+    assert!(is_on_disk(1) && is_on_disk(2));
+    until(|| !is_on_disk(1));
+    assert!(has(&store, 1, 1_000_000) && has(&store, 2, 10_000_000));
+    assert!((0..10).all(|_| is_on_disk(2)), "it is larger than a share of the memory");
+}
+
+#[test]
+fn a_large_response_that_was_found_good_is_stored_anew_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&on_disk(folder.path()));
+    let old = put(&store, 1, 3_000_000).unwrap();
+    let mut fields = fields();
+    fields.insert("x-much", "x".repeat(20_000).parse().unwrap());
+    let update = Update { fields: &fields, facts: b"new", since: store.moment(), primary: None };
+    store.freshen(&key(1), &old, &update).unwrap();
+    until(|| block_on(find_object(&store, 1)).unwrap().facts() == b"new");
+    assert!(block_on(read(old.body())).unwrap() == content(1, 3_000_000), "whoever has the old one reads on");
+    drop((old, store));
+    let store = open(&on_disk(folder.path()));
+    let object = block_on(find_object(&store, 1)).unwrap();
+    assert_eq!((object.headers(), object.facts()), (fields, &b"new"[..]));
+    assert!(has(&store, 1, 3_000_000) && store.numbers().corrupted == 0);
+}
+
+#[test]
+fn only_so_many_files_are_kept_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&Settings { open_files: 3, ..on_disk(folder.path()) });
+    for number in 0..10 {
+        put(&store, number, 500_000).unwrap();
+    }
+    assert_eq!(store.open_now.load(Relaxed), 3);
+    assert!((0..10).all(|number| has(&store, number, 500_000)));
+    assert!(store.open_now.load(Relaxed) <= 3);
+}
