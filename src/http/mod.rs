@@ -39,7 +39,7 @@ pub use host::Host;
 pub use identity::Identity;
 pub use key::{Key, key};
 pub use network::network;
-pub use path::Target;
+pub use path::{Target, without_dots};
 pub use redispatch::{Dispatch, Dispatched, MAX_HOPS, Onward, Redispatch};
 pub use request_id::RequestId;
 pub use service::{Request, Response, Service};

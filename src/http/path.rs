@@ -154,6 +154,28 @@ fn has_dot_segment(path: &[u8]) -> bool {
     })
 }
 
+/// A path that begins with a slash, with its `.` and `..` resolved (RFC 3986, 5.2.4).
+#[must_use]
+pub fn without_dots(path: &str) -> String {
+    let mut out: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    out.pop();
+                }
+                if is_last {
+                    out.push("");
+                }
+            }
+            segment => out.push(segment),
+        }
+    }
+    format!("/{}", out.join("/"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

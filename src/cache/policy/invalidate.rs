@@ -3,6 +3,8 @@
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 
+use crate::http::without_dots;
+
 /// Bytes of a `Location` that are read.
 const MAX_LENGTH: usize = 8192;
 
@@ -97,30 +99,4 @@ fn same_authority(one: &str, other: &str, is_secure: bool) -> bool {
         text.to_ascii_lowercase()
     };
     bare(one) == bare(other)
-}
-
-/// RFC 3986, 5.2.4, for a path that begins with a slash.
-fn without_dots(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if is_last {
-                    kept.push("");
-                }
-            }
-            segment => kept.push(segment),
-        }
-    }
-    let mut path = String::with_capacity(path.len());
-    for segment in kept {
-        path.push('/');
-        path.push_str(segment);
-    }
-    if path.is_empty() { "/".to_owned() } else { path }
 }

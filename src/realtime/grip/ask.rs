@@ -18,7 +18,7 @@ use super::instruct::{Fault, Instruct, LARGEST, shown};
 use super::layer::Terms;
 use super::links::PageRoom;
 use crate::error::{Error, Reason};
-use crate::http::{Body, Exchange, ExchangeGuard, Finish, Host, Request, Response, Target};
+use crate::http::{Body, Exchange, ExchangeGuard, Finish, Host, Request, Response, Target, without_dots};
 use crate::observe::metrics::LinkOutcome;
 use crate::runtime::Deadline;
 use crate::upstream::Outgoing;
@@ -135,27 +135,6 @@ fn encoded(url: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
-}
-
-/// RFC 3986, 5.2.4.
-fn without_dots(path: &str) -> String {
-    let mut out: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    out.pop();
-                }
-                if is_last {
-                    out.push("");
-                }
-            }
-            segment => out.push(segment),
-        }
-    }
-    format!("/{}", out.join("/"))
 }
 
 /// `Grip-Last`: where a client is, for its app. A channel that cannot be written into a field is left out, and no other.

@@ -7,8 +7,6 @@
 
 mod next;
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,6 +24,7 @@ use crate::error::{Error, Reason};
 use crate::http::{Body, Exchange, Response, Source};
 use crate::observe::metrics::{HoldGuard, HoldKind};
 use crate::realtime::hub::{Delivery, Format, Subscriber, render};
+use crate::runtime::chance::some_of;
 use crate::runtime::{Deadline, deadline, drain};
 
 /// Bytes of a page that go out at a time.
@@ -235,7 +234,7 @@ impl Stream {
             if let Some(keep_alive) = &self.keep_alive {
                 match self.alive_at {
                     // Not all at the same moment.
-                    None => self.alive_at = Some(now + keep_alive.every - jitter(keep_alive.every / 8)),
+                    None => self.alive_at = Some(now + keep_alive.every - some_of(keep_alive.every / 8)),
                     Some(at) if at <= now => {
                         self.alive_at = Some(now + keep_alive.every);
                         return Poll::Ready(Step::Data(keep_alive.data.clone()));
@@ -245,7 +244,7 @@ impl Stream {
             }
             if let Some(links) = self.links.as_ref().filter(|links| links.can_ask()) {
                 match (self.link_at, links.polls_every()) {
-                    (None, Some(every)) => self.link_at = Some(now + every + jitter(every / 8)),
+                    (None, Some(every)) => self.link_at = Some(now + every + some_of(every / 8)),
                     (Some(at), _) if at > now => {}
                     (None, None) | (Some(_), _) => return Poll::Ready(self.ask()),
                 }
@@ -264,20 +263,6 @@ impl Stream {
             }
         }
     }
-}
-
-/// Some of it, by chance: so that what began at the same moment does not go on so.
-fn jitter(most: Duration) -> Duration {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
-    }
-    // SplitMix64: every value once, in an order that looks like none.
-    let state = STATE.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
-    STATE.set(state);
-    let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    let part = (mixed >> 40) as u32;
-    most.mul_f64(f64::from(part) / f64::from(1_u32 << 24))
 }
 
 #[cfg(test)]
@@ -352,14 +337,5 @@ mod unit {
             let body = body_of(&mut response, 1).await;
             assert!(body.starts_with("annx") && body.len() == 300_003, "{}", body.len());
         });
-    }
-
-    #[test]
-    fn chance_stays_within_its_bounds_and_is_not_always_the_same() {
-        let most = Duration::from_secs(10);
-        let all: Vec<Duration> = (0..100).map(|_| jitter(most)).collect();
-        assert!(all.iter().all(|one| *one < most));
-        assert!(all.iter().any(|one| *one < most / 4) && all.iter().any(|one| *one > most * 3 / 4));
-        assert_eq!(jitter(Duration::ZERO), Duration::ZERO);
     }
 }

@@ -16,11 +16,12 @@ use tokio::task::JoinHandle;
 use super::super::ask::{Asked, Lookup, Page, Question};
 use super::super::instruct::{Fault, HoldMode, Instruct, shown};
 use super::super::layer::{Terms, invalid, tell};
-use super::{Step, Stream, jitter, rendered};
+use super::{Step, Stream, rendered};
 use crate::error::{Error, Reason};
 use crate::http::{Exchange, Target};
 use crate::observe::metrics::{HoldLoss, LinkOutcome};
 use crate::realtime::hub::Standing;
+use crate::runtime::chance::some_of;
 use crate::runtime::deadline;
 
 /// How often a question is repeated that was not answered as it should.
@@ -136,7 +137,7 @@ impl Stream {
             let has_led = links.skipped < MOST_SKIPPED && self.subscriber.is_chain_whole();
             if is_fresh && (is_known || has_led) {
                 links.skipped = if is_known { 0 } else { links.skipped + 1 };
-                self.link_at = Some(deadline::awake() + links.every + jitter(links.every / 8));
+                self.link_at = Some(deadline::awake() + links.every + some_of(links.every / 8));
                 metrics.link(LinkOutcome::Skipped);
                 return Step::Again;
             }
@@ -283,7 +284,7 @@ impl Stream {
             return Step::End;
         }
         let pause = Duration::from_secs(1 << (links.failures - 1));
-        self.link_at = Some(deadline::awake() + pause + jitter(Duration::from_secs(1)));
+        self.link_at = Some(deadline::awake() + pause + some_of(Duration::from_secs(1)));
         Step::Again
     }
 }
