@@ -410,6 +410,49 @@ fn a_client_that_is_not_trusted_chooses_nothing_and_the_operator_is_told_once() 
 }
 
 #[test]
+fn a_proxy_that_is_not_believed_is_told_of_whatever_became_of_the_request() {
+    // One hint for each listener and network: the rows have nothing to do with each other.
+    let rows = [
+        ("respond", "/respond", 200),
+        ("files", "/files/page.txt", 200),
+        ("redirect", "/redirect", 308),
+        ("auth.allow", "/allow", 403),
+        ("rate_limit", "/limited", 429),
+        ("the slash that is missing", "/files", 308),
+        ("no route", "/nowhere", 404),
+        ("another site", "/respond", 421),
+    ];
+    let binds: Vec<String> = (1..=rows.len()).map(|last| format!("127.0.0.{last}:0")).collect();
+    let listeners: String = binds.iter().map(|bind| format!("  - {{ bind: \"{bind}\" }}\n")).collect();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("page.txt"), "page").unwrap();
+    let gateway = Gateway::start(&format!(
+        "listeners:\n{listeners}\
+         trusted_proxies: [10.0.0.0/8]\n\
+         sites:\n  - hosts: [shop.example]\n    routes:\n\
+         \x20     - {{ path_exact: /respond, respond: {{ body: ok }} }}\n\
+         \x20     - {{ path: /files/, files: {{ root: \"{}\" }} }}\n\
+         \x20     - {{ path_exact: /redirect, redirect: {{ to: /respond }} }}\n\
+         \x20     - {{ path_exact: /allow, auth: {{ allow: [192.0.2.0/24] }}, respond: {{ body: ok }} }}\n\
+         \x20     - {{ path_exact: /limited, rate_limit: {{ rate: 1/h }}, respond: {{ body: ok }} }}\n",
+        files.path().display()
+    ));
+    // As others of its clients have done before: for the limit all of them are one.
+    assert_eq!(gateway.client().get("/limited").status, 200);
+    for ((what, path, status), bind) in rows.into_iter().zip(&binds) {
+        let host = if status == 421 { "other.example" } else { "shop.example" };
+        let mut proxy = Client::connect_from([127, 0, 0, 1], gateway.listener(bind));
+        proxy.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n"));
+        assert_eq!(proxy.response("GET").status, status, "{what}");
+        let hint = gateway.log_event(what, |event| {
+            event["listener"] == bind.as_str()
+                && event["message"].as_str().is_some_and(|text| text.contains("was dropped. If it is your proxy"))
+        });
+        assert_eq!(hint["peer"], "127.0.0.1", "{what}");
+    }
+}
+
+#[test]
 fn a_proxy_that_passes_on_a_forged_field_is_told_of_and_names_nobody() {
     let worker = worker();
     let gateway = behind_http(&worker.endpoint());

@@ -164,7 +164,7 @@ pub struct Exchange {
     pub client: Cell<Option<IpAddr>>,
     /// What a trusted sender says of the client. Set only for those: whether it is there tells whether he is believed.
     pub claims: OnceCell<Claims>,
-    /// Whether fields that only a proxy sends were removed because the sender is not believed.
+    /// Whether it has fields that only a proxy sends, and the sender is not believed.
     pub is_disbelieved: Cell<bool>,
     /// Its name in every log.
     pub id: Cell<Option<RequestId>>,

@@ -1,8 +1,8 @@
 //! Who the client is: `trusted_proxies`.
 //!
 //! A sender that is trusted is believed what it says in `X-Forwarded-*`, `Forwarded` and `X-Request-Start`; of everybody else
-//! these fields are dropped when the head is written for the worker, and the operator gets a hint. First in the stack: log,
-//! metrics and waiting room go by the client that is found here.
+//! these fields are dropped when the head is written for the worker, and the operator gets a hint, whatever became of the
+//! request. First in the stack: log, metrics and waiting room go by the client that is found here.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -65,9 +65,9 @@ impl<S: Service> Service for ClientIps<S> {
             let _ = exchange.claims.set(claims);
             return self.inner.call(request).await;
         }
-        // A listener that only redirects writes no head, in which the fields would be seen, and sends the clients of a proxy
-        // that is not believed in a circle.
-        if exchange.connection.redirect_https.is_some() && Claims::are_made(&request.headers) {
+        // Not only where a head is written for a worker: all clients of a proxy that is not believed are one client, who may be
+        // turned away (`auth.allow`, `rate_limit`), let in where only the proxy should be, or redirected in a circle.
+        if self.policy.hints.are_wanted() && Claims::are_made(&request.headers) {
             exchange.is_disbelieved.set(true);
         }
         let response = self.inner.call(request).await;
@@ -98,9 +98,14 @@ pub struct Hints {
 }
 
 impl Hints {
+    /// Whether any can still be given. What is only looked for to give one need not be looked for otherwise.
+    fn are_wanted(&self) -> bool {
+        !self.is_full.load(Ordering::Relaxed)
+    }
+
     /// Tells once of each network (IPv4 /24, IPv6 /64).
     fn give(&self, connection: &ConnectionInfo, hint: Hint) {
-        if self.is_full.load(Ordering::Relaxed) || !self.is_new(connection, hint) {
+        if !self.are_wanted() || !self.is_new(connection, hint) {
             return;
         }
         let source = connection.source().map(|source| source.ip().to_canonical());
@@ -265,7 +270,7 @@ mod tests {
         for net in 0..20 {
             hints.give(&from(&format!("198.51.{net}.1:1")), Hint::Disbelieved);
         }
-        assert!(hints.is_full.load(Ordering::Relaxed));
+        assert!(!hints.are_wanted());
         assert_eq!(hints.given.lock().unwrap().len(), MOST_HINTS);
     }
 }
