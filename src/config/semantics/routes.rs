@@ -6,7 +6,7 @@ use crate::config::decode::Decoder;
 use crate::config::node::Span;
 use crate::config::report::quoted;
 use crate::config::schema::{Draft, RouteDraft, SiteDraft};
-use crate::config::{Action, EndpointProtocol, PathPattern, Route, WebSocketMode, When};
+use crate::config::{Action, EndpointProtocol, PathPattern, PathRegex, Route, WebSocketMode, When};
 
 /// Routes that an earlier one of their site covers.
 pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
@@ -15,14 +15,9 @@ pub(super) fn unreachable(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) {
         let (mut of_clients, mut of_all) = (Earlier::default(), Earlier::default());
         for draft in &site.routes {
             let earlier = if draft.route.internal { &of_all } else { &of_clients };
-            if let Some(first) = earlier.covers(&draft.route) {
-                decoder
-                    .warning(&draft.span, "this route can never match")
-                    .also(first, "this one takes its requests")
-                    .help("the first route that matches wins: put the more specific one before the other");
-                continue;
-            }
-            if draft.route.hands_on() {
+            if let Some(cover) = earlier.covers(&draft.route) {
+                let (first, label, help) = cover.told(&draft.route.path);
+                decoder.warning(&draft.span, "this route can never match").also(first, label).help(help);
                 continue;
             }
             if !draft.route.internal {
@@ -65,11 +60,17 @@ pub(super) fn endless_redirects(decoder: &mut Decoder<'_>, sites: &[SiteDraft]) 
     for site in sites {
         for draft in &site.routes {
             let Some(path) = own_target(&draft.route) else { continue };
-            let first = site.routes.iter().find(|other| !other.route.internal && may_take(&other.route, path));
+            let may_answer = |route: &Route| !route.internal && (may_take(route, path) || may_add_slash(route, path));
+            let first = site.routes.iter().find(|other| may_answer(&other.route));
             if first.is_some_and(|first| std::ptr::eq(first, draft)) {
+                let label = if may_take(&draft.route, path) {
+                    format!("it takes {path} as well")
+                } else {
+                    format!("{path} is sent on to {path}/, which it takes as well")
+                };
                 decoder
                     .warning(&draft.span, "this redirect leads to itself")
-                    .label(format!("it takes {path} as well"))
+                    .label(label)
                     .help("lead it elsewhere, or put a route for its target before it");
             }
         }
@@ -203,6 +204,11 @@ fn may_take(route: &Route, path: &str) -> bool {
     }
 }
 
+/// Whether a route redirects this path to the one with a slash, if its conditions let it.
+fn may_add_slash(route: &Route, path: &str) -> bool {
+    matches!(&route.path, PathPattern::Prefix(prefix) if prefix.strip_suffix('/') == Some(path))
+}
+
 fn ends_segment(prefix: &str) -> bool {
     prefix.ends_with('/')
 }
@@ -217,39 +223,97 @@ struct Earlier<'a> {
     prefixes: HashMap<&'a str, Alike<'a>>,
     exact: HashMap<&'a str, Alike<'a>>,
     regexes: HashMap<&'a str, Alike<'a>>,
+    /// The first [`REMEMBERED`] of `regexes`.
+    patterns: Vec<&'a PathRegex>,
+    /// Prefixes that end with a slash, without it: what they redirect.
+    folders: HashMap<&'a str, Alike<'a>>,
 }
 
 /// Routes with the same pattern, and what else each asks for.
 type Alike<'a> = Vec<(Option<&'a When>, &'a Span)>;
 
-/// So many of them are remembered for one pattern: a file with more is not looked at in all pairs.
+/// So many of them are remembered for one pattern, and so many patterns are compared with paths: a file with more is not
+/// looked at in all pairs.
 const REMEMBERED: usize = 64;
+
+/// An earlier route that keeps all requests from a later one.
+enum Cover<'a> {
+    Takes(&'a Span),
+    /// Of which they lack the final slash, or come to what is below it.
+    AddsSlash(&'a Span),
+}
+
+impl<'a> Cover<'a> {
+    /// Where it is, what it does, and what to do about the route with this pattern.
+    fn told(&self, later: &PathPattern) -> (&'a Span, &'static str, &'static str) {
+        const SPECIFIC: &str = "the first route that matches wins: put the more specific one before the other";
+        match self {
+            Self::Takes(first) => (first, "this one takes its requests", SPECIFIC),
+            Self::AddsSlash(first) if later.is_exact() => {
+                (first, "this one redirects its requests to the path with a slash", SPECIFIC)
+            }
+            Self::AddsSlash(first) => (
+                first,
+                "this one takes its requests, and redirects those that lack the slash",
+                "leave one of them out: the path without its final slash takes the same, and redirects nothing",
+            ),
+        }
+    }
+}
 
 impl<'a> Earlier<'a> {
     fn add(&mut self, route: &'a Route, span: &'a Span) {
-        let (table, text) = match &route.path {
-            PathPattern::Prefix(path) => (&mut self.prefixes, path.as_str()),
-            PathPattern::Exact(path) => (&mut self.exact, path.as_str()),
-            PathPattern::Regex(regex) => (&mut self.regexes, regex.as_str()),
-        };
-        let alike = table.entry(text).or_default();
-        if alike.len() < REMEMBERED {
-            alike.push((route.when.as_ref(), span));
+        let asked = (route.when.as_ref(), span);
+        if let PathPattern::Prefix(path) = &route.path
+            && let Some(folder) = path.strip_suffix('/')
+        {
+            remember(&mut self.folders, folder, asked);
+        }
+        // What it leaves comes to the routes behind it.
+        if route.hands_on() {
+            return;
+        }
+        match &route.path {
+            PathPattern::Prefix(path) => remember(&mut self.prefixes, path, asked),
+            PathPattern::Exact(path) => remember(&mut self.exact, path, asked),
+            PathPattern::Regex(regex) => {
+                if self.patterns.len() < REMEMBERED && !self.regexes.contains_key(regex.as_str()) {
+                    self.patterns.push(regex);
+                }
+                remember(&mut self.regexes, regex.as_str(), asked);
+            }
         }
     }
 
-    /// Whether every request of `route` is taken. A prefix `/a/` is not said to take `/a`, which it only redirects.
-    fn covers(&self, route: &Route) -> Option<&'a Span> {
+    /// Whether every request of `route` is taken before.
+    fn covers(&self, route: &Route) -> Option<Cover<'a>> {
         let when = route.when.as_ref();
-        let same = match &route.path {
-            PathPattern::Prefix(_) => None,
-            PathPattern::Exact(path) => wide_enough(self.exact.get(path.as_str()), when),
-            PathPattern::Regex(regex) => wide_enough(self.regexes.get(regex.as_str()), when),
+        let taken = match &route.path {
+            PathPattern::Prefix(path) => self.prefix_of(path, true, when),
+            PathPattern::Exact(path) => wide_enough(self.exact.get(path.as_str()), when)
+                .or_else(|| self.prefix_of(path, true, when))
+                .or_else(|| self.pattern_of(path, when)),
+            PathPattern::Regex(regex) => wide_enough(self.regexes.get(regex.as_str()), when)
+                .or_else(|| self.prefix_of(beginning(regex.as_str()), false, when)),
         };
-        same.or_else(|| match &route.path {
-            PathPattern::Prefix(path) | PathPattern::Exact(path) => self.prefix_of(path, true, when),
-            PathPattern::Regex(regex) => self.prefix_of(beginning(regex.as_str()), false, when),
-        })
+        taken.map(Cover::Takes).or_else(|| self.folder_of(&route.path, when).map(Cover::AddsSlash))
+    }
+
+    /// A regular expression that is found in this path.
+    fn pattern_of(&self, path: &str, when: Option<&When>) -> Option<&'a Span> {
+        let mut found = self.patterns.iter().filter(|regex| regex.is_match(path.as_bytes()));
+        found.find_map(|regex| wide_enough(self.regexes.get(regex.as_str()), when))
+    }
+
+    /// A prefix whose final slash these paths lack.
+    fn folder_of(&self, path: &PathPattern, when: Option<&When>) -> Option<&'a Span> {
+        match path {
+            PathPattern::Exact(path) => wide_enough(self.folders.get(path.as_str()), when),
+            PathPattern::Prefix(path) if !ends_segment(path) => {
+                wide_enough(self.prefixes.get(format!("{path}/").as_str()), when)
+            }
+            PathPattern::Prefix(_) | PathPattern::Regex(_) => None,
+        }
     }
 
     /// A prefix that takes what begins with `path`; what is no more than `path` counts when that is whole.
@@ -258,6 +322,13 @@ impl<'a> Earlier<'a> {
         let slashes = path.match_indices('/').flat_map(|(at, _)| [at, at + 1]);
         let mut ends = slashes.chain(is_whole.then_some(path.len()));
         ends.find_map(|end| wide_enough(self.prefixes.get(&path[..end]), when))
+    }
+}
+
+fn remember<'a>(table: &mut HashMap<&'a str, Alike<'a>>, text: &'a str, asked: (Option<&'a When>, &'a Span)) {
+    let alike = table.entry(text).or_default();
+    if alike.len() < REMEMBERED {
+        alike.push(asked);
     }
 }
 

@@ -45,8 +45,8 @@ upstreams:
   turns: { endpoints: ["http://app:81"], workers: unlimited, balance: round_robin, client_address: proxy_v1, health: { path: / , timeout: 4s, expect: 200 } }
 sites:
   - routes:
-      - { path: /api/, proxy: app, mount: /api/, priority: -100 }
       - { path_exact: /api, proxy: sticky, mount: /api, priority: "100" }
+      - { path: /api/, proxy: app, mount: /api/, priority: -100 }
       - { path: /, proxy: turns }
 admin: { bind: 9180, token: "${TOKEN}" }
 "#;
@@ -87,7 +87,7 @@ admin: { bind: 9180, token: "${TOKEN}" }
     let health = turns.health.as_ref().unwrap();
     assert_eq!((health.timeout, &health.expect[..]), (Duration::from_secs(4), &[(200, 200)][..]));
 
-    let [within, exact, plain] = &config.sites[0].routes[..] else { panic!() };
+    let [exact, within, plain] = &config.sites[0].routes[..] else { panic!() };
     assert_eq!((within.mount.as_deref(), within.priority), (Some("/api"), -100));
     assert_eq!((exact.mount.as_deref(), exact.priority), (Some("/api"), 100));
     assert_eq!((plain.mount.as_deref(), plain.priority), (None, 0));
