@@ -175,9 +175,11 @@ impl<S: Service<Error = Error>, M: Service<Error = Error>> Dispatch for Router<S
 
 fn to_https(host: &Host, port: u16, target: &Target) -> String {
     let name = host.name();
+    // `OPTIONS *` has no path that could stand behind a port.
+    let target = if target.path() == b"*" { "/" } else { target.as_str() };
     match port {
-        443 => format!("https://{name}{}", target.as_str()),
-        _ => format!("https://{name}:{port}{}", target.as_str()),
+        443 => format!("https://{name}{target}"),
+        _ => format!("https://{name}:{port}{target}"),
     }
 }
 
@@ -328,6 +330,7 @@ probe_paths: [/up, /blog-up, /nobody]
                 ("10.0.0.1", "/up", true, "shop.example /up"),
                 ("shop.example", "/up", true, "shop.example /up"),
                 ("shop.example", "/upx", true, "https://shop.example/upx"),
+                ("shop.example", "*", true, "https://shop.example/"),
                 ("10.0.0.1", "/", false, unknown),
             ] {
                 let told = super::tests::answer(&router, host, target, redirects).await;

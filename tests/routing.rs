@@ -3,7 +3,7 @@
 use crate::support::client::get;
 use crate::support::tool::curl;
 use crate::support::worker::Transport;
-use crate::support::{Address, Gateway, Worker};
+use crate::support::{Address, Client, Gateway, Worker};
 
 const SITES: &str = r#"
 listeners:
@@ -118,6 +118,29 @@ fn a_probe_is_answered_whatever_it_asks_for_and_wherever() {
         let other = asked(redirecting, "/upper", &["--header", "Host: shop.example"]);
         assert_eq!(other, " 308https://shop.example:8443/upper");
     }
+}
+
+#[test]
+fn whatever_form_a_request_has_it_is_redirected_to_a_url() {
+    let gateway = Gateway::start(SITES);
+    let redirecting = gateway.listener("127.0.0.2:0");
+    for (host, more, answer) in [
+        ("shop.example", &[][..], " 308https://shop.example:8443/x?y"),
+        ("Shop.Example.:80", &[], " 308https://Shop.Example:8443/x?y"),
+        ("shop.example", &["--request", "OPTIONS", "--request-target", "*"], " 308https://shop.example:8443/"),
+        ("[2001:db8::1]:80", &[], " 308https://[2001:db8::1]:8443/x?y"),
+        ("unknown.example", &["--http1.0"], " 308https://unknown.example:8443/x?y"),
+    ] {
+        let host = format!("Host: {host}");
+        let told = asked(redirecting, "/x?y", &[&["--header", &host][..], more].concat());
+        assert_eq!(told, answer, "{host} {more:?}");
+    }
+    // Without a host there is nowhere to lead it.
+    let mut client = Client::connect(redirecting);
+    client.send("GET /x HTTP/1.0\r\n\r\n");
+    let response = client.response("GET");
+    assert_eq!((response.status, response.header("location")), (400, None), "{response:?}");
+    assert_eq!(gateway.access_of(&response)["reason"], "missing_host");
 }
 
 #[test]
