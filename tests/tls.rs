@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -10,11 +10,14 @@ use tempfile::TempDir;
 use crate::support::client::certificate_shown;
 use crate::support::gunicorn::{Kind, Plan};
 use crate::support::tls_worker::Ca;
-use crate::support::tool::{Output, curl, h2load, openssl};
+use crate::support::tool::{Output, Tool, curl, h2load, openssl};
+use crate::support::uwsgi::Program;
 use crate::support::worker::Transport;
-use crate::support::{Gateway, Worker, look_until};
+use crate::support::{Gateway, Uwsgi, Worker, look_until};
 
 const NAME: &str = "shop.example";
+/// Within this time a new certificate is shown to whoever begins a handshake.
+const PROMISED: Duration = Duration::from_secs(2);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A site with a certificate of its own, in files that a test may replace.
@@ -158,7 +161,7 @@ fn certificates_replaced_twenty_times_under_load_fail_no_handshake() {
     let site = Site::new();
     let gateway = site.gateway("", "", &format!("{ANSWER}runtime: {{ threads: 2 }}\n"));
     let url = format!("https://127.0.0.1:{}/", gateway.address().port());
-    let (done, shaken) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (done, shaken, mut late) = (AtomicBool::new(false), AtomicUsize::new(0), Vec::new());
     let is_done = || done.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -178,7 +181,16 @@ fn certificates_replaced_twenty_times_under_load_fail_no_handshake() {
         });
         for way in 0..20 {
             let new = replace(&site, way);
-            let is_shown = look_until(|| (site.shown(&gateway).unwrap() == new).then_some(()));
+            let replaced = Instant::now();
+            let is_shown = look_until(|| {
+                // A handshake is of the time when it begins: how long it takes under load is another matter.
+                let begun = replaced.elapsed();
+                let is_new = site.shown(&gateway).unwrap() == new;
+                if !is_new && begun >= PROMISED {
+                    late.push((way, begun));
+                }
+                is_new.then_some(())
+            });
             if is_shown.is_none() {
                 done.store(true, Ordering::Relaxed);
                 gateway.fail(&format!("certificate {way} is not shown"));
@@ -186,6 +198,10 @@ fn certificates_replaced_twenty_times_under_load_fail_no_handshake() {
         }
         done.store(true, Ordering::Relaxed);
     });
+    // The gateway takes less than half of the time, and the rest is for the machine, which has much to do here: once or twice
+    // that may not be enough.
+    late.dedup_by_key(|(way, _)| *way);
+    assert!(late.len() <= 2, "the old one was still shown: {late:?}");
     assert!(shaken.load(Ordering::Relaxed) > 40);
     assert_eq!((handshakes(&gateway, "failed"), handshakes(&gateway, "timeout")), (0.0, 0.0));
     assert_eq!(reloads(&gateway, "failed"), 0.0, "a pair that is half replaced is nothing to complain of");

@@ -15,8 +15,11 @@ use crate::upstream::health::Probers;
 
 /// How often the counters of upstreams are noted.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// How often files of users and keys are looked at: what has changed is in force after two looks.
-const LOOK: Duration = Duration::from_millis(750);
+/// How often files of users and keys are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Operators are told that what has changed is in force within two seconds. It is after two looks: the other half is for a
+/// slow disk and for a machine with much to do.
+const _: () = assert!(2 * LOOK.as_millis() <= 1000);
 
 /// The work for one configuration after the other.
 #[derive(Default)]
