@@ -385,12 +385,16 @@ fn a_broken_configuration_does_not_start() {
 
 #[test]
 fn an_address_in_use_does_not_start() {
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (code, said) = Gateway::refuse(&format!(
-        "listeners: [{{ bind: \"{}\" }}]\nsites:\n  - routes: [{{ path: /, respond: {{ status: 200, body: ok }} }}]\n",
-        held.local_addr().unwrap()
-    ));
-    assert!(code == Some(1) && said.contains("address_in_use"), "{code:?} {said}");
+    const SITES: &str = "sites:\n  - routes: [{ path: /, respond: { status: 200, body: ok } }]\n";
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Two threads: with sockets that others of the same process may join.
+    let first = Gateway::start(&format!("{SITES}runtime: {{ threads: 2 }}\n"));
+    let hostler = first.address();
+    for held in [stranger.local_addr().unwrap().to_string(), hostler.to_string(), hostler.port().to_string()] {
+        let (code, said) = Gateway::refuse(&format!("listeners: [{{ bind: \"{held}\" }}]\n{SITES}"));
+        assert!(code == Some(1) && said.contains("address_in_use"), "{held}: {code:?} {said}");
+    }
+    assert_eq!(first.client().get("/").text(), "ok", "who was there first is there still");
 }
 
 #[test]

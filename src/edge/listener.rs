@@ -203,13 +203,10 @@ fn any(port: u16, threads: usize) -> io::Result<(Vec<Listening>, String)> {
 }
 
 fn tcp(address: SocketAddr, threads: usize) -> io::Result<(Vec<Listening>, String)> {
-    // SO_REUSEPORT would let a second instance in beside us: the first socket asks without it, and so hears of any other.
     let first = socket(address)?;
     first.bind(&address.into())?;
     let bound = first.local_addr()?.as_socket().unwrap_or(address);
-    // From here on our own further sockets may join.
-    first.set_reuse_port(true)?;
-    first.listen(BACKLOG)?;
+    claim(&first)?;
     let mut sockets = vec![Listening::Tcp(first.into())];
     while sockets.len() < threads {
         let next = socket(bound)?;
@@ -219,6 +216,13 @@ fn tcp(address: SocketAddr, threads: usize) -> io::Result<(Vec<Listening>, Strin
         sockets.push(Listening::Tcp(next.into()));
     }
     Ok((sockets, bound.to_string()))
+}
+
+/// Listens on a socket that is bound, and lets our own further ones join it. SO_REUSEPORT would let a second instance in as
+/// well: it is asked for when this one listens. Binding alone does not tell of another that is bound and does not listen yet.
+fn claim(first: &socket2::Socket) -> io::Result<()> {
+    first.listen(BACKLOG)?;
+    first.set_reuse_port(true)
 }
 
 fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
@@ -273,6 +277,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn open(address: &Bind, threads: usize) -> Result<(Vec<Listening>, String), BindError> {
@@ -299,6 +305,41 @@ mod tests {
         let (_held, address) = open(&loopback(), 2).unwrap();
         let error = open(&Bind::parse(&address).unwrap(), 2).unwrap_err();
         assert!(error.message.starts_with("address_in_use"), "{error}");
+    }
+
+    #[test]
+    fn of_two_instances_that_have_both_bound_an_address_one_gets_it() {
+        let late = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        late.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = late.local_addr().unwrap().as_socket().unwrap();
+        let held = tcp(address, 2).unwrap();
+        assert_eq!(held.0.len(), 2);
+        assert_eq!(Errno::from_io_error(&claim(&late).unwrap_err()), Some(Errno::ADDRINUSE));
+    }
+
+    #[test]
+    fn an_address_within_one_that_somebody_has_is_in_use() {
+        let (_held, address) = open(&loopback(), 1).unwrap();
+        let port = address.rsplit_once(':').unwrap().1;
+        // All addresses, by which one more of this machine's own is asked for.
+        let error = open(&Bind::parse(port).unwrap(), 2).unwrap_err();
+        assert!(error.message.starts_with("address_in_use"), "{error}");
+    }
+
+    #[test]
+    fn a_bare_port_is_listened_on_for_both_families() {
+        let (sockets, address) = open(&Bind::parse("0").unwrap(), 1).unwrap();
+        let port = address.parse::<SocketAddr>().unwrap().port();
+        let Listening::Tcp(listener) = &sockets[0] else { panic!("not TCP") };
+        listener.set_nonblocking(false).unwrap();
+        // There are systems without IPv6.
+        let v6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).ok().map(|_| IpAddr::from(Ipv6Addr::LOCALHOST));
+        for client in std::iter::once(IpAddr::from(Ipv4Addr::LOCALHOST)).chain(v6) {
+            let connected = std::net::TcpStream::connect((client, port));
+            let connected = connected.unwrap_or_else(|error| panic!("{client} on {address}: {error}"));
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!((peer.ip().to_canonical(), peer.port()), (client, connected.local_addr().unwrap().port()));
+        }
     }
 
     #[test]
