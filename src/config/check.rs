@@ -108,6 +108,9 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
         findings.extend(root(files, *may_be_file).err().map(|trouble| trouble.at(Some(at))));
     }
     findings.extend(unknown_names(&places.names, lookup));
+    for (path, at) in &places.made {
+        findings.extend(own_socket(path).err().map(|trouble| trouble.at(Some(at))));
+    }
     findings.extend(places.passed.iter().map(|(name, at)| passed_by_systemd(name).at(Some(at))));
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
     let shortages = descriptors(&config, open_files().1);
@@ -186,6 +189,22 @@ fn unknown_name(name: &str, found: io::Result<bool>) -> Option<Trouble> {
 fn passed_by_systemd(name: &str) -> Trouble {
     let message = format!("whether systemd passes a socket called {} shows only when it starts Hostler", quoted(name));
     Trouble::new(message, format!("its socket unit needs FileDescriptorName={name}; see: systemctl list-sockets"))
+}
+
+/// Whether a socket that we are to listen on can be made. One that is there already is replaced, or in use by us.
+fn own_socket(path: &Path) -> Result<(), Trouble> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    folder(parent).map_err(|Trouble { message, help }| {
+        let help = format!("{help}; below /run systemd makes one for a service that has RuntimeDirectory=");
+        Trouble::new(format!("no socket can be made at {}: {message}", shown(path)), help)
+    })?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            let message = format!("no socket can be made at {}: something else is there", shown(path));
+            Err(Trouble::new(message, "remove it, or name another path"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a worker's socket is there and this process may connect to it.
@@ -438,6 +457,32 @@ mod tests {
         assert!(spool.contains("spool`: No such file"), "{spool}");
         assert!(log.starts_with("the folder") && log.contains("log` of"), "{log}");
         assert!(checked.to_string().ends_with("; 3 warnings"), "{checked}");
+    }
+
+    #[test]
+    fn where_no_socket_of_our_own_can_be_made_is_told() {
+        let folder = complete_folder();
+        let file = folder.path().join("hostler.yaml");
+        std::fs::write(folder.path().join("precious"), "data").unwrap();
+        let _old = UnixListener::bind(folder.path().join("old.sock")).unwrap();
+        let told = |edge: &str, admin: &str, publish: &str| {
+            let text = format!(
+                "listeners:\n  - {{ bind: 'unix:{edge}' }}\nadmin: {{ bind: 'unix:{admin}' }}\n\
+                 realtime: {{ publish: {{ bind: 'unix:{publish}' }} }}\n\
+                 sites: [{{ routes: [{{ path: /, respond: {{}} }}] }}]\nspool: {{ dir: ./spool }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let checked = check(&file);
+            assert!(checked.is_ok(), "{checked}");
+            checked.warnings().iter().map(|warning| (warning.line(), warning.message().to_owned())).collect::<Vec<_>>()
+        };
+        let lines = told("./edge.sock", "./old.sock", "./spool/publish.sock");
+        assert!(lines.is_empty(), "{lines:?}");
+        let lines = told("./none/edge.sock", "./precious", "./precious/publish.sock");
+        let [(Some(2), edge), (Some(3), admin), (Some(4), publish)] = &lines[..] else { panic!("{lines:?}") };
+        assert!(edge.contains("none/edge.sock`: ") && edge.contains("No such file"), "{edge}");
+        assert!(admin.ends_with("precious`: something else is there"), "{admin}");
+        assert!(publish.contains("precious` is not a folder"), "{publish}");
     }
 
     #[test]

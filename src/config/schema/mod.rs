@@ -55,6 +55,8 @@ pub(super) struct Places {
     pub(super) sockets: Vec<(PathBuf, Span)>,
     /// Endpoints by name.
     pub(super) names: Vec<(String, Span)>,
+    /// Unix sockets that are to be made.
+    pub(super) made: Vec<(PathBuf, Span)>,
     /// The names of sockets that systemd is to pass.
     pub(super) passed: Vec<(String, Span)>,
     /// `files.root` and `sendfile.roots`, and whether each may be a file.
@@ -184,10 +186,13 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let binds = binds.chain(admin.iter().map(|(admin, span)| (&admin.bind, span)));
     let publish = realtime.0.publish.as_ref().map(|publish| &publish.bind).zip(realtime.1.as_ref());
     let binds = binds.chain(publish);
-    places.passed.extend(binds.filter_map(|(bind, span)| match bind {
-        Bind::Systemd(name) => Some((name.clone(), span.clone())),
-        Bind::Any(_) | Bind::Tcp(_) | Bind::Unix(_) => None,
-    }));
+    for (bind, span) in binds {
+        match bind {
+            Bind::Systemd(name) => places.passed.push((name.clone(), span.clone())),
+            Bind::Unix(path) => places.made.push((path.clone(), span.clone())),
+            Bind::Any(_) | Bind::Tcp(_) => {}
+        }
+    }
     Some(Draft {
         listeners,
         listeners_are_whole,
