@@ -361,6 +361,25 @@ fn an_app_learns_from_the_edge_alone_whose_certificate_its_client_has() {
 }
 
 #[test]
+fn an_app_behind_uwsgi_learns_it_the_same_way() {
+    let app = Uwsgi::start(Program::Uwsgi, Transport::Unix);
+    let site = Site::new();
+    let config = format!(
+        "upstreams:\n  app: {{ endpoints: [\"{}\"], workers: 1 }}\nsites:\n  - routes: [{{ path: /, proxy: app }}]\n",
+        app.endpoint()
+    );
+    let tls = format!("      client_ca: {}\n      client_auth: request\n", site.ca.file().display());
+    let gateway = site.gateway("", &tls, &config);
+    let (cert, key) = client_of(&site, &site.ca, "till");
+    for (client, expected) in [(Some((&*cert, &*key)), Value::from(r"CN=till 7,O=Shop\, Inc.")), (None, Value::Null)] {
+        let output = site.curl(&gateway, client, &FORGED);
+        let environ: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(environ["HTTP_X_CLIENT_CERT_SUBJECT"], expected, "{environ:#}");
+        assert!(!output.stdout.contains("CN=root"), "{environ:#}");
+    }
+}
+
+#[test]
 fn a_listener_that_asks_for_certificates_gives_no_tickets() {
     let site = Site::new();
     let tls = format!("      client_ca: {}\n      client_auth: request\n", site.ca.file().display());
@@ -369,6 +388,44 @@ fn a_listener_that_asks_for_certificates_gives_no_tickets() {
     let reconnected = |gateway: &Gateway| s_client(gateway, &["-servername", NAME, "-tls1_2", "-reconnect"]);
     assert!(reconnected(&plain).contains("Reused, TLSv1.2"), "{}", reconnected(&plain));
     assert!(!reconnected(&asks).contains("Reused, TLSv1.2"), "{}", reconnected(&asks));
+}
+
+/// A request by openssl, which stays until it is answered: by then it has the tickets that TLS 1.3 sends after the handshake.
+fn s_client_asks(gateway: &Gateway, arguments: &[&str]) -> String {
+    const ASK: &str = r#"printf 'GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n' | openssl s_client -ign_eof -connect "$0" "$@""#;
+    let to = format!("127.0.0.1:{}", gateway.address().port());
+    let output = Tool::start("sh", &[&["-c", ASK, &to, "-servername", NAME], arguments].concat()).output();
+    let said = format!("{}\n{}", output.stdout, output.stderr);
+    assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+    said
+}
+
+#[test]
+fn a_ticket_holds_over_reloads_and_new_certificates_and_lets_nobody_ask_early() {
+    let site = Site::new();
+    let gateway = site.gateway("", "", ANSWER);
+    let (ticket, early) = (|version: &str| site.path(version).display().to_string(), site.path("early"));
+    std::fs::write(&early, "GET /early HTTP/1.1\r\nHost: shop.example\r\n\r\n").unwrap();
+    let resumes = |when: &str| {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let said = s_client_asks(&gateway, &[version, "-sess_in", &ticket(version)]);
+            assert!(said.contains("Reused, TLSv1."), "{when}: {said}");
+        }
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = s_client_asks(&gateway, &[version, "-sess_out", &ticket(version)]);
+        assert!(said.contains("New, TLSv1."), "{said}");
+    }
+    resumes("at once");
+    gateway.reload(&site.config("", "      strict_sni: true\n", ANSWER));
+    resumes("after a reload");
+    let new = site.renew();
+    assert!(look_until(|| (site.shown(&gateway).unwrap() == new).then_some(())).is_some());
+    resumes("with a new certificate");
+    let said =
+        s_client_asks(&gateway, &["-tls1_3", "-sess_in", &ticket("-tls1_3"), "-early_data", early.to_str().unwrap()]);
+    assert!(said.contains("Reused, TLSv1.3") && said.contains("Early data was not sent"), "{said}");
+    assert!(said.contains("Max Early Data: 0"), "{said}");
 }
 
 #[test]

@@ -214,6 +214,13 @@ fn a_session_is_resumed_after_a_reload_with_either_version() {
     }
 }
 
+#[test]
+fn the_key_of_tickets_is_replaced_from_time_to_time() {
+    // The library does it by a clock that nobody can set: what can be seen is that it is the kind of key which does.
+    let ticketer = format!("{:?}", TlsShared::new().unwrap().ticketer);
+    assert!(ticketer.starts_with("TicketRotator"), "{ticketer}");
+}
+
 /// A server, and the time that its looks see.
 struct Watched {
     server: ServerTls,
