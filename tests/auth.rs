@@ -200,6 +200,44 @@ fn users_are_swapped_when_the_file_changes_and_a_bad_file_changes_nothing() {
     assert!(said.contains("line 2 of ") && said.contains("hostler.yaml:"), "{said}");
 }
 
+/// Of a password that nobody knows; to check another one takes a processor for a good part of a second.
+const SLOW: &str = "ann:$2y$14$abcdefghijklmnopqrstuuCZ2kS1u2oP9fV0x3mQyRZtH5wLdEi7K\n";
+
+#[test]
+fn passwords_are_checked_beside_the_event_loop_and_so_many_at_a_time() {
+    /// What may wait for its turn.
+    const WAITING: usize = 64;
+    let files = Files::new();
+    files.write("users", SLOW);
+    let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    // One thread serves: whatever holds it up holds up everybody.
+    let gateway = Gateway::start(&config(&worker.endpoint(), &basic(&files.path("users"))));
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", password("ann", "wrong"));
+    let mut checked = gateway.client();
+    checked.send(&request);
+    gateway.wait_metric("hostler_password_checks_total", 1.0);
+    let open = ask(&mut gateway.client(), "/open/", "");
+    assert_eq!(open.status, 200);
+    assert_eq!(checked.response("GET").status, 401);
+    // More than half of the processors check, some more are through by the time that the last one asks.
+    let turns = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut crowd: Vec<Client> = (0..WAITING + turns + 4).map(|_| gateway.client()).collect();
+    for client in &mut crowd {
+        client.send(&request);
+    }
+    let told = crowd.last_mut().unwrap().response("GET");
+    assert_eq!((told.status, told.header("retry-after").is_some()), (503, true), "{told:?}");
+    assert_eq!(gateway.access_of(&told)["reason"], "auth_overloaded");
+    // Who leaves is not checked any more.
+    drop(crowd);
+    let again = look_until(|| (ask(&mut gateway.client(), "/", &password("ann", "wrong")).status == 401).then_some(()));
+    assert!(again.is_some(), "there is time again");
+    // The first two have come to their ends in this order.
+    let ended = gateway.stop();
+    let first: Vec<&Value> = ended.access[..2].iter().map(|line| &line["status"]).collect();
+    assert_eq!(first, [200, 401], "who needs no password does not wait for one to be checked");
+}
+
 /// Who makes tokens.
 struct Issuer {
     key: Ed25519KeyPair,
@@ -418,7 +456,8 @@ fn keys_from_whoever_is_not_trusted_are_none() {
 fn clients_come_from_where_they_may() {
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let gateway = Gateway::start(&format!(
-        "listeners:\n  - bind: 127.0.0.1:0\n  - bind: unix:@folder@/edge.sock\ntrusted_proxies: [127.0.0.6/31]\n{}",
+        "listeners:\n  - bind: 127.0.0.1:0\n  - bind: unix:@folder@/edge.sock\n\
+         \x20 - {{ bind: \"127.0.0.2:0\", proxy_protocol: true }}\ntrusted_proxies: [127.0.0.6/31]\n{}",
         config(&worker.endpoint(), "{ allow: [127.0.0.8/32, 127.0.0.6/32, 203.0.113.0/24] }")
     ));
     for (from, fields, expected) in [
@@ -441,6 +480,22 @@ fn clients_come_from_where_they_may() {
     }
     let unix = gateway.listener(&format!("unix:{}/edge.sock", gateway.folder().display())).clone();
     assert_eq!(ask(&mut Client::connect(&unix), "/", "").status, 403);
+    // A balancer that may come in itself passes on the bytes of others: those it cannot name are not let in as if they were it.
+    let over_unix = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd8"[..], &[0; 216]].concat();
+    for (preamble, expected) in [
+        (&b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"[..], 200),
+        (b"PROXY TCP4 203.0.113.5 198.51.100.80 1 80\r\n", 200),
+        (b"PROXY TCP4 198.51.100.5 198.51.100.80 1 80\r\n", 403),
+        (b"PROXY UNKNOWN\r\n", 403),
+        (b"PROXY UNKNOWN 203.0.113.5 198.51.100.80 1 80\r\n", 403),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x00", 403),
+        (&over_unix, 403),
+    ] {
+        let mut balancer = Client::connect_from([127, 0, 0, 6], gateway.listener("127.0.0.2:0"));
+        balancer.send(preamble);
+        let response = ask(&mut balancer, "/", "");
+        assert_eq!(response.status, expected, "{preamble:?}");
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::config::KeysUrl;
 use crate::credentials::LARGEST;
 
 /// For all of it: the name, the connection, the handshake, the answer.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// The body of the answer, which has the status 200 and at most [`LARGEST`] bytes. Redirects are not followed: whoever
 /// answers at an address is not to choose another one.

@@ -380,6 +380,45 @@ mod tests {
         assert_eq!(keys.fetching().failures as usize, answers.len() - 1);
     }
 
+    /// Sends whoever connects a byte of this every second, and leaves him waiting for more.
+    async fn drip(listener: TcpListener, answer: Vec<u8>) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                for byte in answer {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    // An error is a client that has had enough of it.
+                    let _ = stream.write_all(&[byte]).await;
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_slow_to_tell_keys_holds_up_nobody_for_ever() {
+        let issuer = Issuer::new("1");
+        for answer in [Vec::new(), ok(&issuer.set())] {
+            let (listener, source) = bound().await;
+            let KeySource::Url(url) = source.clone() else { unreachable!("it is a URL") };
+            let keys = keys(source);
+            let asking = async {
+                let first = timeout(PATIENCE * 3 / 2, verdict(&keys, &issuer)).await;
+                assert_eq!(first, Ok(Err(NoKeys)), "a token does not wait for as long as a fetch may take");
+                assert!(!keys.is_failing(), "which goes on");
+                let fetched = timeout(fetch::LIMIT * 2, fetch::get(&url)).await;
+                assert_eq!(fetched, Ok(Err("no whole answer within 10s".into())));
+                assert!(keys.is_failing(), "as did the one of before");
+            };
+            tokio::select! {
+                () = asking => {}
+                () = drip(listener, answer) => unreachable!("it goes on for ever"),
+                () = Arc::clone(&keys).refresh() => unreachable!("it goes on for ever"),
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn strangers_do_not_make_us_fetch_more_than_once_in_a_while() {
         let keys = keys(source("http://127.0.0.1:1/jwks"));

@@ -212,7 +212,14 @@ mod tests {
     }
 
     fn request(client: Option<&str>, fields: &[(&'static str, &'static str)]) -> Box<Request> {
-        let connection = ConnectionInfo::new("80").between(client.map(|client| client.parse().unwrap()), None);
+        request_over(connection(client), fields)
+    }
+
+    fn connection(client: Option<&str>) -> ConnectionInfo {
+        ConnectionInfo::new("80").between(client.map(|client| client.parse().unwrap()), None)
+    }
+
+    fn request_over(connection: ConnectionInfo, fields: &[(&'static str, &'static str)]) -> Box<Request> {
         let exchange = Exchange::new(Rc::new(connection), Protocol::Http11, Method::GET, Bytes::new(), None, None);
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -284,6 +291,8 @@ mod tests {
             let of_proxy = request(Some("10.0.0.1:1"), &[]);
             of_proxy.exchange.claims.set(Claims::default()).unwrap();
             assert!(is_let_in(&limit, of_proxy).await, "a trusted proxy that names nobody");
+            let of_hidden = request_over(connection(Some("10.0.0.1:1")).sent_by(Sender::Hidden), &[]);
+            assert!(is_let_in(&limit, of_hidden).await, "somebody whom a balancer cannot name: its address is not his");
         }
         let named = || {
             let request = request(Some("10.0.0.1:1"), &[]);
