@@ -189,6 +189,15 @@ fn limited(endpoint: &str, limits: &str) -> Gateway {
     ))
 }
 
+/// The header for a client at this address.
+fn line_of(client: &str) -> String {
+    if client.contains(':') {
+        format!("PROXY TCP6 {client} 2001:db8:ffff::80 1 80\r\n")
+    } else {
+        format!("PROXY TCP4 {client} 198.51.100.80 1 80\r\n")
+    }
+}
+
 /// A request behind this header, and its connection.
 fn behind(gateway: &Gateway, preamble: &str) -> (Client, u16) {
     let mut client = gateway.client();
@@ -201,9 +210,8 @@ fn behind(gateway: &Gateway, preamble: &str) -> (Client, u16) {
 fn a_client_behind_the_balancer_has_its_limit_and_proxies_of_ours_have_none() {
     let worker = worker();
     let gateway = limited(&worker.endpoint(), "connections_per_client: 2");
-    let line = |client: &str| format!("PROXY TCP4 {client} 198.51.100.80 1 80\r\n");
-    let mut open: Vec<_> = (0..2).map(|_| behind(&gateway, &line(CLIENT))).collect();
-    assert_eq!(behind(&gateway, &line(CLIENT)).1, 429);
+    let mut open: Vec<_> = (0..2).map(|_| behind(&gateway, &line_of(CLIENT))).collect();
+    assert_eq!(behind(&gateway, &line_of(CLIENT)).1, 429);
     gateway.log_event("who it is", |event| {
         event["reason"] == "too_many_connections_of_client" && event["client"] == CLIENT
     });
@@ -211,14 +219,46 @@ fn a_client_behind_the_balancer_has_its_limit_and_proxies_of_ours_have_none() {
         "hostler_connections_refused_total{listener=\"127.0.0.1:0\",reason=\"too_many_connections_of_client\"}",
         1.0,
     );
-    for other in [line("192.0.2.8"), line("10.0.0.5"), "PROXY UNKNOWN\r\n".into()] {
+    for other in [line_of("192.0.2.8"), line_of("10.0.0.5"), "PROXY UNKNOWN\r\n".into()] {
         let count = if other.contains("192.0.2.8") { 2 } else { 4 };
         open.extend((0..count).map(|_| behind(&gateway, &other)));
     }
+    // An IPv6 client has a whole /64 of addresses.
+    open.extend(["2001:db8::1", "2001:db8::ffff:2"].map(|client| behind(&gateway, &line_of(client))));
+    assert_eq!(behind(&gateway, &line_of("2001:db8::3")).1, 429);
+    open.push(behind(&gateway, &line_of("2001:db8:0:1::1")));
     assert!(open.iter().all(|(_, status)| *status == 200));
     drop(open.remove(0));
-    let again = look_until(|| (behind(&gateway, &line(CLIENT)).1 == 200).then_some(()));
+    let again = look_until(|| (behind(&gateway, &line_of(CLIENT)).1 == 200).then_some(()));
     assert!(again.is_some(), "a place that is left can be taken");
+}
+
+#[test]
+fn ipv6_clients_of_one_64_wait_for_their_turns_as_one() {
+    let (worker, latch) = Worker::held(OK);
+    let gateway = Gateway::start(&format!(
+        "listeners:\n  - {{ bind: \"127.0.0.1:0\", proxy_protocol: true }}\ntrusted_proxies: [127.0.0.1]\n\
+         upstreams:\n  app: {{ endpoints: [\"{}\"], workers: 1 }}\nsites:\n  - routes: [{{ path: /, proxy: app }}]\n",
+        worker.endpoint()
+    ));
+    let ask = |path: &str, client: &str| {
+        let mut balancer = gateway.client();
+        balancer.send([line_of(client), get(path)].concat());
+        balancer
+    };
+    let mut clients = vec![ask("/served", "2001:db8::1")];
+    worker.wait_requests(1);
+    let waiting = [("/first", "2001:db8::2"), ("/second", "2001:db8::ffff:3"), ("/other", "2001:db8:0:1::1")];
+    for ((path, client), count) in waiting.into_iter().zip([1.0, 2.0, 3.0]) {
+        clients.push(ask(path, client));
+        gateway.wait_metric("hostler_waiting{upstream=\"app\"}", count);
+    }
+    latch.open();
+    assert!(clients.iter_mut().all(|client| client.response("GET").status == 200));
+    let order: Vec<String> = worker.requests().iter().map(|request| request.line().to_owned()).collect();
+    let at = |path: &str| order.iter().position(|line| *line == format!("GET {path} HTTP/1.1")).unwrap();
+    // Who came last has not had a turn; the others are one who has, and who waits for two more.
+    assert!(at("/other") < at("/second") && at("/first") < at("/second"), "{order:?}");
 }
 
 #[test]

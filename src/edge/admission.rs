@@ -232,6 +232,25 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_client_is_its_64_however_it_is_known() {
+        let v6 = |address: &str| -> IpAddr { address.parse().unwrap() };
+        let admission = Admission::new(100, 2);
+        let mut places = vec![admission.enter(Some(v6("2001:db8::1")), nobody_idle).unwrap()];
+        let mut named = admission.enter(None, nobody_idle).unwrap();
+        named.belongs_to(v6("2001:db8::2")).unwrap();
+        places.push(named);
+        let neighbour = v6("2001:db8:0:0:ffff::3");
+        assert_eq!(admission.enter(Some(neighbour), nobody_idle).err(), Some(Reason::TooManyConnectionsOfClient));
+        let mut named = admission.enter(None, nobody_idle).unwrap();
+        assert_eq!(named.belongs_to(neighbour), Err(Reason::TooManyConnectionsOfClient));
+        drop(named);
+        places.push(admission.enter(Some(v6("2001:db8:0:1::1")), nobody_idle).unwrap());
+        assert_eq!((admission.open(), admission.clients()), (3, 2));
+        drop(places);
+        assert_eq!((admission.open(), admission.clients()), (0, 0));
+    }
+
+    #[test]
     fn who_has_no_address_or_is_trusted_is_held_to_the_whole_alone() {
         let admission = Admission::new(5, 1);
         let places: Vec<_> = (0..5).map(|_| admission.enter(None, nobody_idle).unwrap()).collect();

@@ -112,7 +112,7 @@ async fn speak<E>(
     let limits = &terms.limits;
     // Whoever speaks, not a balancer that only passes bytes on.
     let is_proxy = info.is_trusted(&terms.trusted_proxies);
-    let idle_timeout = if is_proxy { limits.idle_timeout.max(TRUSTED_IDLE) } else { limits.idle_timeout };
+    let idle_timeout = idle_timeout(limits, is_proxy);
     let head =
         HeadLimits { size: usize::try_from(limits.header_size).unwrap_or(usize::MAX), count: limits.header_count };
     if is_http2 {
@@ -141,6 +141,11 @@ async fn speak<E>(
         };
         server::serve(stream, first, info, limits, &entry).await;
     }
+}
+
+/// How long a connection may be idle between two requests.
+fn idle_timeout(limits: &config::Limits, is_proxy: bool) -> Duration {
+    if is_proxy { limits.idle_timeout.max(TRUSTED_IDLE) } else { limits.idle_timeout }
 }
 
 /// Who is there. A TCP connection that was reset before it was accepted has no other end any more, although accepting told
@@ -221,6 +226,23 @@ fn first_bytes(stream: &mut Stream, buffer: &mut Option<Buffer>, cx: &mut Contex
                 return Poll::Ready(buffer.take().map(|bytes| (bytes, is_preface)));
             }
             Ok(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_closes_idle_connections_before_we_do() {
+        /// What cloud load balancers keep theirs for at most.
+        const BALANCERS: u64 = 600;
+        for (written, of_client, of_proxy) in [(1, 1, BALANCERS + 20), (75, 75, BALANCERS + 20), (3_600, 3_600, 3_600)]
+        {
+            let limits = config::Limits { idle_timeout: Duration::from_secs(written), ..config::Limits::default() };
+            let told = [false, true].map(|is_proxy| idle_timeout(&limits, is_proxy).as_secs());
+            assert_eq!(told, [of_client, of_proxy], "idle_timeout: {written}s");
         }
     }
 }

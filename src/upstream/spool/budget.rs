@@ -376,11 +376,13 @@ mod tests {
     #[test]
     fn a_client_has_had_its_part_when_as_much_is_left_for_all_others() {
         let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 0, disk: 6400 << 10 });
-        let (one, other) = (Some(IpAddr::from([192, 0, 2, 1])), Some(IpAddr::from([198, 51, 100, 1])));
+        let (one, other) = ("2001:db8::1".parse().ok(), Some(IpAddr::from([198, 51, 100, 1])));
+        let same_64 = "2001:db8::ffff:2".parse().ok();
         let mut lease = Lease::new(Arc::clone(&budget), one);
         assert!(lease.take_disk(3000 << 10) && !budget.is_had_by(one), "3400 KiB are left");
         assert!(lease.take_disk(150 << 10));
         assert!(budget.is_had_by(one) && !budget.is_had_by(other) && !budget.is_had_by(None));
+        assert!(budget.is_had_by(same_64), "an IPv6 client has a whole /64 of addresses");
         let mut others = Lease::new(Arc::clone(&budget), other);
         assert!(others.take_disk(3000 << 10) && budget.is_had_by(other), "250 KiB are left");
         drop(lease);
