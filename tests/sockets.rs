@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 use crate::support::client::get;
 use crate::support::gateway::Signal;
 use crate::support::shop::python;
-use crate::support::tool::{Tool, curl};
+use crate::support::tool::{Output, Tool, curl};
 use crate::support::{Address, Client, Gateway, LIMIT};
 
 const ROUTES: &str = "sites:\n  - routes: [{ path: /, respond: { body: ok } }]\nruntime: { threads: 2 }\n";
@@ -192,17 +195,121 @@ fn systemd_is_told_of_the_start_of_reloads_and_of_the_end() {
     assert!(gateway.ended().status.success());
 }
 
-#[test]
-fn the_units_in_deploy_are_valid() {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+/// A file of deploy/.
+fn deployed(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name)).unwrap()
+}
+
+/// The value of a setting of a unit that is there once.
+fn setting<'u>(unit: &'u str, name: &str) -> &'u str {
+    let values: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect();
+    let [value] = values[..] else { panic!("{name}= is {values:?}") };
+    value
+}
+
+/// These units in a folder of the test's own. There is no Hostler at the place where it will be installed.
+fn installed<const N: usize>(names: [&str; N]) -> (TempDir, [String; N]) {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["hostler.service", "hostler.socket", "hostler-http.socket"] {
-        let text = std::fs::read_to_string(deploy.join(name)).unwrap();
-        // There is no Hostler at the place where it will be installed.
-        std::fs::write(folder.path().join(name), text.replace("/usr/local/bin/hostler", "/bin/true")).unwrap();
-    }
-    let files = ["hostler.service", "hostler.socket", "hostler-http.socket"].map(|name| folder.path().join(name));
-    let files = files.each_ref().map(|file| file.to_str().unwrap());
-    let output = Tool::start("systemd-analyze", &[&["verify", "--man=no"][..], &files].concat()).output();
+    let files = names.map(|name| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, deployed(name).replace("/usr/local/bin/hostler", "/bin/true")).unwrap();
+        file.display().to_string()
+    });
+    (folder, files)
+}
+
+fn analyze(arguments: &[&str], files: &[String]) -> Output {
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    Tool::start("systemd-analyze", &[arguments, &files].concat()).output()
+}
+
+#[test]
+fn the_units_in_deploy_are_valid_and_the_service_may_do_little() {
+    let (_folder, files) = installed(["hostler.service", "hostler.socket", "hostler-http.socket"]);
+    let output = analyze(&["verify", "--man=no"], &files);
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    // Tenths of its own measure of exposure: 100 is a service without any of this, up to 20 it has no complaint.
+    let output = analyze(&["security", "--offline=yes", "--threshold=20", "--no-pager"], &files[..1]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+#[test]
+fn the_service_starts_and_reloads_as_its_unit_says_and_tells_systemd() {
+    let unit = deployed("hostler.service");
+    assert_eq!((setting(&unit, "Type"), setting(&unit, "NotifyAccess")), ("notify", "main"));
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path) = (folder.path().join("hostler.yaml"), folder.path().join("notify"));
+    std::fs::write(&file, format!("listeners: [{{ bind: \"unix:./shop.sock\" }}]\n{ROUTES}")).unwrap();
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LIMIT)).unwrap();
+    let start: Vec<&str> = setting(&unit, "ExecStart").split(' ').collect();
+    assert_eq!(start[0], "/usr/local/bin/hostler");
+    let words =
+        start[1..].iter().map(|word| if *word == "/etc/hostler/hostler.yaml" { file.to_str().unwrap() } else { *word });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hostler"));
+    command.args(words).env("NOTIFY_SOCKET", &path).env("HOSTLER_STATE_DIR", folder.path());
+    let mut service = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Whatever is told next, or that nothing is, without leaving the service behind.
+    let mut bytes = [0; 4096];
+    let mut first_line = || {
+        let length = manager.recv(&mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..length]).lines().next().unwrap_or_default().to_owned()
+    };
+    let mut told = vec![first_line()];
+    let reload: Vec<String> = setting(&unit, "ExecReload")
+        .split(' ')
+        .map(|word| word.replace("$MAINPID", &service.id().to_string()))
+        .collect();
+    let reloaded = Command::new(&reload[0]).args(&reload[1..]).status();
+    told.extend([first_line(), first_line()]);
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert!(reloaded.unwrap().success());
+    assert_eq!(told, ["READY=1", "RELOADING=1", "READY=1"]);
+}
+
+/// The lines below `listeners:` in the comments of a unit.
+fn listeners_in_comments(unit: &str) -> String {
+    let comments = unit.lines().map(|line| line.strip_prefix("#   ").unwrap_or_default());
+    let lines: Vec<&str> =
+        comments.skip_while(|line| *line != "listeners:").skip(1).take_while(|line| line.starts_with(' ')).collect();
+    assert!(!lines.is_empty(), "{unit}");
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn the_sockets_in_deploy_have_the_names_that_their_comments_listen_on() {
+    let (https, http) = (deployed("hostler.socket"), deployed("hostler-http.socket"));
+    for unit in [&https, &http] {
+        assert_eq!((setting(unit, "Service"), setting(unit, "BindIPv6Only")), ("hostler.service", "both"));
+    }
+    let of_https = listeners_in_comments(&https);
+    assert!(of_https.contains("tls: ...\n"), "{of_https}");
+    let config = format!(
+        "listeners:\n{}{}{ROUTES}",
+        of_https.replace("tls: ...", "tls: { local: true }"),
+        listeners_in_comments(&http)
+    );
+    let [https, http] = [(https, "127.0.0.2:0"), (http, "127.0.0.3:0")]
+        .map(|(unit, address)| format!("{}={address}", setting(&unit, "FileDescriptorName")));
+    let gateway = passed(&[&https, &http], &config);
+    let to = format!("localhost:{}:127.0.0.2", gateway.listener("systemd:https").port());
+    let url = format!("https://localhost:{}/", gateway.listener("systemd:https").port());
+    let output = curl(&["--cacert", gateway.root().to_str().unwrap(), "--resolve", &to, &url]);
+    assert_eq!(output.stdout, "ok", "{output:?}");
+    let redirect = Client::connect(gateway.listener("systemd:http")).get("/");
+    assert_eq!((redirect.status, redirect.header("location")), (308, Some("https://shop.example/")));
+}
+
+#[test]
+fn sockets_that_were_passed_to_another_process_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hostler.yaml");
+    std::fs::write(&file, format!("listeners: [{{ bind: \"systemd:web\" }}]\n{ROUTES}")).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/pass_sockets.py");
+    let binary = env!("CARGO_BIN_EXE_hostler");
+    let words = ["--to-another", "web=127.0.0.1:0", "--", binary, "serve", "-c", file.to_str().unwrap()];
+    let output = Tool::start(python().to_str().unwrap(), &[&[script.to_str().unwrap()][..], &words].concat()).output();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("this process was started without sockets"), "{output:?}");
 }
