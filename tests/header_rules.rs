@@ -2,15 +2,22 @@
 
 use crate::support::tool::curl;
 use crate::support::worker::Transport;
-use crate::support::{Gateway, Worker};
+use crate::support::{Client, Gateway, Worker};
 
 const APP: &str = "HTTP/1.1 200 OK\r\nServer: gunicorn\r\nX-Frame-Options: DENY\r\nX-Debug: 1\r\nX-Debug: 2\r\n\
                    Cache-Control: private\r\nContent-Length: 2\r\n\r\nok";
 
+/// With these further keys of its listener.
 fn start(listener: &str, app: &str) -> Gateway {
+    start_trusting("127.0.0.3", listener, app)
+}
+
+/// The same where this proxy is believed.
+fn start_trusting(proxy: &str, listener: &str, app: &str) -> Gateway {
     Gateway::start(&format!(
         r#"
 listeners: [{{ bind: "127.0.0.1:0"{listener} }}]
+trusted_proxies: [{proxy}]
 upstreams:
   app: {{ endpoints: ["{app}"], workers: 4 }}
   gone: {{ endpoints: ["unix:./nobody.sock"], workers: 1, hold: 0s }}
@@ -91,6 +98,26 @@ fn the_client_gets_what_is_set_and_what_browsers_protect_a_site_by() {
         assert_eq!(asked("/rules/"), format!("||DENY|no-cache|edge|{usual}"));
         assert_eq!(asked("/gone/"), format!("||SAMEORIGIN|no-store|edge|{usual}"));
         assert_eq!(asked("/"), "gunicorn|1|DENY|private|||||");
+    }
+}
+
+#[test]
+fn hsts_goes_by_how_the_client_speaks_to_the_outermost_proxy_that_is_trusted() {
+    let worker = Worker::answering(Transport::Unix, APP);
+    let gateway = start_trusting("127.0.0.1", "", &worker.endpoint());
+    let hsts = |from: u8, fields: &str| {
+        let mut client = Client::connect_from([127, 0, 0, from], gateway.address());
+        client.send(format!("GET /rules/ HTTP/1.1\r\nHost: shop.example\r\n{fields}\r\n"));
+        client.response("GET").header("strict-transport-security").is_some()
+    };
+    for (from, fields, is_told) in [
+        (1, "X-Forwarded-Proto: https\r\n", true),
+        (1, "Forwarded: for=192.0.2.7;proto=https\r\n", true),
+        (1, "X-Forwarded-Proto: http\r\n", false),
+        (1, "", false),
+        (9, "X-Forwarded-Proto: https\r\n", false),
+    ] {
+        assert_eq!(hsts(from, fields), is_told, "127.0.0.{from} {fields}");
     }
 }
 

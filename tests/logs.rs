@@ -40,6 +40,17 @@ fn reopen(gateway: &Gateway) {
 }
 
 #[test]
+fn the_access_log_may_share_stderr_with_the_other() {
+    let gateway = Gateway::start(&format!("logging: {{ format: json, access: {{ to: stderr }} }}\n{SITE}"));
+    let response = gateway.client().get("/");
+    let line = gateway.log_event("its line", |line| line["request_id"] == response.id());
+    assert_eq!((&line["path"], &line["status"]), (&"/".into(), &200.into()), "{line}");
+    let ended = gateway.stop();
+    assert!(ended.log.iter().any(|line| line.contains("\"ready\"")), "{:?}", ended.log);
+    assert_eq!(ended.access.len(), 0, "nothing on stdout: {:?}", ended.access);
+}
+
+#[test]
 fn no_client_writes_more_than_its_own_line_of_the_combined_format() {
     let worker = Worker::answering(Transport::Unix, OK);
     let upstream = before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()));
