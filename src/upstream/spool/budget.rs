@@ -17,8 +17,10 @@ use crate::http::network;
 const PLENTY: u64 = 16;
 const WHEN_CROWDED: u64 = 32 << 10;
 
-/// Sums that clients are added up in, by a hash that nobody can foresee. Two clients may meet in one.
+/// Sums of a row. Every client is added up in one of each row, by a hash that nobody can foresee, and has what the lesser of the two
+/// says: two clients may meet in one row, but hardly in both.
 const SUMS: usize = 4096;
+const ROWS: usize = 2;
 
 /// A client whose part has no room left but this fraction of the whole, or less than two pieces, begins nothing new.
 const MARGIN: u64 = 64;
@@ -36,24 +38,31 @@ pub struct Budget {
     hash: RandomState,
 }
 
-/// Whose part it is: the place of a sum, `None` for who has no address.
-type Holder = Option<usize>;
+/// Whose part it is: the place of a sum in each row, `None` for who has no address.
+type Holder = Option<[u16; ROWS]>;
 
 #[derive(Debug)]
 struct Account {
     used: AtomicU64,
     limit: AtomicU64,
-    sums: Box<[AtomicU64]>,
+    rows: [Box<[AtomicU64]>; ROWS],
 }
 
 impl Account {
     fn new() -> Self {
-        let sums = std::iter::repeat_with(AtomicU64::default).take(SUMS).collect();
-        Self { used: AtomicU64::default(), limit: AtomicU64::default(), sums }
+        let row = || std::iter::repeat_with(AtomicU64::default).take(SUMS).collect();
+        Self { used: AtomicU64::default(), limit: AtomicU64::default(), rows: [row(), row()] }
     }
 
-    fn sum(&self, holder: Holder) -> Option<&AtomicU64> {
-        self.sums.get(holder?)
+    /// The sums of a client, one of each row.
+    fn sums(&self, holder: Holder) -> impl Iterator<Item = &AtomicU64> {
+        let places = holder.into_iter().flatten();
+        self.rows.iter().zip(places).filter_map(|(row, place)| row.get(usize::from(place)))
+    }
+
+    /// What a client has: no less than that, and no more but where he meets others in all rows.
+    fn held(&self, holder: Holder) -> u64 {
+        self.sums(holder).map(|sum| sum.load(Ordering::Relaxed)).min().unwrap_or(0)
     }
 
     fn take(&self, bytes: u64, holder: Holder) -> bool {
@@ -63,22 +72,23 @@ impl Account {
     /// The same, where the client may have no more than `most`.
     fn take_of(&self, bytes: u64, holder: Holder, most: u64) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        let sum = self.sum(holder);
-        let held = sum.map_or(0, |sum| sum.load(Ordering::Relaxed));
+        let held = self.held(holder);
         let take = |used: u64| {
             let sum = used.checked_add(bytes).filter(|sum| *sum <= limit)?;
             (held == 0 || held.saturating_add(bytes) <= (limit - used).min(most)).then_some(sum)
         };
         let is_taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_ok();
-        if let (true, Some(sum)) = (is_taken, sum) {
-            sum.fetch_add(bytes, Ordering::Relaxed);
+        if is_taken {
+            for sum in self.sums(holder) {
+                sum.fetch_add(bytes, Ordering::Relaxed);
+            }
         }
         is_taken
     }
 
     fn give(&self, bytes: u64, holder: Holder) {
         self.used.fetch_sub(bytes, Ordering::AcqRel);
-        if let Some(sum) = self.sum(holder) {
+        for sum in self.sums(holder) {
             sum.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
@@ -92,7 +102,7 @@ impl Account {
         if free > limit / 2 + margin {
             return false;
         }
-        let held = self.sum(holder()).map_or(0, |sum| sum.load(Ordering::Relaxed));
+        let held = self.held(holder());
         held > 0 && held.saturating_add(margin) >= free
     }
 
@@ -202,7 +212,10 @@ impl Budget {
     }
 
     fn holder(&self, client: Option<IpAddr>) -> Holder {
-        client.map(|client| usize::try_from(self.hash.hash_one(network(client))).unwrap_or(0) % SUMS)
+        // The bits of one hash are as good as two hashes.
+        let place = |bits: u64| (bits % SUMS as u64) as u16;
+        let hash = self.hash.hash_one(network(client?));
+        Some([place(hash), place(hash >> 32)])
     }
 
     /// Where files are made.
@@ -329,7 +342,7 @@ mod tests {
     #[test]
     fn one_client_leaves_as_much_to_others_as_it_has() {
         let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 1000, disk: 0 });
-        // Three who do not meet in one sum.
+        // Three who do not meet.
         let mut clients: Vec<_> = (0..=255).map(|last| Some(IpAddr::from([192, 0, 2, last]))).collect();
         clients.sort_by_key(|client| budget.holder(*client));
         clients.dedup_by_key(|client| budget.holder(*client));
@@ -343,10 +356,41 @@ mod tests {
         assert_eq!(fill(&mut same), 310);
         assert!(!budget.is_short());
         drop((same, two, three));
-        let sums = budget.memory.sums.iter().map(|sum| sum.load(Ordering::Relaxed)).sum::<u64>();
+        let sums = budget.memory.rows.iter().flatten().map(|sum| sum.load(Ordering::Relaxed)).sum::<u64>();
         assert_eq!((budget.memory_used(), sums), (0, 0));
         let mut unknown = Lease::new(Arc::clone(&budget), None);
         assert_eq!(fill(&mut unknown), 1000, "who has no address is nobody's neighbour");
+    }
+
+    /// Two clients who meet in this row, and in no other.
+    fn meeting_in(row: usize, budget: &Budget) -> [Option<IpAddr>; 2] {
+        let clients = (0..=u16::MAX).map(|last| Some(IpAddr::from([10, 0, (last >> 8) as u8, last as u8])));
+        let mut met = std::collections::HashMap::new();
+        for client in clients {
+            let places = budget.holder(client).unwrap();
+            if let Some((other, of_other)) = met.insert(places[row], (client, places))
+                && of_other[1 - row] != places[1 - row]
+            {
+                return [other, client];
+            }
+        }
+        panic!("all of them meet in both rows, or none does")
+    }
+
+    #[test]
+    fn two_clients_who_meet_in_one_sum_have_each_a_part_of_their_own() {
+        for row in 0..ROWS {
+            let budget = Budget::new(&config::Spool { dir: "/tmp".into(), memory: 1000, disk: 0 });
+            let [greedy, honest] = meeting_in(row, &budget);
+            let mut all = Lease::new(Arc::clone(&budget), greedy);
+            assert!(all.take_memory(300) && all.take_memory(200) && !all.take_memory(10));
+            assert!(budget.is_had_by(greedy) && !budget.is_had_by(honest), "row {row}");
+            let mut some = Lease::new(Arc::clone(&budget), honest);
+            assert!(some.take_memory(100) && some.take_memory(100), "row {row}");
+            drop(all);
+            let held = |client| budget.memory.held(budget.holder(client));
+            assert_eq!((held(honest), held(greedy)), (200, 0));
+        }
     }
 
     #[test]
