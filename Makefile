@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON := $(CURDIR)/.venv/bin/python
 
-.PHONY: help run chat live test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile bench-realtime bench-websocket-restarts bench-cache-index clean need-cargo need-venv
+.PHONY: help run chat live test check bench-compare bench-profile bench-waiting-room bench-attacks bench-hostile bench-realtime bench-websocket-restarts bench-cache-killed bench-cache-index clean need-cargo need-venv
 
 help:
 	@echo "make run            serve the example shop at https://localhost:8443 (Ctrl-C stops it)"
@@ -16,13 +16,14 @@ help:
 	@echo "make live           serve the example of a page with live updates there: Django on two sync workers"
 	@echo "make test           all tests: Rust, end to end against gunicorn, and the shop's own"
 	@echo "make check          formatting and lints"
-	@echo "make bench-compare  side by side with nginx and HAProxy; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
+	@echo "make bench-compare  side by side with nginx, HAProxy and Varnish; ARGS=\"--rounds 3 --seconds 2\" and so on, ARGS=--help lists them"
 	@echo "make bench-profile  system calls and instructions per request, as ARGS=--help says"
 	@echo "make bench-waiting-room  storms on real gunicorn; ARGS=flood, restarts, kills, aborts, memory or full"
 	@echo "make bench-attacks  honest clients beside hostile ones; ARGS=attacks, drops or descriptors"
 	@echo "make bench-hostile  hostile requests and answers through Hostler, nginx and HAProxy"
 	@echo "make bench-realtime  one publish to thousands of held clients, beside nginx with nchan; ordinary pages beside a thousand that are held"
 	@echo "make bench-websocket-restarts  500 WebSockets with traffic while gunicorn's workers are replaced every 3 s; SOCKETS, RESTARTS and EVERY"
+	@echo "make bench-cache-killed  kill -9 under load with the cache on disk, every 5 s for 2 minutes: no wrong byte, nothing purged comes back; CRASH_SECONDS"
 	@echo "make bench-cache-index  memory for each stored response, and how soon a million files are found after a start; COUNT and FOLDER"
 	@echo "make clean          remove everything that was built"
 
@@ -82,6 +83,12 @@ EVERY ?= 3
 bench-websocket-restarts: need-cargo need-venv
 	@ulimit -n $$(ulimit -H -n) && HOSTLER_TEST_PYTHON=$(PYTHON) HOSTLER_SOCKETS=$(SOCKETS) HOSTLER_RESTARTS=$(RESTARTS) HOSTLER_RESTART_EVERY=$(EVERY) \
 		cargo test --release --locked --test e2e -- --nocapture websocket_restarts::no_socket_is_dropped
+
+# As long as this, with a kill every five seconds.
+CRASH_SECONDS ?= 120
+
+bench-cache-killed: need-cargo
+	@HOSTLER_CACHE_CRASH_SECONDS=$(CRASH_SECONDS) cargo test --release --locked --test e2e -- --nocapture cache_disk::killed
 
 COUNT ?= 1000000
 FOLDER ?=

@@ -5,10 +5,12 @@
 //! the page cache then, as after a restart of the process; after one of the machine the disk has its part.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hostler::cache::store::{DiskSettings, Found, Key, Meta, Settings, Store};
+use hostler::cache::Key;
+use hostler::cache::store::{DiskSettings, Found, Manner, Meta, Purge, Settings, Store};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 const MIB: u64 = 1 << 20;
@@ -19,6 +21,7 @@ fn main() {
     let kept = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
     let path = arguments.next().map_or_else(|| kept.path().to_owned(), Into::into);
     in_memory();
+    under_one_label();
     let disk = DiskSettings { path, size: 64 << 30, walkers: 2 };
     let settings = Settings { memory: 64 * MIB, max_object: MIB, variants: 16, open_files: 64, disk: Some(disk) };
     write(&settings, count);
@@ -30,10 +33,14 @@ fn key(number: u64) -> Key {
     for (part, word) in key.chunks_exact_mut(8).zip(1_u64..) {
         part.copy_from_slice(&(number * 4 + word).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
-    Key(key)
+    Key::from_bytes(key)
 }
 
-fn store(store: &Arc<Store>, number: u64, body: &Bytes) {
+fn store(cache: &Arc<Store>, number: u64, body: &Bytes) {
+    store_at(cache, number, &format!("/catalogue/items/{number}/?page=1"), &[], body);
+}
+
+fn store_at(store: &Arc<Store>, number: u64, path: &str, tags: &[&[u8]], body: &Bytes) {
     let mut fields = HeaderMap::new();
     for (name, value) in [
         ("content-type", "text/html; charset=utf-8"),
@@ -45,14 +52,13 @@ fn store(store: &Arc<Store>, number: u64, body: &Bytes) {
     ] {
         fields.insert(name, HeaderValue::from_static(value));
     }
-    let path = format!("/catalogue/items/{number}/?page=1");
     let meta = Meta {
         status: StatusCode::OK,
         fields: &fields,
         facts: &[0; 64],
         host: b"shop.example",
         path: path.as_bytes(),
-        tags: &[],
+        tags,
         since: store.moment(),
         primary: None,
         length: Some(body.len() as u64),
@@ -94,6 +100,38 @@ fn in_memory() {
     let begun = Instant::now();
     let fields: usize = (0..COUNT).map(|_| object.headers().len()).sum();
     println!("  its {} fields as a map take {:?}", fields as u64 / COUNT, begun.elapsed() / COUNT as u32);
+}
+
+/// Very many have the same tag and lie at the same path, as where all queries have one label: what it takes to store another,
+/// which drives one out, and to purge them, between two turns of others.
+fn under_one_label() {
+    const COUNT: u64 = 300_000;
+    let settings = Settings { memory: 256 * MIB, max_object: MIB, variants: 16, open_files: 0, disk: None };
+    let Ok(cache) = Store::open(&settings) else { return };
+    let body = Bytes::from(vec![b'x'; 1024]);
+    let (mut slowest, begun) = (Duration::ZERO, Instant::now());
+    for number in 0..COUNT {
+        let begun = Instant::now();
+        store_at(&cache, number, "/catalogue?*", &[b"catalogue"], &body);
+        slowest = slowest.max(begun.elapsed());
+    }
+    let there = cache.numbers().memory_objects;
+    println!(
+        "under one path and one tag, {there} objects of {COUNT}: storing takes {:?} each, the slowest {slowest:?}",
+        begun.elapsed() / COUNT as u32
+    );
+    let mut purge = std::pin::pin!(cache.purge(Purge::Tag(b"catalogue".as_slice().into()), Manner::Hard));
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut slowest, mut turns, begun) = (Duration::ZERO, 0, Instant::now());
+    loop {
+        let begun = Instant::now();
+        let is_done = purge.as_mut().poll(&mut cx).is_ready();
+        (slowest, turns) = (slowest.max(begun.elapsed()), turns + 1);
+        if is_done {
+            break;
+        }
+    }
+    println!("  purging all of them takes {:?} in {turns} turns, the longest of {slowest:?}", begun.elapsed());
 }
 
 fn write(settings: &Settings, count: u64) {

@@ -103,6 +103,8 @@ reasons! {
     FileForbidden = "file_forbidden", Client;
     /// The route has files, which are read and nothing else.
     MethodNotAllowed = "method_not_allowed", Client;
+    /// The request asks for what is in the cache alone (`only-if-cached`), and there is nothing that may be used.
+    NotCached = "not_cached", Client;
     /// What is there is not what the request's `If-Match` or `If-Unmodified-Since` says.
     PreconditionFailed = "precondition_failed", Client;
     /// The request asks for parts that the file does not have.

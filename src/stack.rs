@@ -4,6 +4,7 @@
 //! it, once per configuration; every connection of the thread uses that one.
 
 mod action;
+mod keeping;
 mod route;
 mod sent;
 
@@ -19,6 +20,7 @@ pub use sent::Sent;
 use tower::ServiceBuilder;
 
 use crate::access::{Checks, Sources};
+use crate::cache::Cache;
 use crate::config::{self, Config, Descriptors, WebSocketMode};
 use crate::files::{self, Room};
 use crate::http::{Handovers, Redispatch};
@@ -61,6 +63,8 @@ pub struct Shared {
     pub channels: Channels,
     /// How many WebSockets may pass through to workers.
     pub tunnels: Arc<Tunnels>,
+    /// What of apps' answers is kept. A configuration with another folder has another one.
+    pub cache: Arc<Cache>,
 }
 
 #[cfg(test)]
@@ -68,9 +72,12 @@ impl Shared {
     /// Of a process that serves nobody.
     #[allow(clippy::unwrap_used)]
     pub(crate) fn idle() -> Self {
+        use crate::cache::store::{Settings, Store};
         let metrics = Metrics::new();
         let compressor = Compressor::new(1, metrics.compression());
         let access_log = AccessLog::start(None, metrics.access_log_dropped.clone()).unwrap();
+        let store = Settings { memory: 1 << 20, max_object: 1 << 20, variants: 1, open_files: 0, disk: None };
+        let store = Store::open(&store).unwrap();
         Self {
             channels: Channels::new(metrics.realtime()),
             metrics,
@@ -79,6 +86,7 @@ impl Shared {
             checks: Arc::new(Checks::of_a_test()),
             compressor,
             tunnels: Arc::default(),
+            cache: Cache::new(store),
         }
     }
 }
@@ -122,9 +130,9 @@ impl Blueprint {
         let upstreams: Vec<_> = upstreams.collect();
         let before = previous.map_or(&[][..], |previous| &previous.routes);
         let mut sources = Sources::following(previous.map(|previous| &previous.sources));
-        let routes = Plan::compile_all(&config.sites, &config.upstreams, before, &shared, &mut sources);
-        let sources = sources.gathered();
         let identity_names = identity_names(&config.sites);
+        let routes = Plan::compile_all(&config, before, &shared, &identity_names, &mut sources);
+        let sources = sources.gathered();
         let error_pages = config.sites.iter().map(|site| ErrorPages::compile(&site.error_pages)).collect();
         let signing_next = SigningKey::compile(&config.realtime.grip);
         let signing = Arc::clone(previous.map_or(&signing_next, |previous| &previous.signing));
@@ -171,6 +179,12 @@ impl Blueprint {
     #[must_use]
     pub fn sources(&self) -> &Sources {
         &self.sources
+    }
+
+    /// What of apps' answers is kept.
+    #[must_use]
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.shared.cache
     }
 
     /// The configuration it was made from.

@@ -42,6 +42,7 @@ fn who_does_not_bring_the_token_learns_nothing_and_changes_nothing() {
         "GET /status",
         "GET /other",
         "POST /pause?upstream=app",
+        "POST /purge?all=1",
         "POST /reload",
     ] {
         for field in ["", CONTROL, "Authorization: Bearer 0123456789abcdee\r\n"] {
@@ -76,7 +77,7 @@ fn no_web_page_in_the_operators_browser_controls() {
         assert_eq!(refused.status, 403, "{fields}: {refused:?}");
         assert!(refused.text().len() > 20, "it says why: {refused:?}");
     }
-    for path in ["/pause?upstream=app", "/resume?upstream=app", "/drain?endpoint=unix:/a", "/reload"] {
+    for path in ["/pause?upstream=app", "/resume?upstream=app", "/drain?endpoint=unix:/a", "/purge?all=1", "/reload"] {
         let refused = ask(&gateway, &format!("GET {path}"), &format!("{local}{CONTROL}"), "");
         assert_eq!((refused.status, refused.header("allow")), (405, Some("POST")), "{path}");
     }
@@ -128,6 +129,32 @@ fn an_order_that_cannot_be_meant_is_refused_with_what_can() {
     assert_eq!(drain(&format!("endpoint={app}")), (true, "app".into(), first_drained.clone()));
     assert_eq!(drain(&format!("endpoint={app}")), (false, "app".into(), first_drained), "as often as one likes");
     assert_eq!(drain("endpoint=http://127.0.0.1:9&upstream=api"), (true, "api".into(), vec!["drained".into()]));
+}
+
+#[test]
+fn an_order_to_purge_says_one_thing_and_is_told_what_came_of_it() {
+    let gateway = gateway("bind: \"unix:@folder@/admin.sock\"");
+    let post = |fields: &str, body: &str| ask(&gateway, "POST /purge", &format!("Host: x\r\n{CONTROL}{fields}"), body);
+    for (body, said) in [
+        ("", "say what is to be purged: url=URL"),
+        ("url=/page", "`url`: `/page` has no host"),
+        ("host=https://shop.example/", "`host`: `https://shop.example/` is not a host"),
+        ("url=shop.example/a?b=1&c=2", "`c` is not a parameter"),
+        ("all=1&tag=a", "one order is for one of"),
+        ("tag=", "`tag`: there is no tag in it"),
+    ] {
+        let refused = post("", body);
+        assert_eq!(refused.status, 400, "{body}: {}", refused.text());
+        assert!(refused.text().contains(said), "{body}: {}", refused.text());
+    }
+    let long = "tag=".to_owned() + &"a,".repeat(40_000);
+    assert_eq!(post("", &long).status, 413);
+    let done = post("", "url=https://shop.example/page&soft=1");
+    assert_eq!((done.status, done.text()), (200, "{\"purged\":0,\"soft\":true,\"indexed\":true}\n"));
+    let event = gateway.log_event("the purge", |event| event["what"].is_string());
+    assert_eq!((&event["what"], &event["objects"]), (&"shop.example/page".into(), &0.into()), "{event}");
+    let told = post("Accept: text/plain\r\n", "all=1");
+    assert_eq!(told.text(), "purged: 0 objects; no route has a cache\n");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use hostler::app::Gateway;
-use hostler::cache::store::{Found, Key, Meta, Settings, Store};
+use hostler::cache::Key;
+use hostler::cache::store::{Found, Meta, Settings, Store};
 use hostler::config;
 use hostler::edge::inherited::Inherited;
 use hostler::realtime::hub::{Content, Item, StreamPart};
@@ -371,7 +372,7 @@ fn cache_key(number: u64) -> Key {
     for (part, word) in key.chunks_exact_mut(8).zip(1_u64..) {
         part.copy_from_slice(&(4 * number + word).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
-    Key(key)
+    Key::from_bytes(key)
 }
 
 #[test]

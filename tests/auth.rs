@@ -463,6 +463,9 @@ fn clients_come_from_where_they_may() {
     for (from, fields, expected) in [
         ([127, 0, 0, 8], "", 200),
         ([127, 0, 0, 9], "", 403),
+        // A proxy that nobody has named is not its clients.
+        ([127, 0, 0, 8], "X-Forwarded-For: 198.51.100.5\r\n", 403),
+        ([127, 0, 0, 8], "X-Real-IP: 198.51.100.5\r\n", 403),
         ([127, 0, 0, 9], "X-Forwarded-For: 203.0.113.5\r\n", 403),
         ([127, 0, 0, 7], "X-Forwarded-For: 203.0.113.5\r\n", 200),
         ([127, 0, 0, 7], "X-Forwarded-For: 198.51.100.5\r\n", 403),

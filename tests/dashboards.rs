@@ -65,7 +65,7 @@ fn driven() -> String {
          listeners:\n  - {{ bind: \"127.0.0.1:0\" }}\n  - {{ bind: \"127.0.0.2:0\", tls: {{ local: true }} }}\n\
          \x20 - {{ bind: \"127.0.0.3:0\", proxy_protocol: true }}\n\
          upstreams:\n  app: {{ endpoints: [\"{}\"], workers: 2, health: {{ path: /up, interval: 200ms }} }}\n\
-         sites:\n  - routes:\n      - {{ path: /limited, respond: {{}}, rate_limit: {{ rate: 1/h }} }}\n      - {{ path: /ws, proxy: app, websocket: over_http }}\n      - {{ path: /, proxy: app }}\n",
+         sites:\n  - routes:\n      - {{ path: /limited, respond: {{}}, rate_limit: {{ rate: 1/h }} }}\n      - {{ path: /ws, proxy: app, websocket: over_http }}\n      - {{ path: /kept, proxy: app, cache: true }}\n      - {{ path: /, proxy: app }}\n",
         worker.endpoint()
     ));
     let mut client = gateway.client();
@@ -74,6 +74,7 @@ fn driven() -> String {
     client.send(post("/", "body"));
     assert_eq!(client.response("POST").status, 200);
     assert_eq!([client.get("/limited").status, client.get("/limited").status], [200, 429]);
+    assert_eq!(client.get("/kept").status, 200);
     assert_eq!(gateway.client().get("/flaky").status, 502);
     let mut tls = Client::tls(gateway.listener("127.0.0.2:0"), "localhost", &gateway.root());
     assert_eq!(tls.get("/").status, 200);
@@ -150,6 +151,7 @@ fn the_dashboard_has_a_row_for_each_part_and_every_panel_asks_what_prometheus_un
         "Access",
         "Process",
         "Realtime",
+        "Cache",
     ];
     assert_eq!(rows, parts);
     let mut rules = String::from("groups:\n  - name: dashboard\n    rules:\n");

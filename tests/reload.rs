@@ -105,3 +105,35 @@ fn listeners_come_and_go_and_the_others_keep_their_connections() {
     assert!(crate::support::look_until(|| unix.connect().err()).is_some());
     assert_eq!(client.get("/").status, 200, "the connection opened at first is still there");
 }
+
+#[test]
+fn a_cache_whose_folder_cannot_be_used_is_told_and_the_one_before_stays() {
+    let config = |cache: &str| {
+        format!(
+            "admin: {{ bind: \"unix:@folder@/admin.sock\" }}\ncache: {{ {cache} }}\n\
+             upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:9\"], workers: 1 }} }}\n\
+             sites: [{{ routes: [{{ path: /up, respond: {{}} }}, {{ path: /, proxy: app, cache: true }}] }}]\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let shared = config(&format!("disk: {{ path: {} }}", folder.path().join("cache").display()));
+    let gateway = Gateway::start(&shared);
+    let (code, told) = Gateway::refuse(&shared);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("cache.disk.path: the cache's folder") && told.contains("another process has it"), "{told}");
+    let held = folder.path().join("cache/lock");
+    let (code, told) = Gateway::refuse(&config(&format!("disk: {{ path: {} }}", held.display())));
+    assert!(code == Some(1) && told.contains("is not a folder (name a folder; with systemd"), "{told}");
+
+    gateway.rewrite(&config(&format!("memory: 8MiB, disk: {{ path: {}/none/cache }}", folder.path().display())));
+    let refused = gateway.cli(&["reload"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("create it, or check the path"), "{refused:?}");
+    let memory = "hostler_cache_limit_bytes{where=\"memory\"}";
+    assert_eq!((gateway.metric(memory), gateway.client().get("/up").status), (f64::from(256 << 20), 200));
+
+    gateway.rewrite(&shared.replace("cache: { ", "cache: { memory: 8MiB, "));
+    assert_eq!(gateway.cli(&["reload"]).code, Some(0), "its own folder is no obstacle");
+    assert_eq!(gateway.metric(memory), f64::from(8 << 20));
+    assert!(gateway.stop().status.success());
+}

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machine import Failure
-from peers import Peer, find
+from peers import PROGRAMS, Peer, find
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
+    "varnishd": "varnish",
+    "varnishstat": "varnish",
     "wrk": "wrk",
     "h2load": "nghttp2-client",
     "openssl": "openssl",
@@ -50,7 +52,7 @@ def add_options(parser):
 
 def named_binary(text):
     name, _, binary = text.partition("=")
-    if not re.fullmatch(r"[\w-]+", name) or not binary or name in PACKAGES or name == "hostler":
+    if not re.fullmatch(r"[\w-]+", name) or not binary or name in PACKAGES or name in PROGRAMS:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=BINARY with a new name")
     return name, Path(binary)
 
@@ -59,7 +61,7 @@ def check_tools(tools):
     """Says all that is missing at once."""
     missing = [tool for tool in sorted(tools) if tool != "gunicorn" and not find(tool)]
     if missing:
-        packages = " ".join(PACKAGES[tool] for tool in missing)
+        packages = " ".join(dict.fromkeys(PACKAGES[tool] for tool in missing))
         raise Failure(f"Missing: {', '.join(missing)}. Install them (Debian: sudo apt-get install {packages}).")
     if "gunicorn" in tools and not importlib.util.find_spec("gunicorn"):
         raise Failure("Missing: gunicorn. Run this with the Python of .venv, as make does (tests/python/venv.sh makes it).")
@@ -77,14 +79,15 @@ def build(options, with_hostler):
         if subprocess.run(["cargo", "build", "--release", "--locked", *targets], cwd=ROOT).returncode != 0:
             raise Failure("The build failed.")
     release = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
-    options.hostler = options.hostler or release / "hostler"
+    if with_hostler and not options.hostler:
+        options.hostler = release / "hostler"
     examples = release / "examples"
     return Binaries((options.origin or examples / "bench-origin").resolve(), (options.load or examples / "bench-load").resolve())
 
 
 def all_peers(options):
     """Every peer there could be, in the order of the first round."""
-    found = [Peer(name, name, find(name) or name) for name in ("nginx", "haproxy")]
+    found = [Peer(name, name, find(PROGRAMS[name][0]) or PROGRAMS[name][0]) for name in ("nginx", "haproxy", "varnish")]
     found.append(Peer("hostler", "hostler", options.hostler.resolve() if options.hostler else Path("hostler")))
     return found + [Peer(name, "hostler", binary.resolve()) for name, binary in options.also]
 

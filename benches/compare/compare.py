@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Hostler side by side with nginx and HAProxy on this machine: CPU time per request, throughput, latency, memory.
+Hostler side by side with nginx, HAProxy and Varnish on this machine: CPU time per request, throughput, latency, memory.
 
 The proxy has one core to itself, load and origin have the others. A round measures every peer once, each in a fresh
 process, and every round begins with another peer; ratios are taken within a round, since a machine's mood changes slower
@@ -21,7 +21,8 @@ import report
 import summary
 from machine import Failure
 from measurement import AFTER, WARM_UP, Bench, measure
-from scenarios import LETTERS, chosen
+from peers import PROGRAMS
+from scenarios import LETTERS, able, chosen
 
 IDLE_ROUNDS = 3  # enough for memory, which takes long to measure and hardly varies
 SPARE_CONNECTIONS = 200
@@ -33,10 +34,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped by SIGTERM."))
     try:
         scenarios = chosen(options.scenarios)
-        names = [peer.name for peer in binaries.wanted_peers(options)]
-        binaries.check_tools(needed(scenarios, names))
-        ours = binaries.build(options, "hostler" in names)
-        return run(options, ours, scenarios, binaries.wanted_peers(options))
+        contestants = contestants_of(options, scenarios)
+        binaries.check_tools(needed(scenarios, contestants))
+        ours = binaries.build(options, "hostler" in [peer.name for peer in contestants])
+        return run(options, ours, scenarios, contestants_of(options, scenarios))
     except Failure as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
@@ -72,18 +73,26 @@ def positive(text):
     return value
 
 
-def needed(scenarios, names):
+def contestants_of(options, scenarios):
+    """Who takes part in any of these. Varnish's access log is written by another program, which is not compared."""
+    found = able(binaries.wanted_peers(options), scenarios)
+    return [peer for peer in found if not (options.access_log and peer.kind == "varnish")]
+
+
+def needed(scenarios, contestants):
     """What is to be there before anything is built."""
     tools = {"openssl"} | {each.tool for each in scenarios if each.tool and each.tool != "bench-load"}
-    tools |= {name for name in names if name in ("nginx", "haproxy")}
+    tools |= {tool for peer in contestants for tool in PROGRAMS[peer.kind]}
     return tools | ({"gunicorn"} if any(each.app for each in scenarios) else set())
 
 
 def run(options, ours, scenarios, contestants):
     files = machine.allow_many_files()
     idle_connections = idle_count(options.idle_connections, files)
-    one_peer = sum(seconds_of(each, options.seconds, idle_connections) * rounds_of(each, options.rounds) for each in scenarios)
-    estimate = one_peer * len(contestants)
+    estimate = sum(
+        seconds_of(each, options.seconds, idle_connections) * rounds_of(each, options.rounds) * taking_part(each, contestants)
+        for each in scenarios
+    )
     signal.signal(signal.SIGALRM, on_time_out)
     signal.alarm(int(120 + 5 * estimate))
     with tempfile.TemporaryDirectory(prefix="hostler-bench-", dir="/var/tmp") as name:
@@ -120,6 +129,10 @@ def seconds_of(scenario, seconds, idle_connections):
 
 def rounds_of(scenario, rounds):
     return min(rounds, IDLE_ROUNDS) if scenario.kind == "idle" else rounds
+
+
+def taking_part(scenario, contestants):
+    return sum(scenario.can_do(peer.kind) for peer in contestants)
 
 
 def on_time_out(*_):

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from machine import Failure, Process
+from measurement import first_answer, from_cache
 from peers import Proxy
 
 TOP = 10
@@ -20,11 +21,13 @@ def count(bench, scenario, peer, requests):
         left.unlink()
     valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={dumps}"]
     with Proxy(peer, bench, bench.pinned, valgrind, patience=60) as proxy:
-        load(bench, scenario, proxy, requests)
-        control(proxy, "--zero")
-        for times in (1, 2):
-            load(bench, scenario, proxy, times * requests)
-            control(proxy, f"--dump={times}")
+        first_answer(bench, scenario, proxy)
+        with from_cache(bench, scenario):
+            load(bench, scenario, proxy, requests)
+            control(proxy, "--zero")
+            for times in (1, 2):
+                load(bench, scenario, proxy, times * requests)
+                control(proxy, f"--dump={times}")
     once, twice = (read_profile(Path(f"{dumps}.{number}").read_text()) for number in (1, 2))
     return difference(once, twice, requests)
 

@@ -1,6 +1,8 @@
 """The load: wrk for HTTP/1.1, h2load for HTTP/2, and bench-load (load.rs) where each request has a connection of its own."""
 
+import signal
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 from machine import Failure, Process
@@ -32,6 +34,15 @@ class Load:
         if self.tool == "h2load":
             return read_h2load(text, self.answers)
         return read_wrk(text) if self.tool == "wrk" else read_bench_load(text)
+
+    @contextmanager
+    def held(self):
+        """It sends nothing meanwhile."""
+        self.process.child.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.child.send_signal(signal.SIGCONT)
 
     def __enter__(self):
         return self

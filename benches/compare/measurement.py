@@ -2,8 +2,8 @@
 
 import os
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import machine
 import peers
@@ -14,6 +14,7 @@ from origins import App, Origin
 
 WARM_UP = 1  # seconds under load before the first reading
 AFTER = 1  # seconds of load after the last reading
+FILLS = 20  # times that a proxy is asked until its cache has the answer
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Bench:
     def __init__(self, folder, binaries, scenarios=(), access_log=False, connections=1000):
         with_app = any(each.app for each in scenarios)
         self.with_files = any(each.file for each in scenarios)
+        self.with_cache = any(each.cached for each in scenarios)
         self.with_gzip = any(each.encoding for each in scenarios)
         self.with_websockets = any(each.websocket for each in scenarios)
         self.folder = folder
@@ -55,7 +57,7 @@ class Bench:
 
     def counter(self, scenario, proxy):
         """Who knows how many requests were answered: the proxy itself where nobody is behind it."""
-        return proxy if scenario.file else self.behind(scenario)
+        return proxy if scenario.is_alone else self.behind(scenario)
 
     def expected(self, scenario):
         """The body of an answer."""
@@ -79,9 +81,10 @@ def make_files(folder, scenarios):
 
 @dataclass
 class Reading:
-    """The clocks and counters at one moment."""
+    """The clocks and counters at one moment, which is a while if the load has to be held for it."""
 
-    time: float
+    began: float
+    ended: float
     proxy: float
     ours: float
     machine: float
@@ -89,13 +92,25 @@ class Reading:
 
     @classmethod
     def take(cls, bench, scenario, proxy, load):
+        if not proxy.peer.counts_when_idle:
+            return cls.of_now(bench, scenario, proxy, load, bench.counter(scenario, proxy).served)
+        began = time.monotonic()
+        with load.held():
+            served = bench.counter(scenario, proxy).served()
+            reading = cls.of_now(bench, scenario, proxy, load, lambda: served)
+        return replace(reading, began=began)
+
+    @classmethod
+    def of_now(cls, bench, scenario, proxy, load, served):
         others = machine.tree(load.process.child.pid) + bench.behind(scenario).pids + [os.getpid()]
+        now = time.monotonic()
         return cls(
-            time=time.monotonic(),
+            began=now,
+            ended=now,
             proxy=machine.cpu_seconds(proxy.pids),
             ours=machine.cpu_seconds(others),
             machine=machine.busy_seconds(),
-            served=bench.counter(scenario, proxy).served(),
+            served=served(),
         )
 
 
@@ -133,12 +148,11 @@ def measure_threads(bench, scenario, peer, seconds):
 
 def measure_load(bench, scenario, peer, placement, seconds):
     """One run of the load; connects and warm-up lie before the first reading."""
-    expected = bench.expected(scenario)
     with peers.Proxy(peer, bench, placement) as proxy:
         counter = bench.counter(scenario, proxy)
-        agreed, size = proxy.check(scenario, expected)
+        agreed, size = first_answer(bench, scenario, proxy)
         before = counter.served()
-        with Load(scenario, proxy, WARM_UP + seconds + AFTER, bench, placement.load) as load:
+        with from_cache(bench, scenario), Load(scenario, proxy, WARM_UP + seconds + AFTER, bench, placement.load) as load:
             time.sleep(WARM_UP)
             first = Reading.take(bench, scenario, proxy, load)
             time.sleep(seconds)
@@ -146,17 +160,42 @@ def measure_load(bench, scenario, peer, placement, seconds):
             memory = machine.memory_bytes(proxy.pids)
             outcome = load.finish()
         check_outcome(scenario, outcome, counter.served() - before)
-        proxy.check(scenario, expected)
+        proxy.check(scenario, bench.expected(scenario))
     if bench.access_log and not scenario.websocket:
         check_log(outcome.requests, proxy.logged())
     return figures(first, last, outcome) | {"memory": memory, "tls_agreed": agreed, "size": size if scenario.encoding else None}
+
+
+def first_answer(bench, scenario, proxy):
+    """Looks at an answer in full, as Proxy.check. A proxy that is to answer from its cache is asked until it does."""
+    expected = bench.expected(scenario)
+    seen = proxy.check(scenario, expected)
+    if not scenario.cached:
+        return seen
+    for _ in range(FILLS):
+        before = bench.origin.served()
+        seen = proxy.check(scenario, expected)
+        if bench.origin.served() == before:
+            return seen
+        time.sleep(0.05)  # an answer may be put into the cache after its client has it
+    raise Failure(f"{proxy.name} does not answer from its cache: {FILLS} requests for {scenario.path} all reached the origin")
+
+
+@contextmanager
+def from_cache(bench, scenario):
+    """Fails if anything reached the origin meanwhile, where the proxy is to answer from its cache."""
+    before = bench.origin.served()
+    yield
+    asked = bench.origin.served() - before
+    if scenario.cached and asked:
+        raise Failure(f"{asked} requests reached the origin, though the answer was in the cache")
 
 
 def figures(first, last, outcome):
     served = last.served - first.served
     if served == 0:
         raise Failure("nothing was answered between the readings")
-    elapsed = last.time - first.time
+    elapsed = last.began - first.ended
     cpu = last.proxy - first.proxy
     return {
         "cpu_us": cpu / served * 1e6,
@@ -180,7 +219,7 @@ def check_outcome(scenario, outcome, reached):
         raise Failure("no request was answered")
     # Those under way when the load stopped have reached the origin and were not answered to anybody.
     if not outcome.requests <= reached <= outcome.requests + scenario.in_flight:
-        counted = "were counted by the proxy" if scenario.file else "reached the origin"
+        counted = "were counted by the proxy" if scenario.is_alone else "reached the origin"
         raise Failure(f"{outcome.requests} requests were answered, but {reached} {counted}")
     if scenario.opens == "full" and outcome.full != outcome.requests:
         raise Failure(f"{outcome.requests - outcome.full} of {outcome.requests} handshakes were no full ones")

@@ -2,15 +2,17 @@
 //!
 //! It listens on a TCP port that the system chooses and on the unix socket named by its one argument, and prints
 //! `ready PORT`. An answer is 1 KiB, 10 MiB below `/large/`, or 100 KiB of JSON below `/json/`; that of a POST comes when
-//! its body, which needs a Content-Length, has been read to the end. Below `/ws/` it takes a WebSocket, sends every message
+//! its body, which needs a Content-Length, has been read to the end. Below `/cached/` an answer may be kept for a day, and
+//! is 1 KiB, or 100 KiB at `/cached/102400`. Below `/ws/` it takes a WebSocket, sends every message
 //! back, and counts each as a request. `GET /served` answers with the number of requests
 //! answered so far, itself not counted: that is how the bench knows how much work went through a proxy in a stretch of
-//! time. Heads are not checked beyond what framing needs; this is no server for anything else.
+//! time, or that none did. Heads are not checked beyond what framing needs; this is no server for anything else.
 
 use std::env;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +23,7 @@ use tokio::runtime::Builder;
 
 const SMALL: usize = 1 << 10;
 const LARGE: usize = 10 << 20;
-const JSON: usize = 100 << 10;
+const MEDIUM: usize = 100 << 10;
 const HEAD_MOST: usize = 64 << 10;
 const READ_AT_ONCE: usize = 64 << 10;
 
@@ -65,6 +67,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, origin: Arc<Ori
                 Request::Small => stream.write_all(origin.small()).await,
                 Request::Large => stream.write_all(origin.large()).await,
                 Request::Json => stream.write_all(origin.json()).await,
+                Request::CachedSmall => stream.write_all(origin.cached_small()).await,
+                Request::CachedMedium => stream.write_all(origin.cached_medium()).await,
                 Request::Served => stream.write_all(&origin.served()).await,
                 Request::WebSocket(head) => {
                     input.drain(..taken);
@@ -115,6 +119,8 @@ enum Request {
     Small,
     Large,
     Json,
+    CachedSmall,
+    CachedMedium,
     Served,
     NotUnderstood,
 }
@@ -152,6 +158,10 @@ fn asked(head: &[u8]) -> Request {
         Request::Large
     } else if head.starts_with(b"GET /json/") {
         Request::Json
+    } else if head.starts_with(b"GET /cached/102400 ") {
+        Request::CachedMedium
+    } else if head.starts_with(b"GET /cached/") {
+        Request::CachedSmall
     } else if head.starts_with(b"GET ") {
         Request::Small
     } else {
@@ -183,38 +193,62 @@ struct Origin {
     small: Vec<u8>,
     large: Vec<u8>,
     json: Vec<u8>,
+    cached_small: Vec<u8>,
+    cached_medium: Vec<u8>,
 }
 
 impl Origin {
     fn new() -> Self {
-        let plain = |size| answer("text/plain", &vec![b'x'; size]);
-        let (small, large, json) = (plain(SMALL), plain(LARGE), answer("application/json", &orders(JSON)));
-        Self { served: AtomicU64::new(0), small, large, json }
+        let plain = |size| answer("Content-Type: text/plain", &vec![b'x'; size]);
+        // As an app's page has it. The date is that of the start: caches tell by it how old a page is.
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let fields = format!("Content-Type: text/plain\r\nDate: {date}\r\nETag: \"1\"\r\nCache-Control: max-age=86400");
+        let cached = |size| answer(&fields, &vec![b'x'; size]);
+        Self {
+            served: AtomicU64::new(0),
+            small: plain(SMALL),
+            large: plain(LARGE),
+            json: answer("Content-Type: application/json", &orders(MEDIUM)),
+            cached_small: cached(SMALL),
+            cached_medium: cached(MEDIUM),
+        }
+    }
+
+    /// One more request has been answered.
+    fn counted<'a>(&self, answer: &'a [u8]) -> &'a [u8] {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        answer
     }
 
     fn small(&self) -> &[u8] {
-        self.served.fetch_add(1, Ordering::Relaxed);
-        &self.small
+        self.counted(&self.small)
     }
 
     fn large(&self) -> &[u8] {
-        self.served.fetch_add(1, Ordering::Relaxed);
-        &self.large
+        self.counted(&self.large)
     }
 
     fn json(&self) -> &[u8] {
-        self.served.fetch_add(1, Ordering::Relaxed);
-        &self.json
+        self.counted(&self.json)
+    }
+
+    fn cached_small(&self) -> &[u8] {
+        self.counted(&self.cached_small)
+    }
+
+    fn cached_medium(&self) -> &[u8] {
+        self.counted(&self.cached_medium)
     }
 
     fn served(&self) -> Vec<u8> {
-        answer("text/plain", self.served.load(Ordering::Relaxed).to_string().as_bytes())
+        answer("Content-Type: text/plain", self.served.load(Ordering::Relaxed).to_string().as_bytes())
     }
 }
 
-fn answer(media_type: &str, body: &[u8]) -> Vec<u8> {
+/// An answer with these fields.
+fn answer(fields: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 

@@ -1,13 +1,15 @@
 """What is compared: each peer with its configuration file, and the processes it becomes."""
 
 import base64
+import csv
 import http.client
 import re
-import zlib
 import shutil
 import socket
 import ssl
 import subprocess
+import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +19,26 @@ from scenarios import KIB, MIB
 HERE = Path(__file__).resolve().parent
 BODY = b"x" * KIB
 
-TEMPLATES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "hostler": "hostler.yaml"}
-ARGUMENTS = {"nginx": ["-c"], "haproxy": ["-db", "-f"], "hostler": ["serve", "-c"]}
-ASK_VERSION = {"nginx": "-v", "haproxy": "-v", "hostler": "--version"}
+TEMPLATES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "varnish": "varnish.vcl", "hostler": "hostler.yaml"}
+# In front of the configuration. @NAMES@ are filled in as there.
+ARGUMENTS = {
+    "nginx": ["-c"],
+    "haproxy": ["-db", "-f"],
+    # As much memory as Hostler's cache has; a pool of threads for each core.
+    "varnish": [
+        *["-F", "-n", "@KEPT@", "-T", "none", "-a", "127.0.0.1:@PLAIN_PORT@"],
+        *["-s", "malloc,256m", "-p", "thread_pools=@THREADS@", "-f"],
+    ],
+    "hostler": ["serve", "-c"],
+}
+ASK_VERSION = {"nginx": "-v", "haproxy": "-v", "varnish": "-V", "hostler": "--version"}
+# What has to be installed for a kind; ours is built.
+PROGRAMS = {"nginx": ["nginx"], "haproxy": ["haproxy"], "varnish": ["varnishd", "varnishstat"], "hostler": []}
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A proxy: what it is called, which of the three kinds it is, and where its binary lies."""
+    """A proxy: what it is called, which of the four kinds it is, and where its binary lies."""
 
     name: str
     kind: str
@@ -37,8 +51,14 @@ class Peer:
     def template(self):
         return (HERE / TEMPLATES[self.kind]).read_text()
 
-    def command(self, config):
-        return [self.binary, *ARGUMENTS[self.kind], config]
+    @property
+    def has_tls(self):
+        return self.kind != "varnish"
+
+    @property
+    def counts_when_idle(self):
+        """What a thread of Varnish has answered is counted when its client has been silent for a moment (`timeout_linger`)."""
+        return self.kind == "varnish"
 
 
 def find(program):
@@ -55,12 +75,15 @@ class Proxy:
         self.plain_port, self.tls_port, self.admin_port = free_ports(3)
         self.asked = 0
         self.log = bench.folder / f"{peer.name}-access.log"
+        self.kept = bench.folder / f"{peer.name}-kept"
         errors = bench.folder / f"{peer.name}.log"
         for left in (self.log, errors):
             left.unlink(missing_ok=True)
+        shutil.rmtree(self.kept, ignore_errors=True)
         config = bench.folder / f"{peer.name}-{TEMPLATES[peer.kind]}"
         config.write_text(self.fill(peer.template(), bench, placement))
-        command = [*before, *peer.command(config)]
+        arguments = [self.fill(each, bench, placement) for each in ARGUMENTS[peer.kind]]
+        command = [*before, peer.binary, *arguments, config]
         with open(self.log, "ab") as log:
             # HAProxy's access log is its standard output; the others open the file themselves.
             stdout = log if peer.kind == "haproxy" else None
@@ -75,6 +98,7 @@ class Proxy:
     def fill(self, template, bench, placement):
         values = {
             "DIR": bench.folder,
+            "KEPT": self.kept,
             "PLAIN_PORT": self.plain_port,
             "TLS_PORT": self.tls_port,
             "ADMIN_PORT": self.admin_port,
@@ -91,6 +115,8 @@ class Proxy:
             "LOG": "" if bench.access_log else "#",
             "NO_LOG": "#" if bench.access_log else "",
             "WITH_FILES": "" if bench.with_files else "#",
+            "WITH_CACHE": "" if bench.with_cache else "#",
+            "WITH_COUNT": "" if bench.with_files or bench.with_cache else "#",
             "WITH_GZIP": "" if bench.with_gzip else "#",
             "WITH_WEBSOCKETS": "" if bench.with_websockets else "#",
         }
@@ -104,7 +130,8 @@ class Proxy:
         self.process.check_alive()
         try:
             self.request("http", "GET", "/", BODY)
-            self.request("https", "GET", "/", BODY)
+            if self.peer.has_tls:
+                self.request("https", "GET", "/", BODY)
             return True
         except (OSError, http.client.HTTPException):
             return False
@@ -159,14 +186,18 @@ class Proxy:
 
     def served(self):
         """How many requests it has answered by its own count, without those that ask for the count."""
+        if self.peer.counts_when_idle:
+            return settled(lambda: varnish_count(varnish_says(self.kept)))
+        self.asked += 1
+        return COUNTS[self.peer.kind](self.admin_says(COUNT_PATHS[self.peer.kind]), self.asked)
+
+    def admin_says(self, path):
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=5)
         try:
-            connection.request("GET", COUNT_PATHS[self.peer.kind])
-            text = connection.getresponse().read().decode()
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
-        self.asked += 1
-        return COUNTS[self.peer.kind](text, self.asked)
 
     def logged(self):
         """How many lines its access log has. It is whole when the proxy has ended."""
@@ -193,8 +224,42 @@ def hostler_count(text, asked):
     return sum(int(value) for value in re.findall(r"^hostler_requests_total\{.*\} (\d+)$", text, re.M))
 
 
-COUNT_PATHS = {"nginx": "/requests", "hostler": "/metrics"}
-COUNTS = {"nginx": nginx_count, "hostler": hostler_count}
+def haproxy_count(text, asked):
+    """The statistics as CSV, of which the frontend of the load has a line of its own."""
+    rows = csv.DictReader(text.removeprefix("# ").splitlines())
+    found = [row["req_tot"] for row in rows if (row["pxname"], row["svname"]) == ("edge", "FRONTEND")]
+    if len(found) != 1:
+        raise Failure(f"HAProxy does not say how many requests it has had:\n{text}")
+    return int(found[0])
+
+
+def settled(count, every=0.2, within=5):
+    """A number that does not change any more."""
+    until, last = time.monotonic() + within, count()
+    while time.monotonic() < until:
+        time.sleep(every)
+        before, last = last, count()
+        if last == before:
+            return last
+    raise Failure(f"Varnish goes on counting for {within} s, though nobody asks it for anything")
+
+
+def varnish_says(folder):
+    """The counter in the memory that varnishd shares."""
+    command = ["varnishstat", "-1", "-n", str(folder), "-f", "MAIN.client_req"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    return result.stdout + result.stderr
+
+
+def varnish_count(text):
+    found = re.search(r"^MAIN\.client_req +(\d+) ", text, re.M)
+    if not found:
+        raise Failure(f"Varnish does not say how many requests it has had:\n{text}")
+    return int(found[1])
+
+
+COUNT_PATHS = {"nginx": "/requests", "haproxy": "/requests;csv", "hostler": "/metrics"}
+COUNTS = {"nginx": nginx_count, "haproxy": haproxy_count, "hostler": hostler_count}
 
 
 def tls_client():

@@ -17,10 +17,11 @@ import syscalls
 from compare import positive
 from machine import Failure
 from measurement import Bench
-from scenarios import chosen
+from peers import PROGRAMS
+from scenarios import able, chosen
 
 # Those with a load; and those that h2load can send a number of requests to.
-CAN_COUNT = {"syscalls": "abcdefghijmnopqrs", "instructions": "abcdmnop"}
+CAN_COUNT = {"syscalls": "abcdefghijmnopqrsvwxy", "instructions": "abcdmnopvwxy"}
 BY_DEFAULT = {"syscalls": "abcdefghij", "instructions": "ad"}
 
 
@@ -42,7 +43,7 @@ def arguments():
     parser.add_argument("--syscalls", action="store_true", help="system calls per request (default: both)")
     parser.add_argument("--instructions", action="store_true", help="instructions per request, for Hostler's binaries")
     parser.add_argument(
-        "--scenarios", metavar="LETTERS", help="default: abcdefghij for system calls, ad for instructions (abcdmnop are possible)"
+        "--scenarios", metavar="LETTERS", help="default: abcdefghij for system calls, ad for instructions (abcdmnopvwxy are possible)"
     )
     parser.add_argument("--seconds", type=positive, default=2, metavar="S", help="length of a run under strace (default 2)")
     parser.add_argument(
@@ -56,7 +57,7 @@ def run(options):
     both = options.syscalls == options.instructions
     kinds = [kind for kind in CAN_COUNT if both or getattr(options, kind)]
     scenarios = {kind: scenarios_of(kind, options.scenarios) for kind in kinds}
-    peers = {kind: peers_of(kind, options) for kind in kinds}
+    peers = {kind: able(peers_of(kind, options), scenarios[kind]) for kind in kinds}
     binaries.check_tools({tool for kind in kinds for tool in needed(kind, scenarios[kind], peers[kind])})
     names = {peer.name for kind in kinds for peer in peers[kind]}
     ours = binaries.build(options, "hostler" in names)
@@ -80,7 +81,7 @@ def peers_of(kind, options):
 
 def needed(kind, scenarios, peers):
     tools = {"openssl", "strace"} if kind == "syscalls" else {"openssl", "valgrind", "h2load"}
-    tools |= {peer.kind for peer in peers if peer.kind != "hostler"}
+    tools |= {tool for peer in peers for tool in PROGRAMS[peer.kind]}
     if kind == "syscalls":
         tools |= {each.tool for each in scenarios if each.tool != "bench-load"}
         tools |= {"gunicorn"} if any(each.app for each in scenarios) else set()

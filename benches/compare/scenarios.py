@@ -24,6 +24,7 @@ class Scenario:
     opens: str | None = None  # how each request opens its connection, for bench-load
     app: bool = False  # gunicorn answers, not the origin
     file: bool = False  # the proxy answers with a file
+    cached: bool = False  # the proxy answers from its cache
     encoding: str | None = None  # the proxy is to compress the origin's answer so
     websocket: bool = False  # what is counted are messages of WebSockets that are open
 
@@ -37,8 +38,15 @@ class Scenario:
         """Bytes of bodies that a request moves through the proxy."""
         return max(self.answer, 10 * MIB if self.method == "POST" else 0)
 
+    @property
+    def is_alone(self):
+        """Nobody behind the proxy is asked."""
+        return self.file or self.cached
+
     def can_do(self, kind):
-        """HAProxy serves no files."""
+        """HAProxy serves no files. Varnish is a cache and nothing else, and has no TLS."""
+        if kind == "varnish":
+            return self.cached and self.scheme == "http"
         return not (self.file and kind == "haproxy")
 
 
@@ -46,14 +54,23 @@ def scenario(key, title, short, **more):
     return Scenario(key, title, short, **more)
 
 
-def file(key, size, connections=64, streams=1, **more):
+def alone(key, what, folder, size, connections=64, streams=1, **more):
+    """The proxy has so many bytes itself, in `folder`."""
     amount = f"{size // KIB} KiB" if size < MIB else f"{size // MIB} MiB"
     over_http2 = "scheme" in more
     how = "HTTP/2 over TLS 1.3" if over_http2 else "HTTP/1.1 keep-alive"
     load = f"{connections} connections" + (f" x {streams} streams" if over_http2 else "")
-    short = f"file of {amount}, {'h2 TLS 1.3' if over_http2 else 'h1'}"
+    short = f"{what} of {amount}, {'h2 TLS 1.3' if over_http2 else 'h1'}"
     sizes = {"connections": connections, "streams": streams, "answer": size}
-    return scenario(key, f"a file of {amount}, {how}, {load}", short, path=f"/files/{size}", file=True, **sizes, **more)
+    return scenario(key, f"a {what} of {amount}, {how}, {load}", short, path=f"/{folder}/{size}", **sizes, **more)
+
+
+def file(key, size, **more):
+    return alone(key, "file", "files", size, file=True, **more)
+
+
+def hit(key, size, **more):
+    return alone(key, "cache hit", "cached", size, cached=True, **more)
 
 
 OVER_HTTP2 = {"tool": "h2load", "scheme": "https", "connections": 10, "streams": 10}
@@ -144,9 +161,18 @@ SCENARIOS = [
         opens="websocket-tls",
         websocket=True,
     ),
+    hit("v", 1 * KIB),
+    hit("w", 1 * KIB, **OVER_HTTP2),
+    hit("x", 100 * KIB),
+    hit("y", 100 * KIB, **OVER_HTTP2),
 ]
 LETTERS = "".join(each.key for each in SCENARIOS)
 
 
 def chosen(letters):
     return [each for each in SCENARIOS if each.key in letters]
+
+
+def able(peers, scenarios):
+    """The peers that can do any of these."""
+    return [peer for peer in peers if any(each.can_do(peer.kind) for each in scenarios)]

@@ -7,6 +7,7 @@ import time
 
 from load import Load
 from machine import Failure, Process, wait_for
+from measurement import first_answer, from_cache
 from peers import Proxy
 from scenarios import MIB
 
@@ -25,8 +26,8 @@ def count(bench, scenario, peer, seconds):
     summary = bench.folder / "strace.txt"
     with Proxy(peer, bench, bench.pinned) as proxy:
         counter = bench.counter(scenario, proxy)
-        proxy.check(scenario, bench.expected(scenario))
-        with Load(scenario, proxy, WARM_UP + seconds + AFTER, bench, bench.pinned.load) as load:
+        first_answer(bench, scenario, proxy)
+        with from_cache(bench, scenario), Load(scenario, proxy, WARM_UP + seconds + AFTER, bench, bench.pinned.load) as load:
             time.sleep(WARM_UP)
             with Strace(proxy.pids, summary, bench) as strace:
                 before = counter.served()

@@ -35,7 +35,7 @@ pub(super) enum Order {
 }
 
 /// Why an order is not obeyed.
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 /// What an order is about.
 enum Subject {
@@ -81,29 +81,39 @@ pub(super) async fn obey(admin: &Admin, caller: &Caller, order: Order, mut reque
     }
 }
 
-fn refuse((status, sentence): Refusal) -> Response {
+pub(super) fn refuse((status, sentence): Refusal) -> Response {
     text(status, format!("{sentence}\n"))
 }
 
-fn bad(sentence: impl Into<String>) -> Refusal {
+pub(super) fn bad(sentence: impl Into<String>) -> Refusal {
     (StatusCode::BAD_REQUEST, sentence.into())
 }
 
 /// Those of the query and those of a form in the body.
 async fn parameters(request: &mut Request) -> Result<Parameters, Refusal> {
+    let form = form(request, LONGEST).await?;
+    Parameters::parse(&[query(request), &form]).map_err(bad)
+}
+
+/// The query of a request.
+pub(super) fn query(request: &Request) -> &[u8] {
+    request.target.query_with_mark().trim_start_matches('?').as_bytes()
+}
+
+/// The body of a request whose query is no longer, either, than so many bytes.
+pub(super) async fn form(request: &mut Request, longest: usize) -> Result<Vec<u8>, Refusal> {
+    if query(request).len() > longest {
+        return Err((StatusCode::URI_TOO_LONG, format!("the query is longer than {longest} bytes")));
+    }
     let mut form = Vec::new();
     while let Some(piece) = request.body.data().await {
         let piece = piece.map_err(|error| bad(format!("the body cannot be read: {}", error.reason)))?;
-        if form.len() + piece.len() > LONGEST {
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {LONGEST} bytes")));
+        if form.len() + piece.len() > longest {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {longest} bytes")));
         }
         form.extend_from_slice(&piece);
     }
-    let query = request.target.query_with_mark().trim_start_matches('?').as_bytes();
-    if query.len() > LONGEST {
-        return Err((StatusCode::URI_TOO_LONG, format!("the query is longer than {LONGEST} bytes")));
-    }
-    Parameters::parse(&[query, &form]).map_err(bad)
+    Ok(form)
 }
 
 fn subject(upstreams: &[Arc<Upstream>], order: Order, parameters: &Parameters) -> Result<Subject, Refusal> {

@@ -1,13 +1,14 @@
 //! The operator's listener: `/metrics`, `/live`, `/ready`, `/status` and control (`/pause`, `/resume`, `/drain`,
-//! `/reload`). Served by the control thread, so that it answers whatever the threads that serve are busy with.
+//! `/reload`, `/purge`). Served by the control thread, so that it answers whatever the threads that serve are busy with.
 //!
-//! [`door`] decides who may ask for what; [`metrics`], [`status`] and [`control`] answer. What runs is seen through
+//! [`door`] decides who may ask for what; [`metrics`], [`status`], [`control`] and [`purge`] answer. What runs is seen through
 //! [`Running`], and a reload is asked for through [`Reloads`]: `app` hands out both.
 
 mod control;
 mod door;
 mod metrics;
 mod parameters;
+mod purge;
 mod status;
 
 use std::convert::Infallible;
@@ -22,8 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::control::reminders;
 pub use self::parameters::Parameters;
+pub use self::purge::order as purge_order;
 
 use self::door::Caller;
+use crate::cache::store::Store;
 use crate::config::{self, Secret};
 use crate::edge::inherited::Inherited;
 use crate::edge::listener::{self, BindError, Listening};
@@ -50,6 +53,22 @@ pub trait Running {
 
     /// Each listener's certificates.
     fn certificates(&self) -> Vec<(Arc<str>, Shown)>;
+
+    /// What of apps' answers is kept.
+    fn cache(&self) -> CacheInForce;
+}
+
+/// The cache of the configuration in force.
+#[derive(Debug, Clone)]
+pub struct CacheInForce {
+    /// Where it is kept.
+    pub store: Arc<Store>,
+    /// Bytes that it may have in memory.
+    pub memory_limit: u64,
+    /// The same on disk, where it has one.
+    pub disk_limit: Option<u64>,
+    /// Whether anything is kept of any route's answers.
+    pub is_used: bool,
 }
 
 /// Whoever receives does what SIGHUP does, and answers.
@@ -120,6 +139,12 @@ impl Service for Desk {
                 None => control::obey(admin, &self.caller, order, request).await,
             });
         }
+        if request.target.path() == b"/purge" {
+            return Ok(match door::refuse_control(&request, &self.caller, admin.token.is_some()) {
+                Some(refusal) => refusal,
+                None => purge::obey(admin, &self.caller, request).await,
+            });
+        }
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return Ok(not_allowed("GET, HEAD"));
         }
@@ -136,7 +161,7 @@ impl Service for Desk {
             b"/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /live, /ready and /status, and for POST /pause, /resume, /drain and /reload\n"
+                "here are /metrics, /live, /ready and /status, and for POST /pause, /resume, /drain, /reload and /purge\n"
                     .into(),
             ),
         })

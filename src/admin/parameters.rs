@@ -1,7 +1,7 @@
 //! What a control request is about: `upstream` and `endpoint`, from the query or from a form in the body.
 //!
 //! Percent-encoding is decoded; `+` is a plus, because addresses have it (`uwsgi+unix:`), and `/` and `:` need no
-//! encoding, so that an address can be written as it is.
+//! encoding, so that an address can be written as it is. Where there are no addresses, it is a space, as forms have it.
 
 /// The longest query or form.
 pub(super) const LONGEST: usize = 4 << 10;
@@ -23,9 +23,7 @@ impl Parameters {
     /// decoded to text without control characters.
     pub fn parse(pieces: &[&[u8]]) -> Result<Self, String> {
         let mut parameters = Self::default();
-        for pair in pieces.iter().flat_map(|piece| piece.split(|byte| *byte == b'&')).filter(|pair| !pair.is_empty()) {
-            let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-            let (name, value) = (&pair[..end], pair.get(end + 1..).unwrap_or_default());
+        for (name, value) in pairs(pieces, b'+') {
             let place = match name {
                 b"upstream" => &mut parameters.upstream,
                 b"endpoint" => &mut parameters.endpoint,
@@ -38,7 +36,7 @@ impl Parameters {
                 }
             };
             let name = if name == b"upstream" { "upstream" } else { "endpoint" };
-            let value = decode(value).ok_or_else(|| format!("the value of `{name}` cannot be read"))?;
+            let value = value.ok_or_else(|| format!("the value of `{name}` cannot be read"))?;
             if value.is_empty() {
                 return Err(format!("`{name}` has no value"));
             }
@@ -50,14 +48,24 @@ impl Parameters {
     }
 }
 
+/// The pairs of all pieces together: names as they stand, and values decoded, in which `+` is a `plus`. `None`: one that cannot be.
+pub(super) fn pairs<'p>(pieces: &'p [&'p [u8]], plus: u8) -> impl Iterator<Item = (&'p [u8], Option<String>)> {
+    let pairs = pieces.iter().flat_map(|piece| piece.split(|byte| *byte == b'&')).filter(|pair| !pair.is_empty());
+    pairs.map(move |pair| {
+        let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+        (&pair[..end], decode(pair.get(end + 1..).unwrap_or_default(), plus))
+    })
+}
+
 /// `None`: a `%` without two hex digits, no UTF-8, or a control character.
-fn decode(value: &[u8]) -> Option<String> {
+fn decode(value: &[u8], plus: u8) -> Option<String> {
     let mut decoded = Vec::with_capacity(value.len());
     let mut rest = value.iter();
     while let Some(&byte) = rest.next() {
         let mut digit = || char::from(*rest.next()?).to_digit(16);
         match byte {
             b'%' => decoded.push(u8::try_from(digit()? << 4 | digit()?).ok()?),
+            b'+' => decoded.push(plus),
             _ => decoded.push(byte),
         }
     }

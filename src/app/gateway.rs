@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::cache;
 use super::thread::{self, Command, Handles};
 use super::{Current, InForce};
 use crate::access::Checks;
+use crate::cache::store::OpenError;
 use crate::config::{self, AccessTarget, Bind, Config, Descriptors, Shortage};
 use crate::edge::admission::Admission;
 use crate::edge::connection::Terms;
@@ -29,6 +31,8 @@ use crate::upstream::{self, Connector};
 
 /// What is left of the drain's time for answers to those who wait in vain.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What is left of it for the cache's disk, which has to be told what was changed last.
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// A running gateway.
 pub struct Gateway {
@@ -39,6 +43,7 @@ pub struct Gateway {
     current: Arc<Current>,
     threads: Vec<Thread>,
     listeners: Vec<Bound>,
+    left_caches: cache::Left,
 }
 
 struct Thread {
@@ -65,6 +70,8 @@ pub enum StartError {
     Tls(String, TlsError),
     /// An upstream's TLS cannot be set up.
     Upstream(String, upstream::TlsError),
+    /// The cache's folder cannot be used: why, and what is wrong around it.
+    Cache(OpenError, Option<String>),
     /// The system did not give what was asked for.
     System(&'static str, std::io::Error),
 }
@@ -78,6 +85,8 @@ impl fmt::Display for StartError {
             Self::Bind(error) => error.fmt(f),
             Self::Tls(listener, error) => write!(f, "listener {listener}: {error}"),
             Self::Upstream(name, error) => write!(f, "upstream {name}: {error}"),
+            Self::Cache(error, None) => write!(f, "cache.disk.path: {error}"),
+            Self::Cache(error, Some(trouble)) => write!(f, "cache.disk.path: {error}; {trouble}"),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -107,9 +116,12 @@ impl Gateway {
         let compressor = Compressor::new(cores(), metrics.compression());
         let channels = Channels::new(metrics.realtime());
         let checks = Arc::new(checks);
-        let shared = Shared { metrics, access_log, budget, checks, compressor, channels, tunnels: Arc::default() };
-        let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let count = config.runtime.threads.unwrap_or_else(cores);
+        // Before anything listens: whoever comes finds what there is.
+        let cache = cache::open(&config, count)?;
+        let tunnels = Arc::default();
+        let shared = Shared { metrics, access_log, budget, checks, compressor, channels, tunnels, cache };
+        let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let admission = Admission::new(1, 1);
         share_descriptors(&config, count, &admission, &shared);
         let terms = terms(&config, &shared, &tls)?;
@@ -130,7 +142,8 @@ impl Gateway {
             give_back,
         };
         let threads = (0..count).map(|index| start_thread(index, &current, &handles)).collect::<Result<_, _>>()?;
-        let mut gateway = Self { shared, admission, tls, inherited, current, threads, listeners: Vec::new() };
+        let (listeners, left_caches) = (Vec::new(), cache::Left::default());
+        let mut gateway = Self { shared, admission, tls, inherited, current, threads, listeners, left_caches };
         opened.into_iter().for_each(|(bound, sockets)| gateway.add(bound, sockets));
         Ok(gateway)
     }
@@ -164,16 +177,26 @@ impl Gateway {
         for listener in config.listeners.iter().filter(|wanted| !self.has(wanted)) {
             opened.push(open(listener, &self.inherited, self.threads.len())?);
         }
+        let previous = self.current.in_force.load_full();
+        let known = &previous.blueprint.config().cache;
+        let cache = self.left_caches.follow(&self.shared.cache, known, &config, self.threads.len())?;
         let retarget = self.shared.access_log.retarget(target(&config));
         retarget.map_err(|error| StartError::System("the access log cannot be opened", error))?;
         self.shared.budget.configure(&config.spool);
+        cache::resize(&cache, &config.cache);
+        let before = std::mem::replace(&mut self.shared.cache, Arc::clone(&cache));
+        let no_longer_caches = previous.blueprint.config().caches() && !config.caches();
         share_descriptors(&config, self.threads.len(), &self.admission, &self.shared);
         let kept: Vec<String> = config.listeners.iter().map(|listener| listener.name.clone()).collect();
-        let previous = self.current.in_force.load_full();
         let blueprint = Blueprint::compile(config, connectors, Some(&previous.blueprint), self.shared.clone());
         blueprint.put_in_force(Some(&previous.blueprint));
         let generation = self.current.replace(InForce { blueprint, terms });
         self.shared.metrics.config_in_force(generation);
+        self.left_caches.note(&before, known, &cache, &self.shared.metrics);
+        // Where nothing is kept, nobody looks at what changes: a later configuration finds nothing of before.
+        if no_longer_caches {
+            cache::forget(cache.store());
+        }
         opened.into_iter().for_each(|(bound, sockets)| self.add(bound, sockets));
         self.close_all_but(&kept);
         Ok(())
@@ -211,6 +234,7 @@ impl Gateway {
     /// that were cut. Calls `is_draining` when no connection takes another request any more than the one it is about to
     /// have.
     pub async fn stop(self, timeout: Duration, is_draining: impl FnOnce()) -> usize {
+        let stop_begun = std::time::Instant::now();
         let (begun, ended): (Vec<_>, Vec<_>) = self.threads.iter().map(Thread::drain).unzip();
         self.listeners.iter().for_each(Bound::remove_socket);
         let mut all = pin!(async {
@@ -224,8 +248,8 @@ impl Gateway {
             }
         });
         // Whoever waits for a worker until then is told, and not cut off.
-        let last_words = LAST_WORDS.min(timeout / 4);
-        if tokio::time::timeout(timeout - last_words, &mut all).await.is_err() {
+        let (drain, last_words) = parts(timeout);
+        if tokio::time::timeout(drain, &mut all).await.is_err() {
             self.current.in_force.load().blueprint.upstreams().iter().for_each(|upstream| upstream.close());
             let _ = tokio::time::timeout(last_words, &mut all).await;
         }
@@ -238,6 +262,8 @@ impl Gateway {
                 tracing::error!("a thread has ended with a panic");
             }
         }
+        let stores = std::iter::once(Arc::clone(self.shared.cache.store())).chain(self.left_caches.living());
+        cache::settle(stores.collect(), timeout.saturating_sub(stop_begun.elapsed())).await;
         let flushed_by = std::time::Instant::now() + Duration::from_secs(1);
         if !self.shared.access_log.flush_and_stop(flushed_by) {
             tracing::warn!("the last lines of the access log could not be written in time");
@@ -273,6 +299,12 @@ impl Thread {
         self.tell(command(sender));
         receiver
     }
+}
+
+/// How long a drain waits for exchanges to end, and then for answers to those who wait in vain. The rest is the cache's.
+fn parts(timeout: Duration) -> (Duration, Duration) {
+    let (last_words, settling) = (LAST_WORDS.min(timeout / 4), SETTLING.min(timeout / 8));
+    (timeout - last_words - settling, last_words)
 }
 
 /// Where access lines go.
@@ -353,4 +385,17 @@ fn connectors(config: &Config) -> Result<Vec<Vec<Connector>>, StartError> {
         connectors.map_err(|error| StartError::Upstream(upstream.name.clone(), error))
     };
     config.upstreams.iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_cut_the_disk_of_the_cache_has_time_of_its_own() {
+        for (timeout, drain, last_words) in [(0, 0, 0), (800, 500, 200), (30_000, 29_000, 500)] {
+            let parts = parts(Duration::from_millis(timeout));
+            assert_eq!(parts, (Duration::from_millis(drain), Duration::from_millis(last_words)), "{timeout}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! sockets, connections and a stack of its own. What they share is [`InForce`], which a reload replaces as a whole.
 
 mod background;
+mod cache;
 mod control;
 mod gateway;
 mod notify;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 pub use control::{Failure, serve};
 pub use gateway::{Gateway, ReloadError, StartError};
 
-use crate::admin::Running;
+use crate::admin::{CacheInForce, Running};
 use crate::edge::connection::Terms;
 use crate::edge::tls::Shown;
 use crate::stack::Blueprint;
@@ -85,5 +86,16 @@ impl Running for Current {
 
     fn certificates(&self) -> Vec<(Arc<str>, Shown)> {
         self.in_force.load().certificates()
+    }
+
+    fn cache(&self) -> CacheInForce {
+        let in_force = self.in_force.load();
+        let config = in_force.blueprint.config();
+        CacheInForce {
+            store: Arc::clone(in_force.blueprint.cache().store()),
+            memory_limit: config.cache.memory,
+            disk_limit: config.cache.disk.as_ref().map(|disk| disk.size),
+            is_used: config.caches(),
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod client;
 mod operator;
 mod publish;
+mod purge;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;

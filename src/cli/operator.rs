@@ -1,4 +1,4 @@
-//! `status`, `pause`, `resume`, `drain` and `reload`: what an operator says to the gateway that runs, through the admin
+//! `status`, `pause`, `resume`, `drain`, `purge` and `reload`: what an operator says to the gateway that runs, through the admin
 //! listener that its configuration file names.
 
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 
 use super::client::{self, Answer, Door, NoAnswer};
+use super::purge::Purged;
 use super::{BAD_CONFIG, FAILED, say, say_error};
 use crate::config::{self, Bind, EndpointAddress, Place};
 
@@ -58,6 +59,13 @@ pub(super) enum Operation {
         #[command(flatten)]
         file: File,
     },
+    /// Strike what is kept of the app's answers (`cache`), and say how many objects that were.
+    Purge {
+        #[command(flatten)]
+        purged: Purged,
+        #[command(flatten)]
+        file: File,
+    },
     /// Read the file again and put it in force, as SIGHUP does, and say what is wrong with it.
     Reload {
         #[command(flatten)]
@@ -70,6 +78,7 @@ pub(super) enum Operation {
 struct Wish {
     method: Method,
     target: String,
+    body: String,
     is_json: bool,
 }
 
@@ -96,7 +105,7 @@ impl Operation {
             }
         };
         let door = Door { bind: &admin.bind, secret: admin.token.as_ref() };
-        match client::ask(door, &wish.method, &wish.target, String::new(), wish.is_json) {
+        match client::ask(door, &wish.method, &wish.target, wish.body, wish.is_json) {
             Ok(answer) => tell(&answer, &file.config),
             Err(failure) => {
                 say_error(&unanswered(&failure, &admin.bind));
@@ -111,16 +120,17 @@ impl Operation {
             | Self::Pause { file, .. }
             | Self::Resume { file, .. }
             | Self::Drain { file, .. }
+            | Self::Purge { file, .. }
             | Self::Reload { file } => file,
         }
     }
 
     /// `folder`: where relative paths start, as in the file.
     fn wish(self, folder: &Path) -> Result<(Wish, File), String> {
-        let post = |target| Wish { method: Method::POST, target, is_json: false };
+        let post = |target| Wish { method: Method::POST, target, body: String::new(), is_json: false };
         Ok(match self {
             Self::Status { file, json } => {
-                (Wish { method: Method::GET, target: "/status".into(), is_json: json }, file)
+                (Wish { method: Method::GET, target: "/status".into(), body: String::new(), is_json: json }, file)
             }
             Self::Pause { upstream, file } => (post(target("/pause", Some(&upstream), None)), file),
             Self::Resume { subject, upstream, file } => {
@@ -135,6 +145,7 @@ impl Operation {
             Self::Drain { endpoint, upstream, file } => {
                 (post(target("/drain", upstream.as_deref(), Some(&address(&endpoint, folder)?))), file)
             }
+            Self::Purge { purged, file } => (Wish { body: purged.form(), ..post("/purge".into()) }, file),
             Self::Reload { file } => (post("/reload".into()), file),
         })
     }
@@ -158,7 +169,7 @@ fn target(path: &str, upstream: Option<&str>, endpoint: Option<&str>) -> String 
     format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
-fn encode(value: &str) -> String {
+pub(super) fn encode(value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte);
     let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     value.bytes().map(encode).collect()
@@ -223,14 +234,26 @@ mod tests {
     use super::*;
     use clap::Parser as _;
 
-    fn asked(arguments: &[&str]) -> Result<(String, String), String> {
+    fn wish(arguments: &[&str]) -> Result<Wish, String> {
         let arguments = [&["hostler"], arguments].concat();
         match super::super::Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
             super::super::Command::Operate(operation) => {
-                operation.wish(Path::new("/etc/hostler")).map(|(wish, _)| (wish.method.to_string(), wish.target))
+                operation.wish(Path::new("/etc/hostler")).map(|(wish, _)| wish)
             }
             other => Err(format!("{other:?}")),
         }
+    }
+
+    fn asked(arguments: &[&str]) -> Result<(String, String), String> {
+        wish(arguments).map(|wish| (wish.method.to_string(), wish.target))
+    }
+
+    #[test]
+    fn what_is_to_be_purged_is_no_part_of_a_head_which_has_bounds() {
+        let tags: Vec<String> = (100..356).map(|number| format!("--tag={}{number}", "t".repeat(57))).collect();
+        let arguments: Vec<&str> = ["purge", "--soft"].into_iter().chain(tags.iter().map(String::as_str)).collect();
+        let wish = wish(&arguments).unwrap();
+        assert_eq!((&wish.method, &*wish.target, wish.body.len()), (&Method::POST, "/purge", 256 * 65 + 6));
     }
 
     #[test]
@@ -249,6 +272,7 @@ mod tests {
                 "POST",
                 "/drain?upstream=app&endpoint=http://10.0.0.5:80",
             ),
+            (&["purge", "--soft", "https://a.example/b"], "POST", "/purge"),
             (&["reload"], "POST", "/reload"),
         ] {
             assert_eq!(asked(arguments), Ok((method.to_owned(), target.to_owned())), "{arguments:?}");

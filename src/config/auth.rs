@@ -39,6 +39,12 @@ impl Auth {
 pub struct AllowedClients(pub(super) TrustedProxies);
 
 impl AllowedClients {
+    /// Whether nobody may.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether this client may come in; `None` is one without an address, on a unix socket.
     #[must_use]
     pub fn has(&self, client: Option<IpAddr>) -> bool {

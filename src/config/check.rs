@@ -112,6 +112,9 @@ fn inspect(name: String, loaded: Loaded, lookup: Lookup<'_>) -> Checked {
         findings.extend(own_socket(path).err().map(|trouble| trouble.at(Some(at))));
     }
     findings.extend(places.passed.iter().map(|(name, at)| passed_by_systemd(name).at(Some(at))));
+    if let Some(disk) = &config.cache.disk {
+        findings.extend(cache_folder(&disk.path).err().map(|trouble| trouble.at(places.cache.as_ref())));
+    }
     findings.extend(folder(&config.spool.dir).err().map(|trouble| trouble.at(places.spool.as_ref())));
     let shortages = descriptors(&config, open_files().1);
     findings.extend(shortages.into_iter().map(|shortage| {
@@ -230,6 +233,32 @@ fn worker_socket(path: &Path) -> Result<(), Trouble> {
 pub fn spool_trouble(spool: &Spool) -> Option<String> {
     let Trouble { message, help } = folder(&spool.dir).err()?;
     Some(format!("spool.dir: {message} ({help}): bodies larger than a route's buffer.memory will fail"))
+}
+
+/// What is wrong with the folder of the cache, and what to do.
+#[must_use]
+pub fn cache_trouble(path: &Path) -> Option<String> {
+    let Trouble { message, help } = cache_folder(path).err()?;
+    Some(format!("{message} ({help})"))
+}
+
+/// Whether a folder exists and files can be made in it, or it can be made itself.
+fn cache_folder(path: &Path) -> Result<(), Trouble> {
+    const HELP: &str = "with systemd, CacheDirectory=hostler makes /var/cache/hostler for the user that serves";
+    enterable(path)?;
+    let parent = path.parent().unwrap_or(path);
+    if path.exists() {
+        let Trouble { message, help } = match folder(path) {
+            Ok(()) => return Ok(()),
+            Err(trouble) => trouble,
+        };
+        return Err(Trouble::new(message, format!("{help}; {HELP}")));
+    }
+    if may(parent, Access::WRITE_OK | Access::EXEC_OK) {
+        return Ok(());
+    }
+    let message = format!("there is no folder {}, and {} may not make it", shown(path), myself());
+    Err(Trouble::new(message, format!("make it for that user, or name another one; {HELP}")))
 }
 
 /// What is wrong with the folders whose files are served, and what to do: a line each.
@@ -457,6 +486,38 @@ mod tests {
         assert!(spool.contains("spool`: No such file"), "{spool}");
         assert!(log.starts_with("the folder") && log.contains("log` of"), "{log}");
         assert!(checked.to_string().ends_with("; 3 warnings"), "{checked}");
+    }
+
+    #[test]
+    fn a_folder_that_the_cache_cannot_use_is_told_and_one_that_is_to_be_made_is_not() {
+        let folder = complete_folder();
+        let folder = folder.path();
+        let _listener = UnixListener::bind(folder.join("app.sock")).unwrap();
+        std::fs::write(folder.join("plain"), "").unwrap();
+        std::fs::create_dir(folder.join("there")).unwrap();
+        for (path, told) in [
+            ("./there", None),
+            ("./new", None),
+            ("./plain", Some("plain` is not a folder")),
+            ("./none/new", Some("the folder `")),
+        ] {
+            let file = folder.join("hostler.yaml");
+            let text = format!(
+                "upstreams: {{ app: {{ endpoints: ['unix:app.sock'], workers: 4 }} }}\n\
+                 sites: [{{ routes: [{{ path: /, proxy: app, cache: true }}] }}]\nspool: {{ dir: ./spool }}\n\
+                 cache: {{ disk: {{ path: {path} }} }}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let checked = check(&file);
+            let said: Vec<_> = checked.warnings().iter().map(|warning| (warning.line(), warning.message())).collect();
+            match told {
+                None => assert_eq!(said, [], "{path}"),
+                Some(told) => {
+                    assert!(said.len() == 1 && said[0].0 == Some(4) && said[0].1.contains(told), "{path}: {said:?}");
+                    assert!(checked.to_string().contains("CacheDirectory=hostler") || path != "./plain", "{checked}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | clients | connections of clients | the idlest gives way, or the newcomer is turned away |
 //! | files | bodies in the spool | `spool_full` for requests, back-pressure for responses |
 //! | open | files of routes that are kept open for who asks next | the one that was not asked for goes |
+//! | cached | files of the cache's disk that are kept open | the one that was not asked for goes |
 //! | tunnels | WebSockets that pass through to workers, beside their clients' connections | `websockets_full` |
 //! | kept | workers, the admin listener, listeners, logs, reloads | |
 
@@ -23,6 +24,10 @@ const UNLIMITED: usize = 256;
 const FILES: usize = 1024;
 /// Files of routes that are kept open, where there are any.
 const KEPT: usize = 512;
+/// Files of the cache's disk that are kept open, where it has one.
+const CACHED: usize = 512;
+/// Its folder, its lock, its journal, and what its threads read and write.
+const CACHE_OWN: usize = 48;
 /// Newcomers who are in before those who give way to them have left (`edge::admission`).
 const OVERLAP: usize = 64;
 
@@ -45,6 +50,8 @@ pub struct Descriptors {
     pub files: usize,
     /// Files of routes that are kept open.
     pub kept: usize,
+    /// Files of the cache's disk that are kept open.
+    pub cached: usize,
     /// Connections to workers for WebSockets that pass through, over all routes: the sum of their `max`, or fewer.
     pub tunnels: usize,
     /// As many may be open at once. More than `tunnels` where there are descriptors for them: those of routes that a reload has
@@ -72,7 +79,9 @@ impl Descriptors {
     #[must_use]
     pub fn share(config: &Config, limit: usize, threads: usize) -> Self {
         let quarter = limit / 4;
-        let own = (threads * (THREAD + config.listeners.len()) + OWN).min(quarter);
+        let has_cache_disk = config.cache.disk.is_some();
+        let cache_own = if has_cache_disk { CACHE_OWN } else { 0 };
+        let own = (threads * (THREAD + config.listeners.len()) + OWN + cache_own).min(quarter);
         // In flight, idle for the next request, and a probe for each endpoint.
         let slots = |upstream: &Upstream| upstream.workers.slots().map_or(UNLIMITED, |slots| slots as usize);
         let of = |upstream: &Upstream| slots(upstream).saturating_mul(2).saturating_add(upstream.endpoints.len());
@@ -81,14 +90,16 @@ impl Descriptors {
         let serves_files =
             routes(config).any(|route| matches!(route.action, Action::Files(_)) || route.sendfile.is_some());
         let most_kept = if serves_files { KEPT } else { 0 };
-        let all_else = (own + most_kept + connections + OVERLAP + FILES).saturating_add(workers);
+        let most_cached = if has_cache_disk { CACHED } else { 0 };
+        let all_else = (own + most_kept + most_cached + connections + OVERLAP + FILES).saturating_add(workers);
         // Beside the client's, which is one of its connections.
         let wanted_tunnels = routes(config).map(tunnels).fold(0, usize::saturating_add);
         let most_tunnels = quarter.max(limit.saturating_sub(all_else));
         let tunnels = wanted_tunnels.min(most_tunnels);
         let left = limit - own - workers.min(quarter) - tunnels;
         let kept = most_kept.min(left / 8);
-        let left = left - kept;
+        let cached = most_cached.min(left / 8);
+        let left = left - kept - cached;
         let files = FILES.min(left / 4);
         let room = left - files;
         let clients = connections.min(room - OVERLAP.min(room / 9)).max(1);
@@ -98,6 +109,7 @@ impl Descriptors {
             per_client: config.limits.connections_per_client.min(most),
             files: files.max(left.saturating_sub(connections + OVERLAP)),
             kept,
+            cached,
             tunnels,
             most_tunnels,
             wanted: all_else.saturating_add(wanted_tunnels),
@@ -300,6 +312,25 @@ mod tests {
             // Each share is rounded by itself.
             assert!(own + 1 >= (limit as i64 / 4).min(50), "{limit}: {shares:?} {own}");
             assert_eq!(Descriptors::share(&config("", "4"), limit, 2).kept, 0);
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_cache_are_kept_open_where_it_has_a_disk_and_never_many() {
+        let config = |keys: &str| {
+            let text = format!(
+                "cache: {{ {keys} }}\nsites: [{{ routes: [{{ path: /, proxy: app, cache: true }}] }}]\n\
+                 upstreams: {{ app: {{ endpoints: [\"http://127.0.0.1:8000\"], workers: 4 }} }}\n"
+            );
+            load_str(&text, "test.yaml", Path::new("/"), &|_| None).unwrap().config
+        };
+        let (memory, disk) = (config("memory: 1MiB"), config("disk: { path: /var/cache/hostler }"));
+        for (limit, most) in [(64, 8), (256, 32), (1024, 128), (1 << 20, CACHED)] {
+            let shares = Descriptors::share(&disk, limit, 2);
+            assert!((1..=most).contains(&shares.cached), "{limit}: {shares:?}");
+            assert_eq!(Descriptors::share(&memory, limit, 2).cached, 0, "{limit}");
+            let all = shares.clients + shares.files + shares.kept + shares.cached + shares.tunnels;
+            assert!(all < limit, "{shares:?}");
         }
     }
 

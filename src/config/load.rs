@@ -176,6 +176,7 @@ fn finish(draft: Draft) -> Config {
         upstreams: draft.upstreams.into_iter().filter_map(|draft| draft.upstream).collect(),
         sites: draft.sites.into_iter().map(schema::SiteDraft::into_site).collect(),
         probe_paths: draft.probe_paths.into_iter().map(|(path, _)| path).collect(),
+        cache: draft.cache.0,
         admin: draft.admin.map(|(admin, _)| admin),
         realtime: draft.realtime.0,
         logging: draft.logging,

@@ -52,7 +52,7 @@ pub use address::{Bind, EndpointAddress, EndpointProtocol, Place};
 pub use auth::{AllowedClients, Auth, Basic, Forward, Jwt, KeySource, KeysUrl, TokenSource};
 pub use cache::{Cache, CacheBy, CacheDisk, RouteCache, TOKEN_COOKIES};
 pub use certificate::CERTIFICATE_WARNING;
-pub use check::{Checked, check, read_trouble, roots_trouble, spool_trouble};
+pub use check::{Checked, cache_trouble, check, read_trouble, roots_trouble, spool_trouble};
 pub use compress::{Compress, MediaRange};
 pub use content_coding::ContentCoding;
 pub use cors::{Cors, Origins};
@@ -65,6 +65,7 @@ pub use load::{Loaded, folder_of, load, load_admin, load_publish, load_str, reso
 pub use logging::{Access, AccessFormat, AccessTarget, Level, LogFormat, Logging};
 pub use network::{Network, TrustedProxies};
 pub use path_regex::PathRegex;
+pub use punycode::to_ascii as host_to_ascii;
 pub use rate::{NotARate, Rate};
 pub use rate_limit::RateLimit;
 pub use realtime::{Grip, Publish, Realtime};
@@ -97,6 +98,8 @@ pub struct Config {
     pub sites: Vec<Site>,
     /// Paths that are answered for any Host.
     pub probe_paths: Vec<String>,
+    /// Where answers are kept.
+    pub cache: Cache,
     /// The operator's listener; absent: none.
     pub admin: Option<Admin>,
     /// Clients that are held.
@@ -112,6 +115,12 @@ impl Config {
     #[must_use]
     pub fn takes_websockets(&self) -> bool {
         self.sites.iter().flat_map(|site| &site.routes).any(|route| route.websocket.is_some())
+    }
+
+    /// Whether anything is kept of any route's answers.
+    #[must_use]
+    pub fn caches(&self) -> bool {
+        self.sites.iter().flat_map(|site| &site.routes).any(Route::caches)
     }
 
     /// The prefix under which the app of the upstream at this index lives, as the first route to it says.

@@ -2,7 +2,8 @@
 
 /// The name with each part outside ASCII as its A-label, in lower case. `None` when that cannot be told for certain: letters
 /// that are written of several characters are to be composed first, which takes tables that we do not have.
-pub(super) fn to_ascii(name: &str) -> Option<String> {
+#[must_use]
+pub fn to_ascii(name: &str) -> Option<String> {
     let lower = name.to_lowercase();
     let labels: Option<Vec<String>> = lower.split('.').map(label).collect();
     labels.map(|labels| labels.join("."))

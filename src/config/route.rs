@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Auth, Compress, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, Template, WebSocket};
+use super::{
+    Auth, Compress, Cors, Fallback, Files, HeaderRules, PathRegex, RateLimit, RouteCache, Template, WebSocket,
+};
 
 /// One `sites` entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +76,8 @@ pub struct Route {
     pub buffer: Buffer,
     /// How its answers are compressed; `None`: they go out as they are.
     pub compress: Option<Compress>,
+    /// What of its answers is kept; `None`: nothing.
+    pub cache: Option<RouteCache>,
     /// How often the same client may ask; `None`: as often as it likes.
     pub rate_limit: Option<RateLimit>,
     /// From the whole request to the head of the answer, waiting included; `None`: as long as the upstream's own take.
@@ -111,6 +115,12 @@ impl Route {
         };
         let asked = self.auth.as_ref().and_then(|auth| auth.forward.as_ref()).map(|forward| forward.upstream);
         answers.into_iter().chain(asked)
+    }
+
+    /// Whether anything is kept of its answers: they are an app's, then.
+    #[must_use]
+    pub fn caches(&self) -> bool {
+        self.cache.is_some() && matches!(self.action, Action::Proxy(_))
     }
 
     /// Fields by which the app is told who asks, in lower case: on every route, what clients send under these names is

@@ -1,5 +1,6 @@
 //! Checks across sections, once every part has been read: what is fine alone can be wrong together.
 
+mod cache;
 mod routes;
 mod upstreams;
 
@@ -31,6 +32,9 @@ pub(super) fn check(decoder: &mut Decoder<'_>, draft: &mut Draft) {
         routes::redirects_to_any_host(decoder, &draft.sites);
         routes::unanswered_probes(decoder, draft);
         routes::unpublished(decoder, draft);
+        cache::unused(decoder, draft);
+        cache::hosts_together(decoder, &draft.sites);
+        cache::nobody_is_anonymous(decoder, &draft.sites);
         idle_upstreams(decoder, draft);
         assumed_workers(decoder, draft);
         draft.upstreams.iter().for_each(|draft| upstreams::hint(decoder, draft));

@@ -146,6 +146,8 @@ fn the_reference_shows_the_defaults() {
     assert_eq!((endpoint.weight, endpoint.backup), (1, false));
     let files = reference.sites[0].routes.iter().find(|route| route.name == "/static/").unwrap();
     assert_eq!(files.action, Action::Files(Files::of(repository().join("config/staticfiles"))));
+    let news = reference.sites[0].routes.iter().find(|route| route.name == "/news/").unwrap();
+    assert_eq!((&news.cache, &reference.cache), (&Some(RouteCache::default()), &Cache::default()));
     let last = reference.sites[0].routes.iter().find(|route| route.name == "/").unwrap();
     let api = reference.sites[1].routes.iter().find(|route| route.name == "/api/").unwrap();
     let default =
@@ -245,6 +247,7 @@ fn the_smallest_file_has_every_default() {
                     auth: None,
                     buffer: Buffer::default(),
                     compress: Some(Compress::default()),
+                    cache: None,
                     rate_limit: None,
                     timeout: None,
                     cors: None,
@@ -256,6 +259,7 @@ fn the_smallest_file_has_every_default() {
                 }],
             }],
             probe_paths: vec![],
+            cache: Cache::default(),
             admin: None,
             realtime: Realtime::default(),
             logging: Logging::default(),

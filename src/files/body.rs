@@ -1,4 +1,4 @@
-//! The bytes of a file as a body: all of it, a part, or several parts in one (`multipart/byteranges`, RFC 9110, 14.6).
+//! The bytes of a file as a body: all of it, a part, or several parts in one ([`multipart`](crate::http::multipart)).
 //!
 //! A body holds its file open and promises a length. What is in the page cache is read where the body is polled, or sent
 //! from where it lies ([`Span`]); what the kernel has to fetch from the disk is another thread's work ([`PieceReader`]). A
@@ -7,11 +7,7 @@
 //! Closing a file costs no wait for a disk, but for one: who closes the last handle of a large file that has been removed, or
 //! replaced, waits until its blocks have been given back. That is another thread's work ([`let_go`]).
 
-use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
-use std::fmt::Write as _;
 use std::fs::File;
-use std::hash::BuildHasher;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -23,6 +19,7 @@ use rustix::fs::fstat;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Reason};
+use crate::http::multipart::{self, Multipart};
 use crate::http::range::ByteRange;
 use crate::http::{Body, Source};
 use crate::observe::throttle::Throttles;
@@ -47,98 +44,23 @@ fn stretch(file: Arc<File>, at: u64, end: u64) -> Body {
     Body::Stream(Box::new(Stretch::new(file, at, end)))
 }
 
-/// Several parts in one body.
-#[derive(Debug)]
-pub struct Multipart {
-    /// `multipart/byteranges` with the boundary between the parts.
-    pub content_type: HeaderValue,
-    /// Bytes of the body.
-    pub length: u64,
-    /// The parts, each behind its head.
-    pub body: Body,
-}
-
 /// Parts of a file that has `length` bytes, in the order of `ranges`. `content_type` is the file's own.
 #[must_use]
 pub fn multipart(file: Arc<File>, ranges: &[ByteRange], length: u64, content_type: Option<&HeaderValue>) -> Multipart {
-    let frame = Frame::new(length, content_type);
-    let mut parts: VecDeque<_> =
-        (0..).zip(ranges).map(|(number, range)| (frame.head(number, *range), Some(*range))).collect();
-    parts.push_back((frame.tail(), None));
-    let left = parts.iter().map(|(text, range)| text.len() as u64 + range.map_or(0, ByteRange::len)).sum();
-    let body = Body::Stream(Box::new(Parts { parts, stretch: Stretch::new(file, 0, 0), left }));
-    Multipart { content_type: frame.content_type(), length: left, body }
+    let file = Kept(Some(file));
+    let part = move |range| file.0.as_ref().map_or(Body::Empty, |file| part(Arc::clone(file), range));
+    multipart::multipart(ranges, length, content_type, part)
 }
 
-/// The same of content that is in memory.
-#[must_use]
-pub fn multipart_bytes(bytes: &Bytes, ranges: &[ByteRange], content_type: Option<&HeaderValue>) -> Multipart {
-    let frame = Frame::new(bytes.len() as u64, content_type);
-    let mut slices = VecDeque::with_capacity(2 * ranges.len() + 1);
-    for (number, range) in (0..).zip(ranges) {
-        slices.push_back(frame.head(number, *range));
-        slices.push_back(slice(bytes, *range));
-    }
-    slices.push_back(frame.tail());
-    let left = slices.iter().map(|slice| slice.len() as u64).sum();
-    Multipart {
-        content_type: frame.content_type(),
-        length: left,
-        body: Body::Stream(Box::new(Slices { slices, left })),
-    }
-}
+/// A file that is let go of when it is no longer needed.
+struct Kept(Option<Arc<File>>);
 
-fn slice(bytes: &Bytes, range: ByteRange) -> Bytes {
-    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    bytes.slice(place(range.first)..place(range.last.saturating_add(1)))
-}
-
-/// What stands around the parts.
-struct Frame {
-    boundary: String,
-    length: u64,
-    /// The field that each part repeats, with its line end.
-    content_type: Vec<u8>,
-}
-
-impl Frame {
-    fn new(length: u64, content_type: Option<&HeaderValue>) -> Self {
-        let content_type =
-            content_type.map_or_else(Vec::new, |value| [b"Content-Type: ", value.as_bytes(), b"\r\n"].concat());
-        Self { boundary: boundary(), length, content_type }
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take() {
+            let_go(file);
+        }
     }
-
-    fn content_type(&self) -> HeaderValue {
-        let value = format!("multipart/byteranges; boundary={}", self.boundary);
-        // Letters and digits: always a value.
-        HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("multipart/byteranges"))
-    }
-
-    /// What stands before a part.
-    fn head(&self, number: usize, range: ByteRange) -> Bytes {
-        let line_end = if number == 0 { "" } else { "\r\n" };
-        let ByteRange { first, last } = range;
-        let mut head = format!("{line_end}--{}\r\n", self.boundary).into_bytes();
-        head.extend_from_slice(&self.content_type);
-        head.extend_from_slice(format!("Content-Range: bytes {first}-{last}/{}\r\n\r\n", self.length).as_bytes());
-        head.into()
-    }
-
-    fn tail(&self) -> Bytes {
-        format!("\r\n--{}--\r\n", self.boundary).into()
-    }
-}
-
-/// Of 128 random bits, new for every answer: no content has it, by chance or on purpose.
-fn boundary() -> String {
-    // The standard library's hasher keys come from the system's random source.
-    let keys = RandomState::new();
-    let mut boundary = String::with_capacity(32);
-    for number in 0..2_u8 {
-        // Writing to a String cannot fail.
-        let _ = write!(boundary, "{:016x}", keys.hash_one(number));
-    }
-    boundary
 }
 
 /// From this size on, giving the blocks of a file back takes longer than a way to another thread: on ext4 0.7 ms for 16 MiB,
@@ -157,8 +79,7 @@ pub(super) fn let_go(file: Arc<File>) {
 
 /// Bytes of a file, up to `end`.
 struct Stretch {
-    /// There until it is dropped.
-    file: Option<Arc<File>>,
+    file: Kept,
     at: u64,
     end: u64,
     pieces: PieceReader,
@@ -166,13 +87,13 @@ struct Stretch {
 
 impl Stretch {
     fn new(file: Arc<File>, at: u64, end: u64) -> Self {
-        Self { file: Some(file), at, end, pieces: PieceReader::in_batches() }
+        Self { file: Kept(Some(file)), at, end, pieces: PieceReader::in_batches() }
     }
 }
 
 impl Source for Stretch {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let Some(file) = self.file.as_ref().filter(|_| self.at < self.end) else { return Poll::Ready(None) };
+        let Some(file) = self.file.0.as_ref().filter(|_| self.at < self.end) else { return Poll::Ready(None) };
         let piece = ready!(self.pieces.poll(file, self.at, self.end, cx));
         Poll::Ready(Some(match piece {
             Ok(piece) => {
@@ -188,76 +109,11 @@ impl Source for Stretch {
     }
 
     fn span(&self) -> Option<Span> {
-        self.pieces.span(self.file.as_ref()?, self.at, self.end)
+        self.pieces.span(self.file.0.as_ref()?, self.at, self.end)
     }
 
     fn sent(&mut self, bytes: u64) {
         self.at += bytes;
-    }
-}
-
-impl Drop for Stretch {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            let_go(file);
-        }
-    }
-}
-
-/// Stretches of a file, each behind a text.
-struct Parts {
-    /// What comes behind `stretch`. The last has no stretch.
-    parts: VecDeque<(Bytes, Option<ByteRange>)>,
-    stretch: Stretch,
-    /// Bytes to come, texts included.
-    left: u64,
-}
-
-impl Source for Parts {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let next = match ready!(self.stretch.poll_data(cx)) {
-            Some(next) => next?,
-            None => {
-                let Some((text, range)) = self.parts.pop_front() else { return Poll::Ready(None) };
-                if let Some(ByteRange { first, last }) = range {
-                    (self.stretch.at, self.stretch.end) = (first, last.saturating_add(1));
-                }
-                text
-            }
-        };
-        self.left -= next.len() as u64;
-        Poll::Ready(Some(Ok(next)))
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        Some(self.left)
-    }
-
-    fn span(&self) -> Option<Span> {
-        self.stretch.span()
-    }
-
-    fn sent(&mut self, bytes: u64) {
-        self.stretch.sent(bytes);
-        self.left -= bytes;
-    }
-}
-
-/// Bytes in memory, one behind the other.
-struct Slices {
-    slices: VecDeque<Bytes>,
-    left: u64,
-}
-
-impl Source for Slices {
-    fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let next = self.slices.pop_front();
-        self.left -= next.as_ref().map_or(0, |slice| slice.len() as u64);
-        Poll::Ready(next.map(Ok))
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        Some(self.left)
     }
 }
 
@@ -294,6 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::multipart::multipart_bytes;
     use crate::runtime::buffers::PIECE;
 
     fn content(length: usize) -> Vec<u8> {

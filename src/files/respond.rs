@@ -11,6 +11,7 @@ use super::body;
 use super::document::{Content, Document, Form, VARY};
 use crate::error::{Error, Reason};
 use crate::http::conditional::{Verdict, evaluate, range_applies};
+use crate::http::multipart::{multipart_bytes, slice};
 use crate::http::range::{self, ByteRange, Ranges};
 use crate::http::{Body, Codings, Request, Response, fields};
 
@@ -88,8 +89,7 @@ pub(super) fn file(
         Ranges::One(part) => one_part(form, part),
         Ranges::Many(parts) => parts_of(request, form, &parts),
         Ranges::Unsatisfiable => {
-            let length = format!("bytes */{}", form.length());
-            if let Ok(length) = HeaderValue::try_from(length) {
+            if let Some(length) = range::unsatisfied(form.length()) {
                 request.exchange.answer_fields.set(header::CONTENT_RANGE, length);
             }
             return Err(Error::new(Reason::RangeNotSatisfiable));
@@ -166,22 +166,17 @@ fn one_part(form: &Form, part: ByteRange) -> Response {
         Content::Disk(file) => body::part(Arc::clone(file), part),
     };
     let mut response = with_fields(form, StatusCode::PARTIAL_CONTENT, body);
-    if let Ok(value) = HeaderValue::try_from(format!("bytes {}-{}/{}", part.first, part.last, form.length())) {
+    if let Some(value) = part.content_range(form.length()) {
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     response
-}
-
-fn slice(bytes: &Bytes, part: ByteRange) -> Bytes {
-    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-    bytes.slice(place(part.first)..place(part.last.saturating_add(1)))
 }
 
 fn parts_of(request: &Request, form: &Form, parts: &[ByteRange]) -> Response {
     let own = form.fields.iter().find(|(name, _)| *name == header::CONTENT_TYPE).map(|(_, value)| value);
     let media_type = request.exchange.media_type.get().map(|value| &**value).or(own);
     let multipart = match &form.content {
-        Content::Memory(bytes) => body::multipart_bytes(bytes, parts, media_type),
+        Content::Memory(bytes) => multipart_bytes(bytes, parts, media_type),
         Content::Disk(file) => body::multipart(Arc::clone(file), parts, form.length(), media_type),
     };
     let mut response = with_fields(form, StatusCode::PARTIAL_CONTENT, multipart.body);

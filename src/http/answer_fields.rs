@@ -35,6 +35,11 @@ impl AnswerFields {
         self.0.borrow_mut().push((Manner::Offer, name, value));
     }
 
+    /// Leaves them to another exchange, whose answer it is to be.
+    pub fn leave_to(&self, other: &Self) {
+        other.0.borrow_mut().append(&mut self.0.borrow_mut());
+    }
+
     /// Puts them on the answer, in the order in which they were asked for.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for (manner, name, value) in self.0.take() {

@@ -17,7 +17,7 @@ use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use super::forwarded::{Claims, Scheme};
-use super::{AnswerFields, Codings, ConnectionInfo, Host, Identity, RequestId, Upgrade};
+use super::{AnswerFields, CacheVerdict, Codings, ConnectionInfo, Host, Identity, RequestId, Upgrade};
 use crate::error::{Error, Reason};
 
 /// How the client speaks to us.
@@ -185,6 +185,10 @@ pub struct Exchange {
     pub upgrade: Cell<Option<Upgrade>>,
     /// Each `Origin` that the client has sent with that, before any route's rules for fields: by it pages are told apart.
     pub origins: OnceCell<Box<[HeaderValue]>>,
+    /// What the cache of its route has made of it: of several routes, the one that was done with it first.
+    pub cache: Cell<Option<CacheVerdict>>,
+    /// Whether no client waits for it: it lets all others go before it.
+    pub is_background: Cell<bool>,
     /// Set by the router.
     pub route: OnceCell<Arc<RouteLabel>>,
     /// What the app is told of who asks.
@@ -258,6 +262,8 @@ impl Exchange {
             media_type: OnceCell::new(),
             upgrade: Cell::new(None),
             origins: OnceCell::new(),
+            cache: Cell::new(None),
+            is_background: Cell::new(false),
             route: OnceCell::new(),
             identity: Identity::default(),
             answer_fields: AnswerFields::default(),
@@ -292,6 +298,29 @@ impl Exchange {
         }
         own.id.set(self.id.get());
         Self { received_at: self.received_at, is_beside: true, ..own }
+    }
+
+    /// The same for what is asked in its place, with all that layers above have found out: the router's way to other routes, and
+    /// who asks. What comes of it is not coded for one client, unless the field that says what he takes is still there.
+    #[must_use]
+    pub fn in_its_place(&self) -> Self {
+        let own = self.beside(self.method.clone(), self.target.clone());
+        own.site.set(self.site.get());
+        own.place.set(self.place.get());
+        own.hops.set(self.hops.get());
+        own.codings.set(self.codings.get().map(|_| Codings::NONE));
+        own.is_disbelieved.set(self.is_disbelieved.get());
+        if let Some(credentials) = self.credentials.get() {
+            // Nobody else has set it; here and below.
+            let _ = own.credentials.set(credentials.clone());
+        }
+        if let Some(route) = self.route.get() {
+            let _ = own.route.set(Arc::clone(route));
+        }
+        for (name, value) in self.identity.fields().iter() {
+            own.identity.tell(name.clone(), value.clone());
+        }
+        own
     }
 
     /// The same with a request that nobody has sent yet: it begins now, and no proxy has had it before.
@@ -401,6 +430,13 @@ impl Exchange {
                 self.time(|timings| timings.wait = since_head.saturating_sub(timings.receive));
             }
             _ => {}
+        }
+    }
+
+    /// What the cache has made of it. The first word counts.
+    pub fn cached(&self, verdict: CacheVerdict) {
+        if self.cache.get().is_none() {
+            self.cache.set(Some(verdict));
         }
     }
 

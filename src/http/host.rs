@@ -1,5 +1,8 @@
 //! The host of a request: RFC 9110, 7.2 and RFC 3986, 3.2.2, narrowed to what names a site.
 
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
 use bytes::Bytes;
 
 use crate::error::Reason;
@@ -27,7 +30,7 @@ impl Host {
         let name_len = if raw[0] == b'[' {
             let end = memchr::memchr(b']', &raw).ok_or(Reason::BadHost)?;
             let literal = std::str::from_utf8(&raw[1..end]).map_err(|_| Reason::BadHost)?;
-            literal.parse::<std::net::Ipv6Addr>().map_err(|_| Reason::BadHost)?;
+            literal.parse::<Ipv6Addr>().map_err(|_| Reason::BadHost)?;
             end + 1
         } else {
             let end = memchr::memchr(b':', &raw).unwrap_or(raw.len());
@@ -65,6 +68,18 @@ impl Host {
     pub fn name(&self) -> &str {
         let name = &self.as_str()[..self.name_len];
         name.strip_suffix('.').unwrap_or(name)
+    }
+
+    /// The form in which hosts are compared: the name in lower case, an IPv6 literal by its value. As it is, for most.
+    #[must_use]
+    pub fn compared(&self) -> Cow<'_, str> {
+        let name = self.name();
+        let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match literal.and_then(|literal| literal.parse::<Ipv6Addr>().ok()) {
+            Some(address) => Cow::Owned(format!("[{address}]")),
+            None if name.bytes().any(|b| b.is_ascii_uppercase()) => Cow::Owned(name.to_ascii_lowercase()),
+            None => Cow::Borrowed(name),
+        }
     }
 
     /// The port, when it was written.

@@ -2,6 +2,7 @@
 
 mod answer_fields;
 mod body;
+mod cache_verdict;
 pub mod coding;
 pub mod conditional;
 mod connection_info;
@@ -12,6 +13,7 @@ mod held;
 mod host;
 pub mod identity;
 mod key;
+pub mod multipart;
 mod network;
 mod path;
 pub mod query;
@@ -29,6 +31,7 @@ mod tests;
 
 pub use answer_fields::AnswerFields;
 pub use body::{Body, Source};
+pub use cache_verdict::CacheVerdict;
 pub use coding::{Coding, Codings};
 pub use connection_info::{ConnectionInfo, Sender};
 pub use exchange::{

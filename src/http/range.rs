@@ -11,6 +11,8 @@
 //! | ranges that overlap or touch | one, where the first of them stood |
 //! | the rest | as asked, in the order asked; ends beyond the body are its end |
 
+use http::HeaderValue;
+
 /// More ranges than this are not served one by one.
 pub const MAX_RANGES: usize = 16;
 /// Bytes of a field value: far more than [`MAX_RANGES`] ranges need.
@@ -33,6 +35,12 @@ impl ByteRange {
         self.last - self.first + 1
     }
 
+    /// What `Content-Range` says of it, as a part of a body of `length` bytes (14.4).
+    #[must_use]
+    pub fn content_range(self, length: u64) -> Option<HeaderValue> {
+        HeaderValue::try_from(format!("bytes {}-{}/{length}", self.first, self.last)).ok()
+    }
+
     /// Whether a byte belongs to both, or one begins right after the other.
     fn touches(self, other: Self) -> bool {
         self.first <= other.last.saturating_add(1) && other.first <= self.last.saturating_add(1)
@@ -45,6 +53,12 @@ impl ByteRange {
     fn join(self, other: Self) -> Self {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
+}
+
+/// What `Content-Range` says of a body of `length` bytes that has nothing of what was asked for (14.4).
+#[must_use]
+pub fn unsatisfied(length: u64) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("bytes */{length}")).ok()
 }
 
 /// What to answer with.

@@ -10,7 +10,9 @@ use std::rc::Rc;
 
 use http::{HeaderMap, Method};
 
-use super::{Body, Exchange, Target};
+use super::fields::{self, Dropped};
+use super::forwarded::Claims;
+use super::{Body, Exchange, Sender, Target};
 use crate::error::Error;
 
 /// A request on its way down the stack.
@@ -29,6 +31,20 @@ pub struct Request {
     /// Set when the edge has already refused the bytes: the stack answers with this error, so that refusals are logged,
     /// counted and written like every other failure.
     pub refused: Option<Error>,
+}
+
+impl Request {
+    /// Whether a proxy speaks for a client whose address it does not say, or not so that it can be believed, or which is not
+    /// trusted: its own address is not the client's.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        self.exchange.connection.sender == Sender::Hidden
+            || match self.exchange.claims.get() {
+                Some(claims) => claims.client.is_none() && Claims::name_client(&self.headers),
+                // Whichever of the fields: clients send none of them.
+                None => self.headers.keys().any(|name| fields::request_field(name) == Some(Dropped::Forwarded)),
+            }
+    }
 }
 
 /// A response on its way up the stack.

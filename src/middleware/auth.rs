@@ -20,8 +20,7 @@ use self::token::Tokens;
 use crate::access::{Checks, Gathering};
 use crate::config::{self, AllowedClients};
 use crate::error::{Error, Reason};
-use crate::http::forwarded::Claims;
-use crate::http::{Request, Response, Sender, Service};
+use crate::http::{Request, Response, Service};
 
 /// What a route asks for: one for all threads.
 pub struct Policy {
@@ -56,20 +55,12 @@ impl Policy {
 
     fn is_allowed(&self, request: &Request) -> bool {
         let Some(allow) = &self.allow else { return true };
-        !is_unnamed(request) && allow.has(request.exchange.client.get())
+        !request.is_unnamed() && allow.has(request.exchange.client.get())
     }
 
     fn has_credentials(&self) -> bool {
         self.basic.is_some() || self.jwt.is_some()
     }
-}
-
-/// Whether a proxy speaks for a client whose address it does not say, or not so that it can be believed: its own address is
-/// not the client's.
-fn is_unnamed(request: &Request) -> bool {
-    let exchange = &request.exchange;
-    let names_nobody = exchange.claims.get().is_some_and(|claims| claims.client.is_none());
-    exchange.connection.sender == Sender::Hidden || (names_nobody && Claims::name_client(&request.headers))
 }
 
 /// Adds [`Authorized`].

@@ -5,6 +5,7 @@ pub mod accel;
 pub mod access_log;
 pub mod answer;
 pub mod auth;
+pub mod cache;
 pub mod client_ip;
 pub mod compress;
 pub mod cors;

@@ -129,6 +129,7 @@ fn row(reason: Reason) -> Row {
         R::NoRoute | R::FileNotFound => (S::NOT_FOUND, "destination_not_found", "There is nothing at this address."),
         R::FileForbidden => (S::FORBIDDEN, DENIED, "This file is not open to you."),
         R::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, DENIED, "This address can only be read."),
+        R::NotCached => (S::GATEWAY_TIMEOUT, OURS, "There is no copy of this page to be had at the moment."),
         R::PreconditionFailed => (S::PRECONDITION_FAILED, DENIED, "What is here has changed in the meantime."),
         R::RangeNotSatisfiable => {
             (S::RANGE_NOT_SATISFIABLE, DENIED, "This file does not have the part that was asked for.")
@@ -348,6 +349,8 @@ mod tests {
         for reason in Reason::ALL {
             let (status, ..) = row(*reason);
             match reason.side() {
+                // What a client wants from the cache alone, and is not there: RFC 9111, 5.2.1.7.
+                Side::Client if *reason == Reason::NotCached => assert_eq!(status, StatusCode::GATEWAY_TIMEOUT),
                 Side::Client => assert!(status.is_client_error() || matches!(status.as_u16(), 501 | 505), "{reason}"),
                 Side::Edge | Side::Upstream => assert!(status.is_server_error(), "{reason}"),
             }

@@ -3,9 +3,7 @@
 //! Names are compared in lower case, without port and one trailing dot; IPv6 literals by their value. Exact names come
 //! first, then the longest wildcard, then the site for hosts that no other has.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
 
 use crate::config::HostPattern;
 use crate::http::Host;
@@ -51,21 +49,11 @@ impl Hosts {
         if self.exact.is_empty() && self.wildcards.is_empty() {
             return None;
         }
-        let name = &*compared(host.name());
+        let name = &*host.compared();
         self.exact.get(name).copied().or_else(|| {
             let matches = |suffix: &str| name.len() > suffix.len() && name.ends_with(suffix);
             self.wildcards.iter().find(|(suffix, _)| matches(suffix)).map(|(_, index)| *index)
         })
-    }
-}
-
-/// The form in which hosts are compared: as they are, for most.
-fn compared(name: &str) -> Cow<'_, str> {
-    let literal = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    match literal.and_then(|literal| literal.parse::<Ipv6Addr>().ok()) {
-        Some(address) => Cow::Owned(format!("[{address}]")),
-        None if name.bytes().any(|b| b.is_ascii_uppercase()) => Cow::Owned(name.to_ascii_lowercase()),
-        None => Cow::Borrowed(name),
     }
 }
 

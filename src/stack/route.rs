@@ -6,9 +6,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use http::HeaderName;
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 
+use super::keeping::Keeping;
 use super::{Action, Means, Sent, Shared};
 use crate::access::Gathering;
 use crate::config;
@@ -16,6 +18,7 @@ use crate::files::Folder;
 use crate::http::{Handovers, RouteLabel};
 use crate::middleware::accel::{Accel, AccelLayer};
 use crate::middleware::auth::{AuthLayer, Authorized, Forward, Policy};
+use crate::middleware::cache::Cached;
 use crate::middleware::compress::{CompressLayer, Compressed, Compression};
 use crate::middleware::cors::{CorsLayer, CrossOrigin};
 use crate::middleware::missing_slash::MissingSlash;
@@ -29,7 +32,7 @@ use crate::realtime::grip::{Grip, GripLayer, Links, Terms};
 
 /// The layers that the requests of a route pass, and its action.
 pub type RouteStack = ResponseHeaders<
-    CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Websocketed<Accel<Grip<Action>, Sent>>>>>>>,
+    CrossOrigin<RateLimited<Authorized<Compressed<RequestHeaders<Cached<Websocketed<Accel<Grip<Action>, Sent>>>>>>>>,
 >;
 
 /// What of them is passed by requests that lack the slash at the end of its prefix.
@@ -46,6 +49,8 @@ pub(super) struct Plan {
     pub(super) folder: Option<Arc<Folder>>,
     /// `None`: answers go out as they are.
     compression: Option<Arc<Compression>>,
+    /// What of its answers is kept.
+    keeping: Keeping,
     /// `None`: it takes no WebSockets.
     websockets: Option<Arc<WebSockets>>,
     /// How many questions for clients that are held go at a time; `None`: nobody is held.
@@ -58,23 +63,25 @@ impl Plan {
     /// Of all sites and routes, in their order; the first stands for requests without a route. What outlives a reload is
     /// taken over from the route of `previous` by the same names; where there are several, from the first, then the second.
     pub(super) fn compile_all(
-        sites: &[config::Site],
-        upstreams: &[config::Upstream],
+        config: &config::Config,
         previous: &[Self],
         shared: &Shared,
+        identity: &Arc<[HeaderName]>,
         sources: &mut Gathering<'_>,
     ) -> Vec<Self> {
         let mut before: HashMap<(&str, &str), VecDeque<&Self>> = HashMap::new();
         for plan in previous {
             before.entry((&plan.label.site, &plan.label.route)).or_default().push_back(plan);
         }
-        let written = sites.iter().flat_map(|site| site.routes.iter().map(|route| (&*site.name, Some(route))));
+        let written = config.sites.iter().flat_map(|site| site.routes.iter().map(|route| (&*site.name, Some(route))));
         let mut plans = Vec::new();
         for (index, (site, route)) in std::iter::once(("", None)).chain(written).enumerate() {
             let name = route.map_or("", |route| &*route.name);
             let previous = before.get_mut(&(site, name)).and_then(VecDeque::pop_front);
             let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
-            plans.push(Self::compile(label, route, upstreams, previous, shared, sources));
+            let keeping =
+                route.map_or(Keeping::Nothing, |route| Keeping::compile(&label, route, config, shared, identity));
+            plans.push(Self::compile(label, route, &config.upstreams, previous, shared, sources, keeping));
         }
         plans
     }
@@ -87,6 +94,7 @@ impl Plan {
         previous: Option<&Self>,
         shared: &Shared,
         sources: &mut Gathering<'_>,
+        keeping: Keeping,
     ) -> Self {
         let metrics = previous.map(|previous| Arc::clone(&previous.metrics));
         let metrics = metrics.unwrap_or_else(|| shared.metrics.route(&label.site, &label.route));
@@ -123,7 +131,7 @@ impl Plan {
             }
             _ => None,
         });
-        Self { label, metrics, rate_limit, auth, folder, compression, websockets, links, places }
+        Self { label, metrics, rate_limit, auth, folder, compression, keeping, websockets, links, places }
     }
 
     /// The layers of the route, for the calling thread, whose are `action`, `forward` and `grip`.
@@ -149,6 +157,10 @@ impl Plan {
             .layer(CompressLayer::new(self.compression.clone()))
             // Below what goes by the client's own fields.
             .layer(RequestHeadersLayer::compile(route))
+            // Below what changes answers for one client (compress: what is kept serves all who take whatever coding) or requests for
+            // all (request_headers), and below whatever refuses; above what is not the app's own page before it is told
+            // (websocket, accel, grip): what they make of it is kept if it says so.
+            .layer(self.keeping.layer())
             // Below what looks at requests: whatever else is wrong with one is told first, and a stranger learns nothing.
             .layer(WebSocketLayer::new(route, self.websockets.clone()))
             // Low: all layers of the route see what comes of a download, and none what the app has said.
@@ -179,7 +191,7 @@ mod tests {
         let text = format!("sites: [{{ hosts: [shop.example], routes: [{routes}] }}, {{ routes: [{routes}] }}]");
         let loaded = config::load_str(&text, "f", std::path::Path::new("/"), &|_| None).unwrap();
         let mut sources = Sources::following(None);
-        Plan::compile_all(&loaded.config.sites, &loaded.config.upstreams, previous, &Shared::idle(), &mut sources)
+        Plan::compile_all(&loaded.config, previous, &Shared::idle(), &Arc::from([]), &mut sources)
     }
 
     #[test]

@@ -33,6 +33,9 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 /// The longest.
 const LONGEST_BACKLOG_PAUSE: Duration = Duration::from_millis(100);
 
+/// The place in the waiting room of what no client waits for: below every route's.
+const BACKGROUND: i32 = i32::MIN;
+
 /// How long a worker has for its `100 Continue` that has never sent one.
 const CONTINUE: Duration = Duration::from_secs(1);
 
@@ -439,7 +442,9 @@ impl Client {
     fn seek(&self, outgoing: &Outgoing) -> Seek {
         let key = self.upstream.balance.hash_by().and_then(|by| key(by, &outgoing.request)).map(balance::digest_of);
         let client = self.turn(&outgoing.request.exchange);
-        Seek { priority: outgoing.terms.priority, client, wish: Wish { key, avoid: None } }
+        let is_background = outgoing.request.exchange.is_background.get();
+        let priority = if is_background { BACKGROUND } else { outgoing.terms.priority };
+        Seek { priority, client, wish: Wish { key, avoid: None } }
     }
 
     /// Whose turn a request takes.

@@ -35,8 +35,13 @@ pub(crate) enum End {
 
 impl Client {
     pub(crate) fn connect(address: &Address) -> Self {
-        let socket = address.connect().unwrap_or_else(|error| panic!("{address}: {error}"));
-        Self { io: Io::Plain(socket.again()), socket, unread: Vec::new() }
+        Self::try_connect(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// The same where nobody may listen any more.
+    pub(crate) fn try_connect(address: &Address) -> io::Result<Self> {
+        let socket = address.connect()?;
+        Ok(Self { io: Io::Plain(socket.again()), socket, unread: Vec::new() })
     }
 
     /// From an address of this machine's that is not the one it would take: another client to the gateway.

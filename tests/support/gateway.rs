@@ -65,13 +65,7 @@ impl Gateway {
     /// The same by another program, which gets the command as its last arguments and becomes it.
     pub(crate) fn start_by(launcher: &[&str], config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let whole = command(folder.path(), config);
-        let mut command = Command::new(launcher[0]);
-        let launcher =
-            launcher[1..].iter().map(|argument| argument.replace("@folder@", &folder.path().display().to_string()));
-        command.args(launcher).arg(whole.get_program()).args(whole.get_args());
-        command.envs(whole.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command_by(launcher, folder.path(), config);
         Self::spawn(folder, command)
     }
 
@@ -111,9 +105,13 @@ impl Gateway {
     /// Runs `serve` on a configuration with which it is not to start. The exit code and what it said.
     pub(crate) fn refuse(config: &str) -> (Option<i32>, String) {
         let folder = tempfile::tempdir().unwrap();
-        let child = command(folder.path(), config).spawn().unwrap();
-        let output = child.wait_with_output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        refused(command(folder.path(), config))
+    }
+
+    /// The same by another program, as [`Gateway::start_by`].
+    pub(crate) fn refuse_by(launcher: &[&str], config: &str) -> (Option<i32>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        refused(command_by(launcher, folder.path(), config))
     }
 
     /// The first listener of the configuration.
@@ -175,6 +173,18 @@ impl Gateway {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+        if signal == Signal::STOP {
+            look_until(|| self.is_stopped().then_some(())).expect("it stops");
+        }
+    }
+
+    /// Whether no thread of it runs any more: each of them hears of a signal in its own time.
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()).all(|stat| {
+            // Behind the name, which may hold anything.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
     }
 
     /// Puts another configuration into the file. Not in force before [`Gateway::reload`].
@@ -297,6 +307,15 @@ impl Gateway {
         self.ended()
     }
 
+    /// SIGKILL. Fails when it has ended by itself.
+    pub(crate) fn kill(mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            self.fail(&format!("it has ended by itself: {status}"));
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for an end that has been asked for.
     pub(crate) fn ended(mut self) -> Ended {
         let status = look_until(|| self.child.try_wait().unwrap());
@@ -345,6 +364,22 @@ fn command(folder: &Path, config: &str) -> Command {
     command.args(["serve", "-c"]).arg(&file).env("HOSTLER_STATE_DIR", folder.join("state"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+fn command_by(launcher: &[&str], folder: &Path, config: &str) -> Command {
+    let whole = command(folder, config);
+    let mut command = Command::new(launcher[0]);
+    let launcher = launcher[1..].iter().map(|argument| argument.replace("@folder@", &folder.display().to_string()));
+    command.args(launcher).arg(whole.get_program()).args(whole.get_args());
+    command.envs(whole.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// How it ends, and what it says.
+fn refused(mut command: Command) -> (Option<i32>, String) {
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The configuration with what a test need not write.

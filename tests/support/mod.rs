@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 pub(crate) mod backlog;
+pub(crate) mod cached;
 pub(crate) mod chromium;
 pub(crate) mod client;
 pub(crate) mod coding;

@@ -1,6 +1,6 @@
 //! `/status` as JSON. Names are public interface: they are added to, never changed.
 
-use super::{EndpointStatus, Status, UpstreamStatus};
+use super::{CacheStatus, EndpointStatus, Status, UpstreamStatus};
 use crate::observe::json::Object;
 
 pub(super) fn render(status: &Status) -> Vec<u8> {
@@ -12,9 +12,32 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         .integer("generation", status.generation)
         .boolean("ready", status.is_ready)
         .list("upstreams", &status.upstreams, upstream);
+    match &status.cache {
+        None => object.null("cache"),
+        Some(cache) => object.object("cache", |object| write_cache(object, cache)),
+    };
     object.end();
     out.push(b'\n');
     out
+}
+
+fn write_cache(object: &mut Object<'_>, cache: &CacheStatus) {
+    let now = &cache.numbers;
+    let place = |object: &mut Object<'_>, bytes: u64, limit: u64, objects: u64| {
+        object.integer("bytes", bytes).integer("limit", limit).integer("objects", objects);
+    };
+    object.object("memory", |object| place(object, now.memory_bytes, cache.memory_limit, now.memory_objects));
+    match cache.disk_limit {
+        None => object.null("disk"),
+        Some(limit) => object.object("disk", |object| {
+            place(object, now.disk_bytes, limit, now.disk_objects);
+            object
+                .boolean("indexed", now.is_indexed)
+                .integer("corrupted", now.corrupted)
+                .integer("errors", now.read_failures + now.write_failures);
+        }),
+    };
+    object.integer("purged", now.purged);
 }
 
 /// One upstream.

@@ -15,7 +15,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 pub(super) use self::json::upstream as write_upstream;
-use super::{Admin, text, wants_text};
+use super::{Admin, CacheInForce, text, wants_text};
+use crate::cache::store::Numbers;
 use crate::config::Workers;
 use crate::http::Response;
 use crate::upstream::{Condition, Endpoint, RoomStatus, Upstream};
@@ -31,6 +32,17 @@ pub(super) struct Status {
     pub(super) generation: u64,
     pub(super) is_ready: bool,
     pub(super) upstreams: Vec<UpstreamStatus>,
+    /// `None`: nothing is kept of any route's answers.
+    pub(super) cache: Option<CacheStatus>,
+}
+
+/// What is kept of apps' answers at one moment.
+pub(super) struct CacheStatus {
+    pub(super) numbers: Numbers,
+    /// Bytes.
+    pub(super) memory_limit: u64,
+    /// The same on disk, where it has one.
+    pub(super) disk_limit: Option<u64>,
 }
 
 /// An upstream at one moment.
@@ -62,7 +74,15 @@ impl Status {
             generation: admin.running.generation(),
             is_ready: admin.is_ready(),
             upstreams: admin.running.upstreams().iter().map(|upstream| UpstreamStatus::take(upstream)).collect(),
+            cache: CacheStatus::take(&admin.running.cache()),
         }
+    }
+}
+
+impl CacheStatus {
+    fn take(cache: &CacheInForce) -> Option<Self> {
+        let (memory_limit, disk_limit) = (cache.memory_limit, cache.disk_limit);
+        cache.is_used.then(|| Self { numbers: cache.store.numbers(), memory_limit, disk_limit })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Status, UpstreamStatus};
+use super::{CacheStatus, Status, UpstreamStatus};
 use crate::upstream::Condition;
 
 pub(super) fn render(status: &Status) -> String {
@@ -24,7 +24,47 @@ pub(super) fn render(status: &Status) -> String {
         demand(&mut out, upstream);
         endpoints(&mut out, upstream);
     }
+    if let Some(cache) = &status.cache {
+        out.push('\n');
+        write_cache(&mut out, cache);
+    }
     out
+}
+
+fn write_cache(out: &mut String, cache: &CacheStatus) {
+    let now = &cache.numbers;
+    let _ = write!(
+        out,
+        "cache: {} of {} in memory, {} objects",
+        size(now.memory_bytes),
+        size(cache.memory_limit),
+        now.memory_objects
+    );
+    if let Some(limit) = cache.disk_limit {
+        let _ = write!(out, "; {} of {} on disk, {} objects", size(now.disk_bytes), size(limit), now.disk_objects);
+    }
+    out.push('\n');
+    if !now.is_indexed {
+        out.push_str("  its files are being found: those that have not been yet are looked for by name\n");
+    }
+    let errors = now.read_failures + now.write_failures;
+    if errors > 0 {
+        let _ = writeln!(out, "  DISK ERRORS: {errors} since the start: is it full, read-only or failing?");
+    }
+    if now.corrupted > 0 {
+        let _ = writeln!(out, "  CORRUPTED: {} files were not as they were written, and were dropped", now.corrupted);
+    }
+}
+
+/// `12.3 MiB`: three digits at most before the point.
+#[allow(clippy::cast_precision_loss)]
+fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let large = units.iter().enumerate().rev().find(|(at, _)| bytes >> (10 * (at + 1)) > 0);
+    large.map_or_else(
+        || format!("{bytes} B"),
+        |(at, unit)| format!("{:.1} {unit}", bytes as f64 / (1_u64 << (10 * (at + 1))) as f64),
+    )
 }
 
 fn head(out: &mut String, upstream: &UpstreamStatus) {
@@ -115,6 +155,15 @@ fn span(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_told_in_the_largest_unit() {
+        for (bytes, text) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (256 << 20, "256.0 MiB"), (3 << 39, "1.5 TiB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
 
     #[test]
     fn spans_have_two_units_at_most() {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use super::{EndpointStatus, Status, UpstreamStatus, json, table};
+use super::{CacheStatus, EndpointStatus, Status, UpstreamStatus, json, table};
+use crate::cache::store::Numbers;
 use crate::error::Reason;
 use crate::upstream::{Condition, Needed, RoomStatus};
 
@@ -51,7 +52,23 @@ fn status() -> Status {
         generation: 4,
         is_ready: true,
         upstreams: vec![upstream("app", well, app), upstream("api", ill, vec![api])],
+        cache: None,
     }
+}
+
+/// Of a cache with a disk that is in trouble.
+fn cache() -> CacheStatus {
+    let numbers = Numbers {
+        memory_bytes: 12 << 20,
+        memory_objects: 345,
+        disk_bytes: 5 << 29,
+        disk_objects: 6789,
+        corrupted: 2,
+        write_failures: 3,
+        purged: 41,
+        ..Numbers::default()
+    };
+    CacheStatus { numbers, memory_limit: 256 << 20, disk_limit: Some(10 << 30) }
 }
 
 #[test]
@@ -97,6 +114,7 @@ fn json_says_everything_under_names_that_stay() {
                 { "address": "http://10.0.0.5:8000", "condition": "silent", "in_flight": 2, "workers": 2, "weight": 5, "backup": true },
             ],
         }],
+        "cache": null,
     });
     let written: serde_json::Value = serde_json::from_slice(&json::render(&status())).unwrap();
     assert_eq!(written, expected);
@@ -120,4 +138,33 @@ api: 2 workers busy, no limit; 0 waiting (at most 100, 30 s each)
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(table::render(&status()), expected);
+}
+
+#[test]
+fn the_cache_is_told_where_a_route_has_one() {
+    let with = |cache: CacheStatus| Status { cache: Some(cache), ..status() };
+    let written: serde_json::Value = serde_json::from_slice(&json::render(&with(cache()))).unwrap();
+    let expected = serde_json::json!({
+        "memory": { "bytes": 12 << 20, "limit": 256 << 20, "objects": 345 },
+        "disk": {
+            "bytes": 2_684_354_560_u64,
+            "limit": 10_737_418_240_u64,
+            "objects": 6789,
+            "indexed": false,
+            "corrupted": 2,
+            "errors": 3,
+        },
+        "purged": 41,
+    });
+    assert_eq!(written["cache"], expected);
+    let lines = "
+cache: 12.0 MiB of 256.0 MiB in memory, 345 objects; 2.5 GiB of 10.0 GiB on disk, 6789 objects
+  its files are being found: those that have not been yet are looked for by name
+  DISK ERRORS: 3 since the start: is it full, read-only or failing?
+  CORRUPTED: 2 files were not as they were written, and were dropped
+";
+    assert!(table::render(&with(cache())).ends_with(lines));
+    let well = Numbers { is_indexed: true, ..Numbers::default() };
+    let written = with(CacheStatus { numbers: well, memory_limit: 1 << 20, disk_limit: None });
+    assert!(table::render(&written).ends_with("\n\ncache: 0 B of 1.0 MiB in memory, 0 objects\n"));
 }

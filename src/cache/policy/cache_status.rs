@@ -1,11 +1,18 @@
 //! `Cache-Status`: what the cache has done with a request (RFC 9211).
 
+use std::cell::RefCell;
+
 use http::header::{HeaderName, HeaderValue};
 
 use super::request::Bypass;
 use super::serve::{Serve, Why};
 use super::storable::Refusal;
 use crate::http::text::append_decimal;
+
+thread_local! {
+    /// Where values are written before they get as much memory as they need.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// `Cache-Status`.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -156,10 +163,12 @@ impl CacheStatus {
     /// The same as the value of a field.
     #[must_use]
     pub fn value(&self) -> HeaderValue {
-        let mut out = Vec::with_capacity(64);
-        self.write(&mut out);
-        // Tokens and numbers.
-        HeaderValue::try_from(out).unwrap_or(HeaderValue::from_static("hostler"))
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            self.write(scratch);
+            // Tokens and numbers.
+            HeaderValue::from_bytes(scratch).unwrap_or(HeaderValue::from_static("hostler"))
+        })
     }
 }
 

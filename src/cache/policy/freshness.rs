@@ -206,6 +206,12 @@ impl Stored {
         window > 0 && self.staleness(now) <= window
     }
 
+    /// Whether anybody may be answered with it now who asks for nothing in particular.
+    #[must_use]
+    pub fn is_useful(&self, rules: &Rules, now: u64) -> bool {
+        !self.has(Self::NO_CACHE) && (self.is_fresh(now) || self.may_be_stale(rules, now))
+    }
+
     /// Whether nothing forbids to use it stale, to a client that takes it so (RFC 9111, 4.2.4 and 5.2.1.2).
     pub(super) const fn may_be_stale_for_clients(&self) -> bool {
         !self.has(Self::NO_CACHE | Self::NEVER_STALE | Self::STALE_IF_SAID)

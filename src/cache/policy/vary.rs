@@ -34,6 +34,8 @@ const MAX_LANGUAGE: usize = 400;
 
 /// The names that a response varies by, in order, each once. Empty: there is one variant.
 ///
+/// What the app has coded is for those alone who take the coding, also where the app forgets to say so.
+///
 /// # Errors
 /// [`Refusal::VaryAny`] for `*` and what is as good as that, also for what is no name; [`Refusal::VaryNames`] for more than
 /// there may be.
@@ -52,8 +54,21 @@ pub fn names(headers: &HeaderMap, rules: &Rules) -> Result<Box<[HeaderName]>, Re
             }
         }
     }
+    if is_coded(headers) && !names.contains(&header::ACCEPT_ENCODING) {
+        if names.len() >= rules.max_vary_names {
+            return Err(Refusal::VaryNames);
+        }
+        names.push(header::ACCEPT_ENCODING);
+    }
     names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
     Ok(names.into())
+}
+
+fn is_coded(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|line| {
+        let mut codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+    })
 }
 
 /// All names of both, in order: what a key varies by when it has had one rule and a response brings another.
@@ -103,18 +118,27 @@ fn weight(name: &HeaderName, rules: &Rules) -> Weight {
 /// `scratch` is memory that is used again: nothing is left in it that matters.
 #[must_use]
 pub fn variant(all: Key, names: &[HeaderName], headers: &HeaderMap, rules: &Rules, scratch: &mut Vec<u8>) -> Key {
-    if names.is_empty() {
-        return all;
-    }
+    if names.is_empty() { all } else { variant_of(all, names.iter().cloned(), headers, rules, scratch) }
+}
+
+/// The same for names that there are.
+#[must_use]
+pub fn variant_of(
+    all: Key,
+    names: impl Iterator<Item = HeaderName>,
+    headers: &HeaderMap,
+    rules: &Rules,
+    scratch: &mut Vec<u8>,
+) -> Key {
     let mut framed = Framed::new(scratch, b"variant");
     framed.put(all.as_bytes());
     let unsent = unsent(headers);
     for name in names {
         framed.put(name.as_str().as_bytes());
-        if unsent.contains(name) {
-            missing(&mut framed, name);
+        if unsent.contains(&name) {
+            missing(&mut framed, &name);
         } else {
-            value(&mut framed, name, headers, rules);
+            value(&mut framed, &name, headers, rules);
         }
     }
     framed.key()

@@ -4,20 +4,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Store;
+use super::Key;
 use super::catalogue::{Labels, Named};
 use super::counters::count;
 use super::disk::layout::Prelude;
 use super::disk::{NotWritten, Strike};
-use super::index::{Gone, Level, New, Value};
-use super::key::Key;
+use super::index::{Gone, Hit, Level, New, Value};
 use super::object::{Content, Names, Object};
 use super::record::{Kind, Record};
 use super::rules::Manner;
 use super::writer::NotStored;
+use super::{Moment, Store};
 
 /// What a rule or a marker takes in memory beside its record, in bytes.
 pub(super) const PER_MARKER: u64 = 320;
+/// How many are driven out of memory at once, at most: more than what comes at once needs.
+const MOST_AT_ONCE: usize = 1024;
 /// How often a large object on disk has to be asked for to go up to memory.
 const OFTEN: u32 = 3;
 
@@ -31,7 +33,7 @@ impl Store {
     /// An object has gone, or has never come.
     pub(super) fn unlabel(&self, key: &Key, id: u64, labels: Option<Labels>) {
         if let Some(labels) = labels {
-            self.catalogue.leave(Named { hash: self.index.hash(key), id }, &labels);
+            self.catalogue.leave(Named { hash: self.index.hash(key), id }, labels);
         }
     }
 
@@ -50,13 +52,30 @@ impl Store {
         outcome
     }
 
-    /// Makes room in memory, if it is over its bound.
+    /// Makes room in memory, if it is over its bound. Where very many have to go, that is not one's own doing: somebody else
+    /// sees to the rest.
     pub(super) fn make_memory(&self) {
-        while self.index.account(Level::Memory).is_over() {
-            let Some(gone) = self.index.evict(Level::Memory) else { return };
+        self.evict_memory(MOST_AT_ONCE);
+    }
+
+    /// Drives so many out of memory at most, as long as it is over its bound. Whether it still is.
+    pub(super) fn evict_memory(&self, most: usize) -> bool {
+        let account = self.index.account(Level::Memory);
+        for _ in 0..most {
+            if !account.is_over() {
+                return false;
+            }
+            let Some(gone) = self.index.evict(Level::Memory) else { return false };
             count(&self.counters.evicted_memory);
             self.forget(gone);
         }
+        account.is_over()
+    }
+
+    /// Whether clients who take their time have so much of what was driven out that nothing more is kept in memory for them.
+    pub(super) fn is_crowded(&self) -> bool {
+        let limit = self.index.account(Level::Memory).limit();
+        self.blocks.bytes() > limit.saturating_add(limit / 2)
     }
 
     /// Counts so many bytes of something that is being written, if there is room for it: half of the memory at most is for
@@ -81,6 +100,12 @@ impl Store {
     /// Whether a purge that has come since then strikes this.
     pub(super) fn is_struck(&self, since: u64, record: &Record) -> bool {
         self.rules().verdict(since, record.host(), record.path(), record.tags()) == Some(Manner::Hard)
+    }
+
+    /// Whether a purge that has come since then has taken this out, or would have.
+    #[must_use]
+    pub fn is_purged_since(&self, since: super::Moment, object: &Object) -> bool {
+        self.is_struck(since.0, object.record())
     }
 
     /// Enters an object in memory, in the place of whatever is there that is older, or of this one alone: from now on it is found,
@@ -136,12 +161,12 @@ impl Store {
         self.disk.as_ref().is_some_and(|disk| !disk.is_indexed())
     }
 
-    /// Tells that an object that is, or was, in memory has a file now. Whether it is stale; `None`: it was struck, or something
-    /// younger is there.
-    pub(super) fn enter_file(&self, prelude: &Prelude, record: &Record, id: u64, object: &Object) -> Option<bool> {
+    /// Tells that an object that is, or was, in memory has a file now. The id under which it is found, and whether it is stale;
+    /// `None`: it was struck, or something younger is there.
+    pub(super) fn enter_file(&self, prelude: &Prelude, record: &Record, object: &Object) -> Option<(u64, bool)> {
         let rules = self.rules();
-        if let Some(is_stale) = self.index.add_file(&prelude.key, id, prelude.file()) {
-            return Some(is_stale);
+        if let Some(is_stale) = self.index.add_file(&prelude.key, object.id(), prelude.file()) {
+            return Some((object.id(), is_stale));
         }
         // It has left memory, so that no purge has found it.
         let verdict = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
@@ -149,12 +174,14 @@ impl Store {
             return None;
         }
         let is_stale = verdict.is_some() || object.is_purged();
+        // Another id: whoever has driven it out of memory may be about to take the labels of the one that it had.
+        let id = self.tick();
         let labels =
             (record.kind() == Kind::Object).then(|| self.label(&prelude.key, id, record, prelude.primary.as_ref()));
         let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of: None };
         let entered = self.index.put_file(new, prelude.file());
         drop(rules);
-        self.replaced(entered).map(|_| is_stale)
+        self.replaced(entered).map(|_| (id, is_stale))
     }
 
     /// Enters an object whose body was written to disk as it came, in the place of whatever is there that is older, or of this
@@ -206,27 +233,27 @@ impl Store {
         }
     }
 
-    /// A primary key has as many variants as it may have, and one more: one goes that was asked for least, and is young. Each
-    /// time all of them count for less, so that what is asked for stays, and what was asked for does not.
+    /// A primary key has more variants than it may have: those go that were asked for least, and are young. Each time all of
+    /// them count for less, so that what is asked for stays, and what was asked for does not.
     fn bound_variants(&self, primary: Option<&Key>, newest: u64) {
         let Some(primary) = primary else { return };
         let all = self.catalogue.variants(primary, self.variants);
-        let others = all.iter().filter(|named| named.id != newest);
-        let asked = others.filter_map(|named| Some((self.index.cool(named.hash)?, named)));
-        let Some((_, least)) = asked.min_by_key(|(asked, named)| (*asked, std::cmp::Reverse(named.id))) else { return };
-        self.remove_named(*least, u64::MAX);
+        let too_many = all.len().saturating_sub(self.variants);
+        let others = all.into_iter().filter(|named| named.id != newest);
+        let mut asked: Vec<_> = others.filter_map(|named| Some((self.index.cool(named.hash)?, named))).collect();
+        asked.sort_unstable_by_key(|(asked, named)| (*asked, std::cmp::Reverse(named.id)));
+        for (_, named) in asked.into_iter().take(too_many) {
+            self.remove_named(named);
+        }
     }
 
-    /// Takes out one object, if it is older than `before`. Whether it was there.
-    fn remove_named(&self, named: Named, before: u64) -> bool {
+    /// Takes out one object, if it is there still.
+    fn remove_named(&self, named: Named) {
         let _strike = self.begin_strike();
-        let gone = self.index.remove_hashed(named.hash, |id| id == named.id && id < before);
-        let Some(gone) = gone else { return false };
-        let (is_object, file) = self.expel(gone);
-        if let Some(key) = file {
+        let Some(gone) = self.index.remove_hashed(named.hash, |id| id == named.id) else { return };
+        if let (_, Some(key)) = self.expel(gone) {
             self.remove_later(key, true);
         }
-        is_object
     }
 
     /// Has a file removed, if it is nobody's by then. `is_known`: there is one.
@@ -247,8 +274,14 @@ impl Store {
         static NOTHING: http::HeaderValue = http::HeaderValue::from_static("");
         let parts = super::record::Parts { kind: Kind::Vary, status: 200, facts, host: b"", path: b"", tags: &[] };
         let Some(bytes) = super::record::write(&parts, names.map(|name| (name, &NOTHING))) else { return false };
-        let (length, block) = (bytes.len(), super::disk::parse::shared(&bytes));
-        let Some(record) = Record::read(block, length) else { return false };
+        if let Some(Hit::Memory(Value::Vary(names))) = self.index.get(primary)
+            && names.0.as_bytes() == bytes
+        {
+            // As nearly always, where one variant is stored after the other.
+            return true;
+        }
+        let length = bytes.len();
+        let Some(record) = Record::read(self.blocks.of(bytes), length) else { return false };
         let strike = self.begin_strike();
         let rules = self.rules();
         let (id, since) = (self.tick(), self.now());
@@ -263,20 +296,24 @@ impl Store {
         true
     }
 
-    /// Remembers for a while that the response to a key was not to be stored, so that nobody waits for another's. In memory
-    /// alone.
-    pub fn put_uncacheable(&self, key: &Key, until: std::time::Duration) {
+    /// Remembers for a while that the response to a key was not to be stored, so that nobody waits for another's. `since`: when
+    /// the app was asked for it. In memory alone. Whether that is remembered: it is not, where something younger is stored, or
+    /// a rule.
+    pub fn put_uncacheable(&self, key: &Key, until: std::time::Duration, since: Moment) -> bool {
         let until = self.milliseconds().saturating_add(u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
         let _strike = self.begin_strike();
-        let (id, since) = (self.tick(), self.now());
-        let new = New { key: *key, id, since, labels: None, is_stale: false, instead_of: None };
+        // A rule that is put later is younger.
+        if self.index.is_rule(key) {
+            return false;
+        }
+        let new = New { key: *key, id: self.tick(), since: since.0, labels: None, is_stale: false, instead_of: None };
         let entered = self.index.put(new, Value::Uncacheable(until), PER_MARKER);
-        if let Some(had_file) = self.replaced(entered)
-            && (had_file || self.may_have_file())
-        {
+        let Some(had_file) = self.replaced(entered) else { return false };
+        if had_file || self.may_have_file() {
             self.remove_later(*key, had_file);
         }
         self.make_memory();
+        true
     }
 
     /// Has an object that is in memory written to disk, if there is one, and it is not behind with its work. `strike` is held
@@ -314,7 +351,8 @@ impl Store {
     pub(super) fn asked_for(self: &Arc<Self>, key: &Key, object: &Arc<Object>) {
         let Content::File(file) = object.content() else { return };
         let is_often = file.asked.fetch_add(1, Relaxed) + 1 >= OFTEN;
-        if !is_often || file.length() > self.limits.memory || file.is_going_up.swap(true, Relaxed) {
+        let fits = file.length() <= self.limits.memory() && !self.is_crowded();
+        if !is_often || !fits || file.is_going_up.swap(true, Relaxed) {
             return;
         }
         let again = file;

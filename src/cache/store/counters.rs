@@ -26,6 +26,9 @@ pub(super) fn count(counter: &AtomicU64) {
 pub struct Numbers {
     /// Bytes in memory, with what objects take beside their own, and what is being written.
     pub memory_bytes: u64,
+    /// Bytes of heads and bodies that somebody has: of what is in memory, and of what has been driven out and is being sent
+    /// still. Where this is much more than `memory_bytes`, clients are slow, and what comes is not kept in memory.
+    pub held_bytes: u64,
     /// Objects, rules and markers in memory.
     pub memory_objects: u64,
     /// Bytes on disk, in whole blocks, with what is being written.

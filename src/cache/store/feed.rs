@@ -12,10 +12,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 
+use super::Key;
+use super::Moment;
 use super::Store;
 use super::disk::layout::{PIECE, Summing};
 use super::disk::{Pieces, Unfinished, Wanted, cut};
-use super::key::Key;
 use super::record::Record;
 use super::writer::{NotStored, Outcome};
 use crate::error::{Error, Reason};
@@ -74,6 +75,10 @@ pub(super) struct State {
     pub(super) is_writing: bool,
     /// Bytes of memory that are counted for this.
     pub(super) memory: u64,
+    /// What has come last found no room.
+    pub(super) is_short: bool,
+    /// It was given up while this piece came: nobody who follows was waited for.
+    pub(super) is_just_given_up: bool,
     /// Blocks of the disk that are counted for this.
     pub(super) blocks: u64,
     pub(super) writer: Option<Waker>,
@@ -103,6 +108,8 @@ impl Progress {
             written: 0,
             is_writing: false,
             memory: 0,
+            is_short: false,
+            is_just_given_up: false,
             blocks: 0,
             writer: None,
             finish: None,
@@ -123,8 +130,8 @@ impl State {
         self.chunks.front().map_or(self.length, |(at, _)| *at)
     }
 
-    /// Adds what has come. Small pieces are put together: each of its own would cost more than it holds.
-    pub(super) fn append(&mut self, data: Bytes) {
+    /// Adds what has come, made one's `own`. Small pieces are put together: each of its own would cost more than it holds.
+    pub(super) fn append(&mut self, data: &Bytes, own: impl FnOnce(&Bytes) -> Bytes) {
         let at = self.length;
         self.length += data.len() as u64;
         if let Some((_, last)) = self.chunks.back_mut()
@@ -132,11 +139,11 @@ impl State {
         {
             let mut both = BytesMut::with_capacity(last.len() + data.len());
             both.extend_from_slice(last);
-            both.extend_from_slice(&data);
+            both.extend_from_slice(data);
             *last = both.freeze();
             return;
         }
-        self.chunks.push_back((at, data));
+        self.chunks.push_back((at, own(data)));
     }
 
     /// Drops what lies wholly before this. How many bytes those were.
@@ -190,10 +197,27 @@ impl Feed {
     /// whose answer whoever asks now may have had.
     #[must_use]
     pub fn follow(&self) -> Option<Follower> {
+        if self.is_struck() { None } else { self.attach() }
+    }
+
+    /// The same for who has asked at this moment: a purge that came later keeps nothing from him.
+    #[must_use]
+    pub fn follow_since(&self, asked: Moment) -> Option<Follower> {
+        if self.is_for(asked) { self.attach() } else { None }
+    }
+
+    /// Whether who has asked at this moment may have it: it was asked for after that, or no purge has struck it.
+    #[must_use]
+    pub fn is_for(&self, asked: Moment) -> bool {
+        asked.0 <= self.0.since || !self.is_struck()
+    }
+
+    fn is_struck(&self) -> bool {
         let (since, record) = (self.0.since, &self.0.record);
-        if self.0.store.rules().verdict(since, record.host(), record.path(), record.tags()).is_some() {
-            return None;
-        }
+        self.0.store.rules().verdict(since, record.host(), record.path(), record.tags()).is_some()
+    }
+
+    fn attach(&self) -> Option<Follower> {
         let mut state = self.0.lock();
         if matches!(state.way, Way::Nowhere(_)) && state.base() > 0 || matches!(state.phase, Phase::Cut(_)) {
             return None;

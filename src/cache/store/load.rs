@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use super::Key;
 use super::admit::PER_MARKER;
 use super::counters::count;
 use super::disk::{Loaded, is_bad};
 use super::index::{Hit, Value};
-use super::key::Key;
 use super::object::{Names, Object};
 use super::record::Kind;
 use super::rules::Manner;

@@ -14,17 +14,19 @@
 //! What the bytes of a response mean, when it is fresh, and what its key is, is not known here.
 
 mod admit;
+mod blocks;
 mod catalogue;
 mod counters;
 mod disk;
 mod feed;
 mod freshen;
 mod index;
-mod key;
+mod limits;
 mod load;
 mod object;
 mod purge;
 mod record;
+mod resize;
 mod rules;
 mod stream;
 mod writer;
@@ -34,6 +36,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
+use self::blocks::Blocks;
 use self::catalogue::Catalogue;
 use self::counters::Counters;
 pub use self::counters::Numbers;
@@ -42,19 +45,21 @@ pub use self::disk::{OpenError, body_of_file};
 pub use self::feed::{Feed, Follower};
 pub use self::freshen::Update;
 use self::index::{BLOCK, Hit, Index, Level, Value};
-pub use self::key::Key;
+use self::limits::Limits;
 pub use self::load::OnDisk;
 pub use self::object::{Names, Object};
-pub use self::purge::NotDurable;
+pub use self::purge::{Invalidating, NotDurable};
 pub use self::record::{LARGEST as LARGEST_HEAD, MOST_TAGS};
 use self::rules::{FEW, MANY, Rules};
 pub use self::rules::{Manner, Purge};
 pub use self::writer::{Finish, Meta, NotStored, Outcome, Writer};
+use super::key::Key;
 
 /// How much the store may keep, and where.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Bytes of memory.
+    /// Bytes of memory. What is known of files that are not in memory comes beside it, some hundred bytes for each; of a file
+    /// for every 256 bytes of memory at most, or of a million if that is more.
     pub memory: u64,
     /// Bytes of the largest body that is stored.
     pub max_object: u64,
@@ -75,31 +80,6 @@ pub struct DiskSettings {
     pub size: u64,
     /// Threads that look for what is there after a start.
     pub walkers: usize,
-}
-
-/// What follows from the settings, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// The largest body that is stored.
-    object: u64,
-    /// The largest that is kept in memory.
-    memory: u64,
-    /// The largest that lies behind its record, in one block. With a disk, what is larger goes there as it comes.
-    behind: u64,
-}
-
-impl Limits {
-    fn of(settings: &Settings) -> Self {
-        let share = match settings.disk {
-            Some(_) => (settings.memory / 64).max(1 << 20),
-            None => settings.memory / 4,
-        };
-        let memory = share.min(settings.memory / 4);
-        // What is larger would drive everybody off the disk.
-        let most = settings.disk.as_ref().map_or(u64::MAX, |disk| (disk.size / 2).max(memory));
-        let object = settings.max_object.min(most);
-        Self { object, memory: memory.min(object), behind: memory.min(256 << 10) }
-    }
 }
 
 /// A moment in the store's own order of events: later ones are larger, whatever clocks say.
@@ -132,6 +112,8 @@ pub struct Store {
     limits: Limits,
     /// Bytes in memory of what is being written.
     writing: AtomicU64,
+    /// Heads and bodies in memory, and with clients.
+    blocks: Arc<Blocks>,
     variants: usize,
     open_files: usize,
     open_now: AtomicUsize,
@@ -161,11 +143,11 @@ impl Store {
     fn open_unwalked(settings: &Settings, medium: Arc<dyn Medium>) -> Result<Arc<Self>, OpenError> {
         let (mut rules, mut clock, mut disk) = (Rules::new(FEW), 1, None);
         if let Some(on) = &settings.disk {
-            let (opened, now, purges) = Disk::open(&on.path, medium, (settings.memory / 8).max(1 << 20))?;
+            let (opened, now, purges) = Disk::open(&on.path, medium, limits::waiting(settings.memory))?;
             // Later than those of this run's beginning, if there are any.
             clock = now + 1;
             rules = Rules::new(MANY);
-            purges.into_iter().for_each(|rule| rules.push(rule));
+            purges.iter().for_each(|rule| rules.push(rule));
             disk = Some(opened);
         }
         Ok(Arc::new_cyclic(|me| Self {
@@ -175,8 +157,9 @@ impl Store {
             rules: RwLock::new(rules),
             clock: AtomicU64::new(clock),
             counters: Counters::default(),
-            limits: Limits::of(settings),
+            limits: Limits::of(settings.memory, settings.disk.as_ref().map(|disk| disk.size), settings.max_object),
             writing: AtomicU64::new(0),
+            blocks: Arc::default(),
             variants: settings.variants.max(1),
             open_files: settings.open_files,
             open_now: AtomicUsize::new(0),
@@ -208,6 +191,12 @@ impl Store {
         }
     }
 
+    /// Bytes of the largest body that is stored.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        if self.has_disk() { self.limits.object() } else { self.limits.memory() }
+    }
+
     /// The present moment: to be taken before the app is asked, and told with its response ([`Meta::since`]). A purge that
     /// comes meanwhile strikes the response.
     #[must_use]
@@ -221,6 +210,7 @@ impl Store {
         let (memory, disk) = (self.index.account(Level::Memory), self.index.account(Level::Disk));
         let mut numbers = Numbers {
             memory_bytes: memory.used(),
+            held_bytes: self.blocks.bytes(),
             memory_objects: memory.count() as u64,
             disk_bytes: disk.used() * BLOCK,
             disk_objects: disk.count() as u64,
@@ -229,13 +219,6 @@ impl Store {
         };
         self.counters.fill(&mut numbers);
         numbers
-    }
-
-    /// Changes the bounds, in bytes. What is too much then goes as others come.
-    pub fn resize(&self, memory: u64, disk: u64) {
-        self.index.account(Level::Memory).set_limit(memory);
-        self.index.account(Level::Disk).set_limit(disk / BLOCK);
-        self.make_memory();
     }
 
     /// Waits until all that is to be written is on disk, so long at most. Whether it is. Blocks.

@@ -6,16 +6,17 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::Key;
 use super::Store;
-use super::catalogue::Named;
+use super::catalogue::{Named, Walk};
 use super::disk::Strike;
-use super::key::Key;
 use super::rules::{Manner, Purge, Rule};
 
 /// How many are struck before others have their turn.
@@ -70,13 +71,7 @@ impl Store {
         let mut purging = self.begin_purge(what, manner);
         let written = purging.note_down();
         async move {
-            match purging.rule.what.clone() {
-                Purge::All => purging.all().await,
-                Purge::Host(host) => purging.beneath(&host, b"").await,
-                Purge::Prefix { host, path } => purging.beneath(&host, &path).await,
-                Purge::Url { host, path } => purging.listed(purging.store.catalogue.at(&host, &path)).await,
-                Purge::Tag(tag) => purging.tagged(&tag).await,
-            }
+            purging.strike_all().await;
             let count = purging.count;
             let Some(written) = written else { return Ok(count) };
             match written
@@ -89,17 +84,15 @@ impl Store {
         }
     }
 
-    /// The same for one URL, at once, and without waiting for the disk: what an unsafe request invalidates (RFC 9111, 4.4). What
-    /// it strikes does not come back when the process is killed, a moment later.
-    pub fn invalidate(self: &Arc<Self>, host: &[u8], path: &[u8], manner: Manner) -> u64 {
-        let mut purging = self.begin_purge(Purge::Url { host: host.into(), path: path.into() }, manner);
-        let all = self.catalogue.at(host, path);
-        all.chunks(AT_ONCE).for_each(|some| purging.strike(some.iter().copied()));
-        // Nearly all of them strike nothing: the disk hears only of those that may.
-        if let Some(disk) = self.disk.as_ref().filter(|disk| purging.count > 0 || !disk.is_indexed()) {
-            self.owe_note(disk, purging.rule.clone(), None);
-        }
-        purging.count
+    /// The same for one URL, and without waiting for the disk: what an unsafe request invalidates (RFC 9111, 4.4). What it
+    /// strikes does not come back when the process is killed, a moment later.
+    ///
+    /// It is done when this returns, unless very many lie there; and when what this returns is ready or dropped, at any rate.
+    pub fn invalidate(self: &Arc<Self>, host: &[u8], path: &[u8], manner: Manner) -> Invalidating {
+        let purging = self.begin_purge(Purge::Url { host: host.into(), path: path.into() }, manner);
+        let mut invalidating = Invalidating { purging, walk: Walk::at(host, path), is_noted: false };
+        invalidating.go_on();
+        invalidating
     }
 
     /// From here on whatever is stored is held against it.
@@ -107,7 +100,7 @@ impl Store {
         let strike = self.begin_strike();
         let mut rules = self.rules_mut();
         let rule = Rule { at: self.tick(), what, manner };
-        rules.push(rule.clone());
+        rules.push(&rule);
         drop(rules);
         Purging { store: Arc::clone(self), rule, _strike: strike, count: 0 }
     }
@@ -122,34 +115,27 @@ impl Purging {
         Some(written)
     }
 
-    async fn listed(&mut self, all: Vec<Named>) {
-        for some in all.chunks(AT_ONCE) {
-            self.strike(some.iter().copied());
-            others_turn().await;
-        }
-    }
-
-    async fn tagged(&mut self, tag: &[u8]) {
-        let mut before = usize::MAX;
-        while before > 0 {
-            let (some, next) = self.store.catalogue.tagged(tag, before, AT_ONCE);
-            before = next;
-            self.strike(some.into_iter());
-            others_turn().await;
-        }
-    }
-
-    async fn beneath(&mut self, host: &[u8], path: &[u8]) {
-        let mut after = None;
+    /// Strikes all that were there before.
+    async fn strike_all(&mut self) {
+        let mut walk = match &self.rule.what {
+            Purge::All => return self.all().await,
+            Purge::Host(host) => Walk::beneath(host, b""),
+            Purge::Prefix { host, path } => Walk::beneath(host, path),
+            Purge::Url { host, path } => Walk::at(host, path),
+            Purge::Tag(tag) => self.store.catalogue.walk_tag(tag),
+        };
         loop {
-            let (some, more) = self.store.catalogue.beneath(host, path, after.as_ref(), AT_ONCE);
-            self.strike(some.into_iter());
-            if more.is_none() {
+            self.strike_some(&mut walk);
+            if walk.is_over() {
                 return;
             }
-            after = more;
             others_turn().await;
         }
+    }
+
+    fn strike_some(&mut self, walk: &mut Walk) {
+        let some = self.store.catalogue.part(walk, AT_ONCE);
+        self.strike(some.into_iter());
     }
 
     async fn all(&mut self) {
@@ -196,6 +182,60 @@ impl Purging {
             Manner::Hard => self.store.owe_removal(disk, files.into_iter().map(|(key, _)| key), true),
             Manner::Soft => self.store.owe_marks(disk, files.into_iter()),
         }
+    }
+}
+
+/// The invalidation of one URL: how many were struck.
+#[must_use = "when this is dropped, all that is left is done at once"]
+pub struct Invalidating {
+    purging: Purging,
+    walk: Walk,
+    is_noted: bool,
+}
+
+impl Invalidating {
+    /// Strikes some. Whether that was all.
+    fn go_on(&mut self) -> bool {
+        if !self.walk.is_over() {
+            self.purging.strike_some(&mut self.walk);
+        }
+        if self.walk.is_over() && !std::mem::replace(&mut self.is_noted, true) {
+            self.note_down();
+        }
+        self.is_noted
+    }
+
+    /// Nearly all of them strike nothing: the disk hears only of those that may.
+    fn note_down(&self) {
+        let store = &self.purging.store;
+        if let Some(disk) = store.disk.as_ref().filter(|disk| self.purging.count > 0 || !disk.is_indexed()) {
+            store.owe_note(disk, self.purging.rule.clone(), None);
+        }
+    }
+}
+
+impl Future for Invalidating {
+    type Output = u64;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<u64> {
+        if self.go_on() {
+            return Poll::Ready(self.purging.count);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Invalidating {
+    fn drop(&mut self) {
+        // Who asks next may not find what this has left.
+        while !self.go_on() {}
+    }
+}
+
+impl fmt::Debug for Invalidating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Invalidating({} so far)", self.purging.count)
     }
 }
 

@@ -4,7 +4,9 @@
 //! The store counts what happens ("moments"). A response is as old as the moment at which the app was asked for it: every purge
 //! that came later strikes it, whenever it is stored.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 
 /// What is to be purged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +43,12 @@ pub enum Manner {
 }
 
 impl Purge {
-    /// Whether it strikes a response of which this was told.
-    pub(super) fn strikes<'t>(&self, host: &[u8], path: &[u8], mut tags: impl Iterator<Item = &'t [u8]>) -> bool {
+    /// Bytes of the names in it.
+    pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Url { host: of, path: at } => **of == *host && **at == *path,
-            Self::Prefix { host: of, path: beneath } => **of == *host && path.starts_with(beneath),
-            Self::Host(of) => **of == *host,
-            Self::Tag(tag) => tags.any(|one| **tag == *one),
-            Self::All => true,
+            Self::Url { host, path } | Self::Prefix { host, path } => host.len() + path.len(),
+            Self::Host(name) | Self::Tag(name) => name.len(),
+            Self::All => 0,
         }
     }
 }
@@ -61,10 +61,33 @@ pub(super) struct Rule {
     pub(super) manner: Manner,
 }
 
+/// What is kept of a purge.
+#[derive(Debug)]
+enum Kept {
+    /// What stands for the one URL, host or tag that it names, or for everything. Where those of two should be the same, more is
+    /// struck than was meant.
+    One(u64),
+    Beneath {
+        host: Box<[u8]>,
+        path: Box<[u8]>,
+    },
+}
+
 /// The purges that may still strike somebody.
+///
+/// What they name is looked up, but for the beginnings of paths, which are gone through: what an unsafe request strikes is a
+/// URL, and there may be thousands of those, where beginnings are an operator's.
 #[derive(Debug)]
 pub(super) struct Rules {
-    list: VecDeque<Rule>,
+    /// Oldest first.
+    list: VecDeque<(u64, Manner, Kept)>,
+    /// By what stands for them: when those of the list came last that are soft, and that are hard. 0: there is none.
+    latest: HashMap<u64, [u64; 2]>,
+    /// How many of the list name the beginning of a path.
+    beginnings: usize,
+    hash: RandomState,
+    /// Of the list.
+    bytes: usize,
     /// What is older may have been struck by a purge that is no longer in the list.
     floor: u64,
     most: usize,
@@ -74,10 +97,15 @@ pub(super) struct Rules {
 pub(super) const FEW: usize = 8192;
 /// Purges that are kept while not all files have been found.
 pub(super) const MANY: usize = 65_536;
+/// Bytes that they may take, by which the names of paths are meant.
+const MOST_BYTES: usize = 16 << 20;
+/// What one takes beside its names, in bytes.
+const PER_RULE: usize = 112;
 
 impl Rules {
     pub(super) fn new(most: usize) -> Self {
-        Self { list: VecDeque::new(), floor: 0, most }
+        let (list, latest, hash) = Default::default();
+        Self { list, latest, beginnings: 0, hash, bytes: 0, floor: 0, most }
     }
 
     /// Changes how many are kept.
@@ -87,16 +115,58 @@ impl Rules {
     }
 
     /// Adds the youngest.
-    pub(super) fn push(&mut self, rule: Rule) {
-        self.list.push_back(rule);
+    pub(super) fn push(&mut self, rule: &Rule) {
+        let kept = match &rule.what {
+            Purge::Url { host, path } => Kept::One(self.url(host, path)),
+            Purge::Prefix { host, path } => Kept::Beneath { host: host.clone(), path: path.clone() },
+            Purge::Host(host) => Kept::One(self.host(host)),
+            Purge::Tag(tag) => Kept::One(self.tag(tag)),
+            Purge::All => Kept::One(self.all()),
+        };
+        match &kept {
+            Kept::One(hash) => self.latest.entry(*hash).or_default()[rule.manner as usize] = rule.at,
+            Kept::Beneath { .. } => self.beginnings += 1,
+        }
+        self.bytes += kept.bytes();
+        self.list.push_back((rule.at, rule.manner, kept));
         self.forget();
     }
 
     fn forget(&mut self) {
-        while self.list.len() > self.most {
-            let gone = self.list.pop_front();
-            self.floor = self.floor.max(gone.map_or(0, |rule| rule.at));
+        while self.list.len() > self.most || self.bytes > MOST_BYTES {
+            let Some((at, manner, kept)) = self.list.pop_front() else { return };
+            self.floor = self.floor.max(at);
+            self.bytes -= kept.bytes();
+            match kept {
+                Kept::Beneath { .. } => self.beginnings -= 1,
+                Kept::One(hash) => {
+                    let Some(latest) = self.latest.get_mut(&hash) else { continue };
+                    // Unless the same was purged again.
+                    if latest[manner as usize] == at {
+                        latest[manner as usize] = 0;
+                    }
+                    if *latest == [0, 0] {
+                        self.latest.remove(&hash);
+                    }
+                }
+            }
         }
+    }
+
+    fn url(&self, host: &[u8], path: &[u8]) -> u64 {
+        self.hash.hash_one((0_u8, host, path))
+    }
+
+    fn host(&self, host: &[u8]) -> u64 {
+        self.hash.hash_one((1_u8, host))
+    }
+
+    fn tag(&self, tag: &[u8]) -> u64 {
+        self.hash.hash_one((2_u8, tag))
+    }
+
+    fn all(&self) -> u64 {
+        self.hash.hash_one(3_u8)
     }
 
     /// What has become of a response that is as old as `since`, and of which this was told. `None`: nobody has purged it.
@@ -105,18 +175,49 @@ impl Rules {
         since: u64,
         host: &[u8],
         path: &[u8],
-        tags: impl Iterator<Item = &'t [u8]> + Clone,
+        tags: impl Iterator<Item = &'t [u8]>,
     ) -> Option<Manner> {
         if since < self.floor {
             return Some(Manner::Hard);
         }
-        let later = self.list.iter().rev().take_while(|rule| rule.at > since);
-        later.filter(|rule| rule.what.strikes(host, path, tags.clone())).map(|rule| rule.manner).max()
+        // Nearly always nobody has purged anything since.
+        if self.list.back().is_none_or(|(at, ..)| *at <= since) {
+            return None;
+        }
+        let names = [self.all(), self.host(host), self.url(host, path)];
+        let all = names.into_iter().chain(tags.map(|tag| self.tag(tag)));
+        let named = all.filter_map(|name| self.of_name(name, since)).max();
+        named.max(self.of_beginnings(since, host, path))
+    }
+
+    fn of_name(&self, name: u64, since: u64) -> Option<Manner> {
+        let latest = self.latest.get(&name)?;
+        [Manner::Hard, Manner::Soft].into_iter().find(|manner| latest[*manner as usize] > since)
+    }
+
+    fn of_beginnings(&self, since: u64, host: &[u8], path: &[u8]) -> Option<Manner> {
+        if self.beginnings == 0 {
+            return None;
+        }
+        let later = self.list.iter().rev().take_while(|(at, ..)| *at > since);
+        let strikes = |kept: &Kept| matches!(kept, Kept::Beneath { host: of, path: beneath } if **of == *host && path.starts_with(beneath));
+        later.filter(|(.., kept)| strikes(kept)).map(|(_, manner, _)| *manner).max()
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::One(_) => PER_RULE,
+            Self::Beneath { host, path } => PER_RULE + host.len() + path.len(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn rule(at: u64, what: Purge, manner: Manner) -> Rule {
@@ -140,7 +241,7 @@ mod tests {
         let told = [("shop", "/a?b", t), ("shop", "/ab", tt), ("shop", "/b", tt), ("other", "/a", t)];
         for (what, expected) in purges {
             let mut rules = Rules::new(FEW);
-            rules.push(rule(10, what.clone(), Manner::Soft));
+            rules.push(&rule(10, what.clone(), Manner::Soft));
             for ((host, path, tags), strikes) in told.iter().zip(expected) {
                 let verdict = |since| rules.verdict(since, host.as_bytes(), path.as_bytes(), tags.iter().copied());
                 assert_eq!(verdict(9), strikes.then_some(Manner::Soft), "{what:?} {host} {path}");
@@ -153,7 +254,7 @@ mod tests {
     fn the_harder_of_two_purges_counts() {
         let mut rules = Rules::new(FEW);
         for (at, manner) in [(1, Manner::Soft), (2, Manner::Hard), (3, Manner::Soft)] {
-            rules.push(rule(at, Purge::All, manner));
+            rules.push(&rule(at, Purge::All, manner));
         }
         let verdict = |since| rules.verdict(since, b"", b"", std::iter::empty());
         assert_eq!([verdict(0), verdict(2), verdict(3)], [Some(Manner::Hard), Some(Manner::Soft), None]);
@@ -163,9 +264,76 @@ mod tests {
     fn what_may_have_been_struck_by_a_purge_that_was_forgotten_counts_as_purged() {
         let mut rules = Rules::new(2);
         for at in [10, 20, 30] {
-            rules.push(rule(at, Purge::Host(b"other".as_slice().into()), Manner::Soft));
+            rules.push(&rule(at, Purge::Host(b"other".as_slice().into()), Manner::Soft));
         }
         let verdict = |since| rules.verdict(since, b"shop", b"/", std::iter::empty());
         assert_eq!([verdict(9), verdict(10), verdict(25)], [Some(Manner::Hard), None, None]);
+    }
+
+    #[test]
+    fn purges_take_no_more_bytes_than_they_may_and_the_oldest_are_forgotten_first() {
+        let long = |number: u64| -> Box<[u8]> { format!("/{number}/{}", "x".repeat(8000)).into_bytes().into() };
+        let beneath = |number| Purge::Prefix { host: b"shop".as_slice().into(), path: long(number) };
+        let url = |number| Purge::Url { host: b"shop".as_slice().into(), path: long(number) };
+        let mut rules = Rules::new(MANY);
+        // The paths of URLs are not kept.
+        (1..=10_000).for_each(|at| rules.push(&rule(at, url(at), Manner::Hard)));
+        assert_eq!((rules.list.len(), rules.floor), (10_000, 0));
+        (10_001..=20_000).for_each(|at| rules.push(&rule(at, beneath(at), Manner::Soft)));
+        let held: usize = rules.list.iter().map(|(.., kept)| kept.bytes()).sum();
+        assert!(held <= MOST_BYTES && rules.bytes == held, "{held} of {MOST_BYTES}");
+        assert!(rules.list.len() > 1000 && rules.floor as usize + rules.list.len() == 20_000, "{}", rules.floor);
+        assert!(rules.latest.is_empty(), "those have been forgotten");
+        let verdict = |since, at| rules.verdict(since, b"shop", &long(at), std::iter::empty());
+        assert_eq!(verdict(rules.floor - 1, 1), Some(Manner::Hard), "it may have been struck");
+        assert_eq!([verdict(rules.floor, 1), verdict(rules.floor, 20_000)], [None, Some(Manner::Soft)]);
+    }
+
+    #[test]
+    fn what_was_purged_twice_is_forgotten_with_the_second() {
+        let mut rules = Rules::new(2);
+        let url = |path: &str| Purge::Url { host: b"shop".as_slice().into(), path: path.as_bytes().into() };
+        for (at, path) in [(1, "/a"), (2, "/a"), (3, "/b")] {
+            rules.push(&rule(at, url(path), Manner::Hard));
+        }
+        let verdict = |rules: &Rules| rules.verdict(1, b"shop", b"/a", std::iter::empty());
+        assert_eq!(verdict(&rules), Some(Manner::Hard));
+        rules.push(&rule(4, url("/c"), Manner::Soft));
+        assert_eq!((rules.floor, rules.latest.len()), (2, 2));
+        assert_eq!(rules.verdict(2, b"shop", b"/a", std::iter::empty()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_looked_up_is_what_one_finds_who_goes_through_all(
+            purges in proptest::collection::vec((0_u8..5, 0_usize..3, any::<bool>()), 0..20), since in 0_u64..20,
+            told in (0_usize..3, 0_usize..3),
+        ) {
+            let names: [&[u8]; 3] = [b"", b"/a", b"/ab"];
+            let what = |kind, name: usize| match kind {
+                0 => Purge::Url { host: names[name].into(), path: names[name].into() },
+                1 => Purge::Prefix { host: names[name].into(), path: names[1].into() },
+                2 => Purge::Host(names[name].into()),
+                3 => Purge::Tag(names[name].into()),
+                _ => Purge::All,
+            };
+            let (host, path) = (names[told.0], names[told.1]);
+            let strikes = |kind, name: usize| match kind {
+                0 => host == names[name] && path == names[name],
+                1 => host == names[name] && path.starts_with(names[1]),
+                2 => host == names[name],
+                3 => path == names[name],
+                _ => true,
+            };
+            let (mut rules, mut expected) = (Rules::new(FEW), None);
+            for (at, (kind, name, is_hard)) in (1..).zip(purges) {
+                let manner = if is_hard { Manner::Hard } else { Manner::Soft };
+                rules.push(&rule(at, what(kind, name), manner));
+                if at > since && strikes(kind, name) {
+                    expected = expected.max(Some(manner));
+                }
+            }
+            prop_assert_eq!(rules.verdict(since, host, path, [path].into_iter()), expected);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::blocks::Blocks;
 use super::counters::count;
 use super::disk::layout::{PIECE, PRELUDE};
 use super::disk::{Disk, NotWritten, parse};
@@ -34,7 +35,7 @@ impl Progress {
         let is_known = !matches!(state.way, Way::Nowhere(_));
         if is_known && self.declared.is_some_and(|length| after > length) {
             self.give_up(&mut state, NotStored::WrongLength);
-        } else if is_known && after > self.store.limits.object {
+        } else if is_known && after > self.store.limits.object() {
             self.give_up(&mut state, NotStored::TooLarge);
         }
         if state.way == Way::Memory {
@@ -49,8 +50,9 @@ impl Progress {
                         summing.update(data);
                     }
                     // What stays is copied: it may lie in a room that is much larger.
-                    let data = if state.way == Way::Memory { Bytes::copy_from_slice(data) } else { data.clone() };
-                    state.append(data);
+                    let is_copied = state.way == Way::Memory;
+                    let blocks = &self.store.blocks;
+                    state.append(data, |data| if is_copied { blocks.of(data.to_vec()) } else { data.clone() });
                 } else {
                     self.give_up(&mut state, NotStored::NoRoom);
                     self.pass_on(&mut state, data);
@@ -63,15 +65,17 @@ impl Progress {
         wake(state);
     }
 
-    /// Where a body goes that gets larger than what is kept in memory.
+    /// Where a body goes that gets larger than what is kept in memory, or has to make way for what clients keep there.
     fn leave_memory(&self, state: &mut State, after: u64) {
-        let limits = &self.store.limits;
+        let (limits, is_crowded) = (&self.store.limits, self.store.is_crowded());
         if self.store.has_disk() {
-            if after > limits.behind {
+            if after > limits.behind() || is_crowded {
                 state.way = Way::Disk;
             }
-        } else if after > limits.memory {
+        } else if after > limits.memory() {
             self.give_up(state, NotStored::TooLarge);
+        } else if is_crowded {
+            self.give_up(state, NotStored::NoRoom);
         }
     }
 
@@ -79,16 +83,21 @@ impl Progress {
     fn pass_on(&self, state: &mut State, data: &Bytes) {
         if state.is_followed() {
             let bytes = data.len() as u64;
-            // Where there is no room, those are cut who are behind.
+            // Who pushes has waited for those who follow, so that they have what goes here; but not if it is given up only now.
+            let floor = if state.is_short { state.length } else { (state.length + bytes).saturating_sub(WINDOW) };
+            if !std::mem::take(&mut state.is_just_given_up) {
+                self.free(state, floor);
+            }
+            state.is_short = false;
             if self.store.take_memory(bytes) {
                 state.memory += bytes;
-                state.append(data.clone());
+                state.append(data, Bytes::clone);
             } else {
-                self.free(state, u64::MAX);
+                // This one piece is kept over the bound: nobody has had it.
+                state.is_short = true;
+                state.chunks.push_back((state.length, data.clone()));
                 state.length += bytes;
             }
-            let floor = state.length.saturating_sub(WINDOW);
-            self.free(state, floor);
         } else {
             self.free(state, u64::MAX);
             state.length += data.len() as u64;
@@ -112,8 +121,11 @@ impl Progress {
         if let Some(summing) = state.summing.take() {
             state.sums = summing.sums().to_vec();
         }
-        let floor = if state.is_followed() { state.length.saturating_sub(WINDOW) } else { u64::MAX };
-        self.free(state, floor);
+        // Who follows has had no chance yet to read what there is: it goes with the pieces that come.
+        state.is_just_given_up = true;
+        if !state.is_followed() {
+            self.free(state, u64::MAX);
+        }
     }
 
     /// Has a thread write what there is, if it is enough.
@@ -312,15 +324,15 @@ impl Progress {
 
     /// Enters what is in memory.
     fn admit(self: &Arc<Self>, chunks: &[Bytes], length: u64) -> Outcome {
-        let (record, content) = if length <= self.store.limits.behind {
+        let (record, content) = if length <= self.store.limits.behind() {
             let all: Vec<u8> = [self.record.as_bytes()]
                 .into_iter()
                 .chain(chunks.iter().map(|chunk| &chunk[..]))
                 .collect::<Vec<_>>()
                 .concat();
-            (self.record.with(parse::shared(&all)), Content::Behind)
+            (self.record.with(self.store.blocks.of(all)), Content::Behind)
         } else {
-            (self.record.clone(), Content::Pieces(join(chunks), length))
+            (self.record.clone(), Content::Pieces(join(chunks, &self.store.blocks), length))
         };
         self.store.admit(&self.key, self.primary, self.since, record, content, None)
     }
@@ -386,12 +398,12 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 /// The same bytes in pieces that are not small.
-fn join(chunks: &[Bytes]) -> Box<[Bytes]> {
+fn join(chunks: &[Bytes], blocks: &Arc<Blocks>) -> Box<[Bytes]> {
     let mut joined: Vec<Bytes> = Vec::new();
     let mut small: Vec<u8> = Vec::new();
     for chunk in chunks {
         if !small.is_empty() && small.len() + chunk.len() > LARGE_PIECE {
-            joined.push(std::mem::take(&mut small).into());
+            joined.push(blocks.of(std::mem::take(&mut small)));
         }
         if chunk.len() >= SMALL_PIECE && small.is_empty() {
             joined.push(chunk.clone());
@@ -400,10 +412,7 @@ fn join(chunks: &[Bytes]) -> Box<[Bytes]> {
         }
     }
     if !small.is_empty() {
-        small.shrink_to_fit();
-        joined.push(small.into());
+        joined.push(blocks.of(small));
     }
-    // The first share allocates: now, rather than when it is given out.
-    joined.iter().for_each(|piece| drop(piece.clone()));
     joined.into()
 }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 
-use super::disk::parse::shared;
+use super::Key;
+use super::blocks::Blocks;
 use super::feed::{Feed, Follower, Progress, Way};
-use super::key::Key;
 use super::object::Object;
 use super::record::{self, Kind, Parts, Record};
 use super::{Moment, Store};
@@ -46,7 +46,7 @@ pub struct Meta<'a> {
 
 impl Meta<'_> {
     /// The record of it. `None`: it is too large.
-    pub(super) fn record(&self) -> Option<Record> {
+    pub(super) fn record(&self, blocks: &Arc<Blocks>) -> Option<Record> {
         let parts = Parts {
             kind: Kind::Object,
             status: self.status.as_u16(),
@@ -56,7 +56,8 @@ impl Meta<'_> {
             tags: self.tags,
         };
         let bytes = record::write(&parts, self.fields.iter())?;
-        Record::read(shared(&bytes), bytes.len())
+        let length = bytes.len();
+        Record::read(blocks.of(bytes), length)
     }
 }
 
@@ -87,24 +88,27 @@ pub struct Writer {
 }
 
 impl Store {
-    /// Begins to store a response.
+    /// Begins to store a response. Where there is no room for it now, it can be followed all the same.
     ///
     /// # Errors
     /// It is too large, as far as that is known already.
     pub fn writer(self: &Arc<Self>, key: &Key, meta: &Meta<'_>) -> Result<Writer, NotStored> {
         let length = meta.length.unwrap_or(0);
-        if length > self.limits.object || (length > self.limits.memory && !self.has_disk()) {
+        if length > self.limits.object() || (length > self.limits.memory() && !self.has_disk()) {
             return Err(NotStored::TooLarge);
         }
-        let record = meta.record().ok_or(NotStored::TooLarge)?;
-        let goes_to_disk = length > self.limits.behind && self.has_disk();
+        let record = meta.record(&self.blocks).ok_or(NotStored::TooLarge)?;
+        let goes_to_disk = length > self.limits.behind() && self.has_disk();
         let way = if goes_to_disk { Way::Disk } else { Way::Memory };
         let store = Arc::clone(self);
         let progress = Progress::new(store, *key, meta.primary, meta.since.0, record, meta.length, way);
-        if !self.take_memory(progress.record.end() as u64) {
-            return Err(NotStored::NoRoom);
+        let head = progress.record.end() as u64;
+        if self.take_memory(head) {
+            progress.lock().memory = head;
+        } else {
+            super::counters::count(&self.counters.abandoned);
+            progress.lock().way = Way::Nowhere(NotStored::NoRoom);
         }
-        progress.lock().memory = progress.record.end() as u64;
         Ok(Writer { progress: Arc::new(progress), is_done: false })
     }
 }
@@ -132,6 +136,12 @@ impl Writer {
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !matches!(self.progress.lock().way, Way::Nowhere(_))
+    }
+
+    /// Whether there is no room, so that each piece is kept only until the next one comes: those who follow have to be waited for.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.progress.lock().is_short
     }
 
     /// Where it can be followed.

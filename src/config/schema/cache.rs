@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Places;
 use super::field_name;
 use super::key::is_token;
 use super::process::{DAY, LARGEST};
@@ -188,29 +189,32 @@ fn tags(decoder: &mut Decoder<'_>, node: &Node) -> Vec<String> {
 }
 
 /// The section `cache`.
-pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node) -> Cache {
+pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Cache {
     let default = Cache::default();
     let Some(fields) = decoder.fields(node, &CACHE) else { return default };
-    let disk = fields.get("disk").and_then(|node| disk(decoder, node));
+    let disk = fields.get("disk").and_then(|node| disk(decoder, node, places));
     let cache = Cache {
         memory: fields.size(decoder, "memory", 1 << 20..=LARGEST, default.memory),
         disk,
         max_object: fields.size(decoder, "max_object", 1 << 10..=LARGEST, default.max_object),
         purge: fields.get("purge").map_or(default.purge, |node| purge(decoder, node)),
     };
-    let room = cache.disk.as_ref().map_or(cache.memory, |disk| disk.size.max(cache.memory));
+    // One object may not drive out all others (`cache::store`).
+    let room = cache.disk.as_ref().map_or(0, |disk| disk.size / 2).max(cache.memory / 4);
     if let Some(node) = fields.get("max_object").filter(|_| cache.max_object > room) {
         decoder
-            .error(&node.span, "`max_object` is larger than all that can be kept")
+            .error(&node.span, "`max_object` is larger than a quarter of `memory`, and than half of `disk.size`")
+            .label(format!("nothing above {} KiB would be kept", room >> 10))
             .help("make it smaller, or `memory` or `disk.size` larger");
     }
     cache
 }
 
-fn disk(decoder: &mut Decoder<'_>, node: &Node) -> Option<CacheDisk> {
+fn disk(decoder: &mut Decoder<'_>, node: &Node, places: &mut Places) -> Option<CacheDisk> {
     let fields = decoder.fields(node, &DISK)?;
     let size = fields.size(decoder, "size", 1 << 20..=LARGEST << 10, 10 << 30);
     let path = fields.required(decoder, "path", "write path: /var/cache/hostler")?;
+    places.cache = Some(path.span.clone());
     Some(CacheDisk { path: decoder.path("path", path)?, size })
 }
 
@@ -248,6 +252,10 @@ mod tests {
         }
         let report = Report::new(Source::new("f", text), decoder.findings);
         Err(report.errors().map(str::to_owned).collect())
+    }
+
+    fn whole(decoder: &mut Decoder<'_>, node: &Node) -> Cache {
+        decode(decoder, node, &mut Places::default())
     }
 
     #[test]
@@ -311,24 +319,28 @@ mod tests {
         }
     }
 
+    const TOO_LARGE: &str = "`max_object` is larger than a quarter of `memory`, and than half of `disk.size`";
+
     #[test]
     fn the_cache_is_in_memory_unless_it_has_a_folder() {
-        assert_eq!(read("{}", decode), Ok(Cache::default()));
+        assert_eq!(read("{}", whole), Ok(Cache::default()));
         let text =
             "{ memory: 64MiB, disk: { path: cache, size: 1GiB }, max_object: 512MiB, purge: [127.0.0.1/32, unix] }";
-        let cache = read(text, decode).unwrap();
+        let cache = read(text, whole).unwrap();
         assert_eq!((cache.memory, cache.max_object), (64 << 20, 512 << 20));
         assert_eq!(cache.disk, Some(CacheDisk { path: "/etc/hostler/cache".into(), size: 1 << 30 }));
         assert!(cache.purge.has(Some("127.0.0.1".parse().unwrap())));
-        assert_eq!(read("{ disk: { path: /c } }", decode).unwrap().disk.unwrap().size, 10 << 30);
+        assert_eq!(read("{ disk: { path: /c } }", whole).unwrap().disk.unwrap().size, 10 << 30);
+        assert_eq!(read("{ memory: 1MiB, max_object: 256KiB }", whole).unwrap().max_object, 256 << 10);
         for (text, error) in [
             ("{ disk: { size: 1GiB } }", "`path` is missing in `cache.disk`"),
-            ("{ memory: 1MiB, max_object: 2MiB }", "`max_object` is larger than all that can be kept"),
+            ("{ memory: 1MiB, max_object: 257KiB }", TOO_LARGE),
+            ("{ memory: 1MiB, disk: { path: /c, size: 1MiB }, max_object: 513KiB }", TOO_LARGE),
             ("{ purge: [0.0.0.0/0] }", "`0.0.0.0/0` lets everybody purge"),
             ("{ purge: [x] }", "`x` is not an address, nor a network"),
             ("{ memory: 1KiB }", "`memory` is out of range: `1KiB`"),
         ] {
-            assert_eq!(read(text, decode), Err(vec![error.to_owned()]), "{text}");
+            assert_eq!(read(text, whole), Err(vec![error.to_owned()]), "{text}");
         }
     }
 }

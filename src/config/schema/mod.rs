@@ -2,7 +2,6 @@
 //!
 //! Decoders return drafts: the value with the places that the checks across sections still need.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the key is of a later version: nothing serves it yet"))]
 mod cache;
 mod field_name;
 mod key;
@@ -19,7 +18,7 @@ use std::path::PathBuf;
 use super::decode::{Decoder, Section};
 use super::node::{Node, Span, Value};
 use super::values::nearest;
-use super::{Admin, Bind, Files, Limits, Logging, Publish, Realtime, Runtime, Shutdown, Spool, TrustedProxies};
+use super::{Admin, Bind, Cache, Files, Limits, Logging, Publish, Realtime, Runtime, Shutdown, Spool, TrustedProxies};
 
 pub(super) use listeners::{ListenerDraft, Redirect};
 pub(super) use sites::{RouteDraft, SiteDraft};
@@ -40,6 +39,8 @@ pub(super) struct Draft {
     pub(super) upstreams: Vec<UpstreamDraft>,
     pub(super) sites: Vec<SiteDraft>,
     pub(super) probe_paths: Vec<(String, Span)>,
+    /// And where its key stands.
+    pub(super) cache: (Cache, Option<Span>),
     pub(super) admin: Option<(Admin, Span)>,
     /// And where `publish.bind` stands.
     pub(super) realtime: (Realtime, Option<Span>),
@@ -63,6 +64,8 @@ pub(super) struct Places {
     pub(super) roots: Vec<(Files, bool, Span)>,
     /// `spool.dir`.
     pub(super) spool: Option<Span>,
+    /// `cache.disk.path`
+    pub(super) cache: Option<Span>,
     /// `limits.connections`
     pub(super) connections: Option<Span>,
     /// `logging.access.to`, when it is a file.
@@ -89,12 +92,13 @@ static FILE: Section = Section {
         "upstreams",
         "sites",
         "probe_paths",
+        "cache",
         "admin",
         "realtime",
         "logging",
         "runtime",
     ],
-    later: &["cache", "tasks", "processes", "cluster", "tracing"],
+    later: &["tasks", "processes", "cluster", "tracing"],
     elsewhere: &[
         ("servers", "sites"),
         ("server", "sites"),
@@ -106,7 +110,7 @@ static FILE: Section = Section {
 };
 
 /// Every section, to tell where a misplaced key belongs.
-static SECTIONS: [&Section; 48] = [
+static SECTIONS: [&Section; 51] = [
     &FILE,
     &listeners::LISTENER,
     &listeners::TLS,
@@ -118,6 +122,8 @@ static SECTIONS: [&Section; 48] = [
     &process::SHUTDOWN,
     &process::SPOOL,
     &process::ADMIN,
+    &cache::CACHE,
+    &cache::DISK,
     &realtime::REALTIME,
     &realtime::PUBLISH,
     &realtime::GRIP,
@@ -143,6 +149,7 @@ static SECTIONS: [&Section; 48] = [
     &routes::RESPOND,
     &routes::BUFFER,
     &routes::COMPRESS,
+    &cache::ROUTE_CACHE,
     &routes::RATE_LIMIT,
     &routes::SENDFILE,
     &routes::WEBSOCKET,
@@ -182,6 +189,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
     let admin = file.get("admin").and_then(|node| process::admin(decoder, node));
     let realtime = file.get("realtime").map(|node| realtime::decode(decoder, node));
     let realtime = realtime.unwrap_or_else(|| (Realtime::default(), None));
+    let cache = file
+        .entry("cache")
+        .map(|entry| (cache::decode(decoder, &entry.value, &mut places), Some(entry.key.span.clone())));
     let binds = listeners.iter().map(|draft| (&draft.listener.bind, &draft.span));
     let binds = binds.chain(admin.iter().map(|(admin, span)| (&admin.bind, span)));
     let publish = realtime.0.publish.as_ref().map(|publish| &publish.bind).zip(realtime.1.as_ref());
@@ -198,6 +208,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, root: &Node) -> Option<Draft> {
         listeners_are_whole,
         shutdown: file.get("shutdown").map_or_else(Shutdown::default, |node| process::shutdown(decoder, node)),
         spool: file.get("spool").map_or_else(Spool::default, |node| process::spool(decoder, node, &mut places)),
+        cache: cache.unwrap_or_default(),
         admin,
         realtime,
         logging: file.get("logging").map_or_else(Logging::default, |node| logging::decode(decoder, node, &mut places)),

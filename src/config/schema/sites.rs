@@ -42,6 +42,10 @@ pub(in crate::config) struct RoutePlaces {
     pub(in crate::config) redirect_to: Option<Span>,
     /// `websocket`
     pub(in crate::config) websocket: Option<Span>,
+    /// `cache.by`
+    pub(in crate::config) cache_by: Option<Span>,
+    /// `cache`
+    pub(in crate::config) cache: Option<Span>,
     /// Fields that only the edge may send.
     pub(in crate::config) of_the_edge: Vec<(String, Span)>,
     /// Fields that are set on requests.

@@ -10,6 +10,8 @@
 //! | `body` | the worker's body; after it the worker is free |
 //! | `write` | handing the response to the client |
 //!
+//! `cache` tells what a route's cache has made of the request ([`CacheVerdict`](crate::http::CacheVerdict)).
+//!
 //! A client that left before its answer has status 499, the `phase` it left in, and as `worker` the time that a worker had
 //! spent for it until then. The worker is busy until it is done: that time is in `hostler_worker_seconds`.
 
@@ -51,6 +53,9 @@ pub(super) fn write(line: &mut Vec<u8>, exchange: &Exchange, finish: Finish, que
     }
     if let Some(label) = exchange.route.get() {
         object.text("site", label.site.as_bytes()).text("route", label.route.as_bytes());
+    }
+    if let Some(verdict) = exchange.cache.get() {
+        object.text("cache", verdict.as_str());
     }
     if let Some(endpoint) = exchange.endpoint.borrow().as_deref() {
         object.text("endpoint", endpoint);

@@ -25,6 +25,7 @@ pub(super) struct Families {
     pub(super) failures: IntCounterVec,
     pub(super) retries: IntCounterVec,
     pub(super) informational: IntCounterVec,
+    pub(super) cache_requests: IntCounterVec,
     pub(super) compressed: IntCounterVec,
     pub(super) compressed_in_bytes: IntCounterVec,
     pub(super) compressed_out_bytes: IntCounterVec,
@@ -40,6 +41,16 @@ pub(super) struct Families {
     pub(super) spool_bytes: IntGaugeVec,
     pub(super) spool_limit_bytes: IntGaugeVec,
     pub(super) spool_files: IntGauge,
+    pub(super) cache_bytes: IntGaugeVec,
+    pub(super) cache_limit_bytes: IntGaugeVec,
+    pub(super) cache_objects: IntGaugeVec,
+    pub(super) cache_indexed: IntGauge,
+    pub(super) cache_evicted: IntCounterVec,
+    pub(super) cache_purged: IntCounter,
+    pub(super) cache_given_up: IntCounter,
+    pub(super) cache_corrupted: IntCounter,
+    pub(super) cache_disk_errors: IntCounterVec,
+    pub(super) cache_disk_skipped: IntCounterVec,
     pub(super) access_log_dropped: IntCounter,
     pub(super) log_dropped: IntCounter,
     pub(super) password_checks: IntCounter,
@@ -137,6 +148,12 @@ impl Families {
                 "Interim answers (1xx) taken from workers.",
                 &["upstream"],
             )?,
+            cache_requests: counters(
+                r,
+                "cache_requests_total",
+                "Requests of routes with a cache, by what it made of them: hit, stale, revalidated, collapsed (answered with what another one brought), miss, pass (known not to be stored), bypass (nothing to do with it) or unavailable (only-if-cached, and there is nothing).",
+                &["route", "verdict"],
+            )?,
             compressed: counters(r, "compressed_total", "Answers that were compressed here.", &["coding"])?,
             compressed_in_bytes: counters(
                 r,
@@ -204,6 +221,65 @@ impl Families {
             spool_bytes: gauges(r, "spool_bytes", "Bytes of bodies in the spool now.", &["where"])?,
             spool_limit_bytes: gauges(r, "spool_limit_bytes", "Bytes of bodies the spool may hold.", &["where"])?,
             spool_files: add(r, IntGauge::new("hostler_spool_files", "Files that hold bodies in the spool now.")?)?,
+            cache_bytes: gauges(
+                r,
+                "cache_bytes",
+                "Bytes in the cache now, with what each object takes beside its own.",
+                &["where"],
+            )?,
+            cache_limit_bytes: gauges(r, "cache_limit_bytes", "Bytes that the cache may have.", &["where"])?,
+            cache_objects: gauges(
+                r,
+                "cache_objects",
+                "Objects in the cache now; on disk, those that have been found since the start.",
+                &["where"],
+            )?,
+            cache_indexed: add(
+                r,
+                IntGauge::new(
+                    "hostler_cache_indexed",
+                    "Whether all files of the cache have been found since the start.",
+                )?,
+            )?,
+            cache_evicted: counters(
+                r,
+                "cache_evicted_total",
+                "Objects of the cache that others have driven out.",
+                &["where"],
+            )?,
+            cache_purged: add(
+                r,
+                IntCounter::new(
+                    "hostler_cache_purged_total",
+                    "Objects of the cache that purges and unsafe requests have struck.",
+                )?,
+            )?,
+            cache_given_up: add(
+                r,
+                IntCounter::new(
+                    "hostler_cache_given_up_total",
+                    "Answers that were being stored and proved too large, or for which there was no room.",
+                )?,
+            )?,
+            cache_corrupted: add(
+                r,
+                IntCounter::new(
+                    "hostler_cache_corrupted_total",
+                    "Files of the cache that were not as they were written, and were dropped.",
+                )?,
+            )?,
+            cache_disk_errors: counters(
+                r,
+                "cache_disk_errors_total",
+                "What the cache's disk would not read or write: it is full, read-only or failing.",
+                &["operation"],
+            )?,
+            cache_disk_skipped: counters(
+                r,
+                "cache_disk_skipped_total",
+                "What the cache has not read or written because its disk was behind with its work.",
+                &["operation"],
+            )?,
             access_log_dropped: add(
                 r,
                 IntCounter::new(

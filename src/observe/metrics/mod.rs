@@ -14,6 +14,8 @@ use prometheus::{IntCounter, IntGauge, Registry, TextEncoder};
 
 use crate::error::Reason;
 
+mod cache;
+mod cache_store;
 mod compression;
 mod families;
 mod http2;
@@ -27,6 +29,8 @@ mod tests;
 mod upstream;
 mod websocket;
 
+pub use cache::CacheMetrics;
+pub use cache_store::{CacheTotals, CacheUse};
 pub use compression::{CodingMetrics, CompressionMetrics};
 pub use http2::Http2Refusal;
 pub use listener::{ConnectionGuard, HandshakeResult, HandshakeVersion, ListenerMetrics, Protocol, ProxyHeaderResult};
@@ -54,6 +58,7 @@ pub struct Metrics {
     handshakes: Handshakes,
     http2_refused: Http2Refusals,
     headers_dropped: [IntCounter; HeaderKind::ALL.len()],
+    former_cache_stores: cache_store::Former,
     reloads_ok: IntCounter,
     reloads_failed: IntCounter,
     /// `hostler_spool_bytes{where="memory"}`
@@ -123,6 +128,7 @@ impl Metrics {
             headers_dropped: std::array::from_fn(|i| {
                 families.headers_dropped.with_label_values(&[HeaderKind::ALL[i].as_str()])
             }),
+            former_cache_stores: cache_store::Former::default(),
             reloads_ok: families.reloads.with_label_values(&["ok"]),
             reloads_failed: families.reloads.with_label_values(&["failed"]),
             spool_memory: families.spool_bytes.with_label_values(&["memory"]),
@@ -153,6 +159,12 @@ impl Metrics {
         self.families.rate_limited.with_label_values(&[route, outcome])
     }
 
+    /// The counters of a route's cache.
+    #[must_use]
+    pub fn cache(&self, route: &str) -> Arc<CacheMetrics> {
+        Arc::new(CacheMetrics::new(&self.families, route))
+    }
+
     /// The gauge of clients that are held open at the edge for this: `tunnel`, a WebSocket that passes through to an app.
     #[must_use]
     pub fn holds(&self, kind: &str) -> IntGauge {
@@ -169,6 +181,21 @@ impl Metrics {
     #[must_use]
     pub fn compression(&self) -> CompressionMetrics {
         CompressionMetrics::new(&self.families)
+    }
+
+    /// Notes what the cache's store has in memory and on disk, and what it has counted since it was opened.
+    pub fn cache_store(&self, memory: CacheUse, disk: CacheUse, is_indexed: bool, totals: &CacheTotals) {
+        cache_store::note(&self.families, &self.former_cache_stores, memory, disk, is_indexed, totals);
+    }
+
+    /// Another store is noted from now on; this is what the one before has counted.
+    pub fn cache_store_left(&self, totals: &CacheTotals) {
+        self.former_cache_stores.add(totals);
+    }
+
+    /// The store that was left with so much is noted again.
+    pub fn cache_store_again(&self, totals: &CacheTotals) {
+        self.former_cache_stores.take(totals);
     }
 
     /// What is counted of clients that are held.

@@ -239,3 +239,22 @@ fn threads_count_together() {
     assert_eq!(samples[r#"hostler_requests_total{method="GET",route="/",site="any",status="200"}"#], 40_000.0);
     assert_eq!(samples[r#"hostler_request_seconds_count{route="/"}"#], 40_000.0);
 }
+
+#[test]
+fn counters_of_the_cache_go_on_when_another_store_takes_its_place() {
+    let metrics = Metrics::new();
+    let purged = |now: u64| {
+        let totals = CacheTotals { purged: now, ..CacheTotals::default() };
+        metrics.cache_store(CacheUse::default(), CacheUse::default(), true, &totals);
+        metrics.families.cache_purged.get()
+    };
+    let of = |purged| CacheTotals { purged, ..CacheTotals::default() };
+    assert_eq!(purged(3), 3);
+    // It has counted two more that nobody has looked at; a look at the other one may come first.
+    assert_eq!(purged(0), 3);
+    metrics.cache_store_left(&of(5));
+    assert_eq!((purged(0), purged(7)), (5, 12));
+    metrics.cache_store_left(&of(7));
+    metrics.cache_store_again(&of(5));
+    assert_eq!(purged(6), 13, "the first one again, which has counted one while it was away");
+}

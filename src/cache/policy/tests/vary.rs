@@ -48,6 +48,29 @@ fn a_request_gets_what_was_said_to_one_like_it() {
 }
 
 #[test]
+fn what_is_coded_goes_to_those_who_take_it_also_where_the_app_does_not_say_so() {
+    let coded = "200 | cache-control: max-age=60 | content-encoding: gzip";
+    let gzip = "GET | accept-encoding: gzip";
+    check(
+        &Rules::default(),
+        &[
+            (gzip, coded, gzip, 0, "hit", "4.1"),
+            (gzip, coded, "GET", 0, "vary-miss", "takes none"),
+            (gzip, coded, "GET | accept-encoding: br", 0, "vary-miss", "takes another"),
+            (gzip, &format!("{coded} | vary: accept-encoding"), "GET", 0, "vary-miss", "says so"),
+            (gzip, &coded.replace("gzip", "identity"), "GET", 0, "hit", "not coded"),
+        ],
+    );
+    let (_, headers) = answer(&format!("{coded} | vary: x-a"));
+    assert_eq!(
+        *names(&headers, &Rules::default()).unwrap(),
+        [http::header::ACCEPT_ENCODING, HeaderName::from_static("x-a")]
+    );
+    let one = Rules { max_vary_names: 1, ..Rules::default() };
+    assert_eq!(names(&headers, &one), Err(Refusal::VaryNames));
+}
+
+#[test]
 fn requests_that_mean_the_same_meet() {
     let coding = with("accept-encoding");
     let language = with("accept-language");

@@ -4,18 +4,17 @@
 //! threads. Bytes are never sent from where they lie: nobody would have looked at them.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::sync::oneshot;
 
+use super::super::Key;
 use super::super::Store;
-use super::super::key::Key;
 use super::layout::{PIECE, piece_sum};
 use crate::error::{Error, Reason};
 use crate::http::Source;
@@ -66,7 +65,7 @@ impl OnFile {
         if piece_sum(&self.key, number, &bytes) != sum {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(bytes.into())
+        Ok(store.blocks.of(bytes))
     }
 
     /// Where a piece lies, how long it is, and its checksum.
@@ -100,7 +99,8 @@ impl Reading {
     /// Has a thread read a piece.
     fn begin(store: &Arc<Store>, file: &Arc<File>, piece: &Wanted) -> io::Result<Self> {
         let hangs = || io::Error::new(io::ErrorKind::TimedOut, "the disk hangs");
-        let disk = store.disk.as_ref().filter(|disk| !disk.hangs()).ok_or_else(hangs)?;
+        // A disk that stops for a moment costs nobody the rest of what he has begun to read.
+        let disk = store.disk.as_ref().filter(|disk| !disk.is_dead()).ok_or_else(hangs)?;
         let (told, answer) = oneshot::channel();
         let (file, medium, start, length) = (Arc::clone(file), store.medium(), piece.start, piece.length);
         let wanted = Arc::new(());
@@ -157,7 +157,7 @@ impl Pieces {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let piece = match self.cached(file, wanted) {
+        let piece = match self.cached(store, file, wanted) {
             Some(piece) => piece,
             None => ready!(self.poll_slow(store, file, wanted, cx))?,
         };
@@ -167,15 +167,11 @@ impl Pieces {
     }
 
     /// All of it, if it is in the page cache.
-    fn cached(&self, file: &File, wanted: &Wanted) -> Option<Bytes> {
-        if self.reading.is_some() {
-            return None;
-        }
+    fn cached(&self, store: &Store, file: &File, wanted: &Wanted) -> Option<Bytes> {
+        let disk = store.disk.as_ref().filter(|_| self.reading.is_none())?;
         let mut piece = Piece::take();
-        let into = &mut piece.bytes_mut()[..wanted.length];
-        let read = preadv2(file, &mut [IoSliceMut::new(into)], wanted.start, ReadWriteFlags::NOWAIT);
-        // Whatever else it says, it says again to the thread that waits for it.
-        (read == Ok(wanted.length)).then(|| piece.into_bytes(wanted.length))
+        let is_there = disk.medium.read_cached(file, &mut piece.bytes_mut()[..wanted.length], wanted.start);
+        is_there.then(|| piece.into_bytes(wanted.length))
     }
 
     fn poll_slow(
@@ -199,6 +195,8 @@ impl Pieces {
 /// The body of a stored response, or a part of it.
 pub(in super::super) struct FileBody {
     file: Arc<OnFile>,
+    /// Whoever began to read it may read it to its end, though another store has taken the place of this.
+    store: Option<Arc<Store>>,
     at: u64,
     end: u64,
     pieces: Pieces,
@@ -206,7 +204,7 @@ pub(in super::super) struct FileBody {
 
 impl FileBody {
     pub(in super::super) fn new(file: Arc<OnFile>, at: u64, end: u64) -> Self {
-        Self { file, at, end, pieces: Pieces::default() }
+        Self { store: file.store.upgrade(), file, at, end, pieces: Pieces::default() }
     }
 }
 
@@ -216,14 +214,14 @@ impl Source for FileBody {
             return Poll::Ready(None);
         }
         let (file, number) = (&self.file, self.at / PIECE);
-        let Some(store) = file.store.upgrade() else {
+        let Some(store) = &self.store else {
             return Poll::Ready(Some(Err(Error::new(Reason::ShuttingDown))));
         };
         let Some((start, length, sum)) = file.piece(number) else {
             return Poll::Ready(Some(Err(Error::new(Reason::Internal).detail("a piece without a checksum"))));
         };
         let wanted = Wanted { key: file.key, number, start, length, sum };
-        let read = ready!(self.pieces.poll(&store, &file.file, &wanted, cx));
+        let read = ready!(self.pieces.poll(store, &file.file, &wanted, cx));
         Poll::Ready(Some(match read {
             Ok(piece) => {
                 let first = usize::try_from(self.at - number * PIECE).unwrap_or(usize::MAX);

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, fdatasync, flock, mkdirat, openat, renameat, unlinkat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, fdatasync, flock, mkdirat, openat, renameat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::super::key::Key;
+use super::super::Key;
+use super::name::{from_hex, hex, path_of};
 
 const LOCK: &str = "lock";
 const TEMPORARY: &str = "tmp";
@@ -73,14 +74,6 @@ impl Temporary {
     fn name(self) -> String {
         format!("{TEMPORARY}/{:0TEMPORARY_NAME$x}", self.0)
     }
-}
-
-/// `ab/cd/abcd…`.
-fn name_of(key: &Key) -> String {
-    let hex = key.hex();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (first, second, all) = (text(&hex[..2]), text(&hex[2..4]), text(&hex));
-    format!("{first}/{second}/{all}")
 }
 
 fn open_folder(from: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
@@ -152,7 +145,7 @@ impl Folder {
 
     /// Gives a file its name, in the place of whatever had it.
     pub(in super::super) fn publish(&self, temporary: Temporary, key: &Key) -> io::Result<()> {
-        let (from, to) = (temporary.name(), name_of(key));
+        let (from, to) = (temporary.name(), path_of(key));
         match renameat(&self.root, &from, &self.root, &to) {
             Err(Errno::NOENT) => {}
             renamed => return Ok(renamed?),
@@ -172,7 +165,7 @@ impl Folder {
     pub(super) fn open(&self, key: &Key, writable: bool) -> io::Result<Option<File>> {
         let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match openat(&self.root, name_of(key), flags, Mode::empty()) {
+        match openat(&self.root, path_of(key), flags, Mode::empty()) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -181,10 +174,15 @@ impl Folder {
 
     /// Removes the file of a key, if there is one.
     pub(in super::super) fn remove(&self, key: &Key) -> io::Result<()> {
-        match unlinkat(&self.root, name_of(key), AtFlags::empty()) {
+        match unlinkat(&self.root, path_of(key), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Has the system write whatever it has not written yet of the whole file system.
+    pub(in super::super) fn sync(&self) -> io::Result<()> {
+        Ok(syncfs(&self.root)?)
     }
 
     /// The keys of the files in one of the 256 folders, by folder.
@@ -206,9 +204,9 @@ impl Folder {
             };
             for entry in Dir::new(inner)? {
                 let entry = entry?;
-                let key = Key::from_hex(entry.file_name().to_bytes());
+                let key = from_hex(entry.file_name().to_bytes());
                 let is_at_home = |key: &Key| {
-                    let hex = key.hex();
+                    let hex = hex(key);
                     hex[..2] == *first.as_bytes() && hex[2..4] == *name
                 };
                 if let Some(key) = key.filter(is_at_home) {
@@ -249,7 +247,7 @@ mod tests {
     fn key(first: u8) -> Key {
         let mut key = [0; 32];
         key[0] = first;
-        Key(key)
+        Key::from_bytes(key)
     }
 
     #[test]
@@ -291,7 +289,7 @@ mod tests {
             std::fs::write(path.path().join(name), b"precious").unwrap();
         }
         // In a folder that is not its own.
-        std::fs::write(path.path().join("ab/00").join(String::from_utf8_lossy(&key(1).hex()).as_ref()), b"").unwrap();
+        std::fs::write(path.path().join("ab/00").join(String::from_utf8_lossy(&hex(&key(1))).as_ref()), b"").unwrap();
         std::os::unix::fs::symlink("ab", path.path().join("cd")).unwrap();
         drop(folder);
         let (folder, _) = Folder::take(path.path()).unwrap();

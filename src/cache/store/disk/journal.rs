@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, fdatasync, openat, syncfs};
+use rustix::fs::{Mode, OFlags, fdatasync, openat};
 
 use super::super::rules::{MANY, Manner, Purge, Rule};
 use super::folder::Folder;
@@ -77,11 +77,6 @@ impl Journal {
     pub(super) fn length(&self, at_any_rate: bool) -> Option<u64> {
         let length = self.length.load(Relaxed);
         (length > 0 && (at_any_rate || length >= LARGE)).then_some(length)
-    }
-
-    /// Writes to the disk whatever the system has not written yet.
-    pub(super) fn sync(&self, folder: &Folder) -> io::Result<()> {
-        Ok(syncfs(folder.root())?)
     }
 
     /// Empties it, if it is as long as it was.

@@ -12,7 +12,7 @@
 
 use crc32fast::Hasher;
 
-use super::super::key::Key;
+use super::super::Key;
 use super::super::record;
 
 /// Bytes before the record.
@@ -54,8 +54,8 @@ impl Prelude {
         put(12, &self.record.to_le_bytes());
         put(16, &self.body.to_le_bytes());
         put(24, &self.since.to_le_bytes());
-        put(32, &self.key.0);
-        put(64, &self.primary.map_or([0; Key::LENGTH], |key| key.0));
+        put(32, self.key.as_bytes());
+        put(64, &self.primary.map_or([0; Key::LENGTH], |key| *key.as_bytes()));
         put(96, &self.record_sum.to_le_bytes());
         put(100, &self.sums_sum.to_le_bytes());
         put(112, if self.is_stale { &STALE } else { &FRESH });
@@ -69,7 +69,7 @@ impl Prelude {
         let bytes: &[u8; PRELUDE] = bytes.get(..PRELUDE)?.try_into().ok()?;
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        let key_at = |at: usize| Key(std::array::from_fn(|number| bytes[at + number]));
+        let key_at = |at: usize| Key::from_bytes(std::array::from_fn(|number| bytes[at + number]));
         let is_ours = bytes[..8] == MAGIC
             && u32_at(8) == VERSION
             && u32_at(104) == 0
@@ -77,7 +77,7 @@ impl Prelude {
             && u32_at(108) == crc32fast::hash(&bytes[..108]);
         let prelude = Self {
             key: key_at(32),
-            primary: Some(key_at(64)).filter(|key| key.0 != [0; Key::LENGTH]),
+            primary: Some(key_at(64)).filter(|key| *key.as_bytes() != [0; Key::LENGTH]),
             since: u64_at(24),
             record: u32_at(12),
             body: u64_at(16),
@@ -107,7 +107,7 @@ pub(in super::super) fn pieces(body: u64) -> u64 {
 /// The checksum of a record.
 pub(in super::super) fn record_sum(key: &Key, record: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&key.0);
+    hasher.update(key.as_bytes());
     hasher.update(record);
     hasher.finalize()
 }
@@ -115,7 +115,7 @@ pub(in super::super) fn record_sum(key: &Key, record: &[u8]) -> u32 {
 /// The checksum of the checksums.
 pub(in super::super) fn sums_sum(key: &Key, sums: &[u32]) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&key.0);
+    hasher.update(key.as_bytes());
     sums.iter().for_each(|sum| hasher.update(&sum.to_le_bytes()));
     hasher.finalize()
 }
@@ -129,7 +129,7 @@ pub(in super::super) fn piece_sum(key: &Key, number: u64, piece: &[u8]) -> u32 {
 
 fn piece_hasher(key: &Key, number: u64) -> Hasher {
     let mut hasher = Hasher::new();
-    hasher.update(&key.0);
+    hasher.update(key.as_bytes());
     hasher.update(&number.to_le_bytes());
     hasher
 }
@@ -198,8 +198,8 @@ mod tests {
 
     fn prelude() -> Prelude {
         Prelude {
-            key: Key([7; 32]),
-            primary: Some(Key([9; 32])),
+            key: Key::from_bytes([7; 32]),
+            primary: Some(Key::from_bytes([9; 32])),
             since: 1 << 40,
             record: 300,
             body: 200_000,
@@ -233,7 +233,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_cut_of_a_body_has_the_same_sums(cuts in proptest::collection::vec(0_usize..100_000, 0..6)) {
-            let key = Key([3; 32]);
+            let key = Key::from_bytes([3; 32]);
             let body: Vec<u8> = (0..cuts.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
             let (mut summing, mut rest) = (Summing::new(key), &body[..]);
             for cut in cuts {
@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_piece_in_another_place_or_of_another_key_has_another_sum() {
-        let sums = [(1, 0), (1, 1), (2, 0)].map(|(key, number)| piece_sum(&Key([key; 32]), number, b"same"));
+        let sums =
+            [(1, 0), (1, 1), (2, 0)].map(|(key, number)| piece_sum(&Key::from_bytes([key; 32]), number, b"same"));
         assert!(sums[0] != sums[1] && sums[0] != sums[2]);
     }
 }

@@ -11,6 +11,7 @@ mod folder;
 mod journal;
 pub(super) mod layout;
 mod medium;
+mod name;
 mod owed;
 pub(super) mod parse;
 mod threads;
@@ -20,7 +21,8 @@ mod write;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -36,11 +38,13 @@ pub use self::parse::body_of_file;
 pub(super) use self::threads::Threads;
 pub(super) use self::walk::is_bad;
 pub(super) use self::write::{Loaded, NotWritten, Strike};
-use super::key::Key;
+use super::Key;
 use super::rules::Rule;
 
 /// How long nothing is written to a disk that has failed.
 const REST: Duration = Duration::from_secs(1);
+/// For how long nothing has happened, where a disk will not go on: who has begun to read a body is cut.
+const DEAD: Duration = Duration::from_secs(30);
 const STRIPES: usize = 64;
 /// Of a moment, the bits that count within one run.
 pub(super) const EPOCH: u32 = 38;
@@ -61,10 +65,16 @@ pub(super) struct Disk {
     /// Who is about to strike files, or knows of one that is nobody's and has not been removed.
     strikes: AtomicUsize,
     is_indexed: AtomicBool,
+    /// Files that are being copied, or will be.
+    pub(super) copies: AtomicUsize,
+    /// How many want to empty the journal: one does, and looks again if there were others.
+    settling: AtomicUsize,
     /// In milliseconds since `begun`.
     rests_until: AtomicU64,
     /// Jobs that were done when somebody had waited for too long, and one more.
     hung_at: AtomicU64,
+    /// When that was, in milliseconds since `begun`.
+    hung_since: AtomicU64,
     begun: Instant,
 }
 
@@ -90,21 +100,24 @@ impl Disk {
             owed: Owed::default(),
             strikes: AtomicUsize::new(0),
             is_indexed: AtomicBool::new(false),
+            copies: AtomicUsize::new(0),
+            settling: AtomicUsize::new(0),
             rests_until: AtomicU64::new(0),
             hung_at: AtomicU64::new(0),
+            hung_since: AtomicU64::new(0),
             begun: Instant::now(),
         };
         Ok((disk, now, rules))
     }
 
-    /// Whether all files have been found.
+    /// Whether all files have been found: who sees that sees what has come of each.
     pub(super) fn is_indexed(&self) -> bool {
-        self.is_indexed.load(Relaxed)
+        self.is_indexed.load(Acquire)
     }
 
     /// Whatever is done to the name of this key, nobody else does anything to it meanwhile.
     fn hold(&self, key: &Key) -> MutexGuard<'_, ()> {
-        self.stripes[usize::from(key.0[31]) % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
+        self.stripes[usize::from(key.as_bytes()[31]) % STRIPES].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pass_gate(&self) -> RwLockReadGuard<'_, ()> {
@@ -131,7 +144,14 @@ impl Disk {
 
     /// Somebody has waited for too long, since so many jobs were done.
     pub(super) fn note_hung(&self, done: u64) {
-        self.hung_at.store(done + 1, Relaxed);
+        if self.hung_at.swap(done + 1, Relaxed) != done + 1 {
+            self.hung_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// Whether nothing has happened for so long that nothing will.
+    fn is_dead(&self) -> bool {
+        self.hangs() && self.now().saturating_sub(self.hung_since.load(Relaxed)) >= DEAD.as_millis() as u64
     }
 
     /// Opens the file of a key.

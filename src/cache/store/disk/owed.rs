@@ -4,15 +4,15 @@
 //! done once. One thread at a time does it, a part at a time, and purges first: their answers wait for that, and those that have
 //! come together are synced together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::super::Key;
 use super::super::Store;
-use super::super::key::Key;
 use super::super::rules::{Manner, Purge, Rule};
 use super::Disk;
 
@@ -22,6 +22,8 @@ const AT_ONCE: usize = 64;
 const MOST_UNKNOWN: usize = 65_536;
 /// Purges that may wait to be written down: more become one of everything.
 const MOST_NOTES: usize = 8192;
+/// Bytes of the names in those.
+const MOST_NOTE_BYTES: usize = 8 << 20;
 
 /// Who waits until a purge is written down.
 type Told = oneshot::Sender<io::Result<()>>;
@@ -36,12 +38,12 @@ pub(in super::super) struct Owed {
 
 #[derive(Debug, Default)]
 struct Inner {
-    removals: Vec<Key>,
-    /// The same, to be looked up.
-    removed: HashSet<Key>,
+    removals: BTreeSet<Key>,
     /// The object of each key.
-    marks: HashMap<Key, u64>,
+    marks: BTreeMap<Key, u64>,
     notes: Vec<Rule>,
+    /// Of the names in those.
+    note_bytes: usize,
     is_synced: bool,
     told: Vec<Told>,
     /// A thread has been asked to do it.
@@ -64,20 +66,13 @@ impl Inner {
     }
 
     fn take(&mut self) -> Part {
-        let from = self.removals.len().saturating_sub(AT_ONCE);
-        let removals = self.removals.split_off(from);
-        removals.iter().for_each(|key| {
-            self.removed.remove(key);
-        });
-        if self.removals.is_empty() {
-            (self.removals, self.removed) = Default::default();
-        }
+        self.note_bytes = 0;
         Part {
             notes: std::mem::take(&mut self.notes),
             is_synced: std::mem::take(&mut self.is_synced),
             told: std::mem::take(&mut self.told),
-            removals,
-            marks: std::mem::take(&mut self.marks).into_iter().collect(),
+            removals: std::iter::from_fn(|| self.removals.pop_first()).take(AT_ONCE).collect(),
+            marks: std::iter::from_fn(|| self.marks.pop_first()).take(AT_ONCE).collect(),
         }
     }
 }
@@ -95,18 +90,19 @@ impl Owed {
 
     /// Something could not be done.
     pub(super) fn note_undone(&self) {
-        self.is_undone.store(true, Relaxed);
+        self.is_undone.store(true, SeqCst);
     }
 
     pub(super) fn is_undone(&self) -> bool {
-        self.is_undone.load(Relaxed)
+        self.is_undone.load(SeqCst)
     }
 
-    /// How many files, and how many purges.
+    /// How many files to be removed, and to be marked; how many purges, and the bytes of their names.
     #[cfg(test)]
-    pub(in super::super) fn count(&self) -> [usize; 3] {
+    pub(in super::super) fn count(&self) -> [usize; 4] {
         let inner = self.lock();
-        [inner.removals.len(), inner.marks.len(), inner.notes.len()]
+        let names = inner.notes.iter().map(|rule| rule.what.bytes()).sum();
+        [inner.removals.len(), inner.marks.len(), inner.notes.len(), names]
     }
 }
 
@@ -117,8 +113,8 @@ impl Store {
         for key in keys {
             if !is_known && inner.removals.len() >= MOST_UNKNOWN {
                 disk.owed.note_undone();
-            } else if inner.removed.insert(key) {
-                inner.removals.push(key);
+            } else {
+                inner.removals.insert(key);
             }
         }
         self.ask(disk, inner);
@@ -134,8 +130,10 @@ impl Store {
     /// Has a purge written down; `told` is told when it is synced.
     pub(in super::super) fn owe_note(&self, disk: &Disk, rule: Rule, told: Option<Told>) {
         let mut inner = disk.owed.lock();
-        if inner.notes.len() >= MOST_NOTES {
+        inner.note_bytes += rule.what.bytes();
+        if inner.notes.len() >= MOST_NOTES || inner.note_bytes > MOST_NOTE_BYTES {
             inner.notes = vec![Rule { at: rule.at, what: Purge::All, manner: Manner::Hard }];
+            inner.note_bytes = 0;
             inner.told.retain(|told| !told.is_closed());
         } else {
             inner.notes.push(rule);
@@ -210,5 +208,28 @@ impl Drop for Paying<'_> {
         if !inner.is_empty() {
             self.store.ask(self.disk, inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_seen_to_a_part_at_a_time_and_what_is_owed_twice_is_done_once() {
+        let mut inner = Inner::default();
+        for number in (0..1000_u16).chain(0..1000) {
+            let mut key = [0; Key::LENGTH];
+            key[..2].copy_from_slice(&number.to_le_bytes());
+            inner.removals.insert(Key::from_bytes(key));
+            inner.marks.insert(Key::from_bytes(key), 1);
+        }
+        let mut done = [0; 2];
+        while !inner.is_empty() {
+            let part = inner.take();
+            assert!(part.removals.len() <= AT_ONCE && part.marks.len() <= AT_ONCE, "purges wait for this");
+            done = [done[0] + part.removals.len(), done[1] + part.marks.len()];
+        }
+        assert_eq!(done, [1000; 2]);
     }
 }

@@ -1,10 +1,12 @@
 //! From the bytes of a file to what was stored: all of it is held against its checksums.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::key::Key;
+use super::super::Key;
+use super::super::blocks::Blocks;
 use super::super::record::Record;
 use super::layout::{self, PRELUDE, Prelude};
 
@@ -42,12 +44,12 @@ pub(super) fn head(key: &Key, bytes: &[u8], length: u64) -> io::Result<Prelude> 
 }
 
 /// The record at the beginning of these bytes, which are all of a block.
-pub(super) fn record_of(prelude: &Prelude, block: &[u8]) -> io::Result<Record> {
+pub(super) fn record_of(prelude: &Prelude, block: &[u8], blocks: &Arc<Blocks>) -> io::Result<Record> {
     let length = prelude.record as usize;
     let is_good = |block: &&[u8]| {
         block.get(..length).is_some_and(|record| layout::record_sum(&prelude.key, record) == prelude.record_sum)
     };
-    let record = Some(block).filter(is_good).and_then(|block| Record::read(shared(block), length));
+    let record = Some(block).filter(is_good).and_then(|block| Record::read(blocks.of(block.to_vec()), length));
     record.ok_or_else(bad)
 }
 
@@ -59,7 +61,7 @@ pub(super) fn sums_of(prelude: &Prelude, bytes: &[u8]) -> io::Result<Box<[u32]>>
 }
 
 /// All of a file: the body lies behind its record.
-pub(super) fn whole(key: &Key, bytes: &[u8]) -> io::Result<(Prelude, Record)> {
+pub(super) fn whole(key: &Key, bytes: &[u8], blocks: &Arc<Blocks>) -> io::Result<(Prelude, Record)> {
     let prelude = head(key, bytes, bytes.len() as u64)?;
     let body_at = usize::try_from(prelude.body_at()).map_err(|_| bad())?;
     let body_end = body_at + usize::try_from(prelude.body).map_err(|_| bad())?;
@@ -69,22 +71,14 @@ pub(super) fn whole(key: &Key, bytes: &[u8]) -> io::Result<(Prelude, Record)> {
     if !(0..).zip(pieces).all(is_good) {
         return Err(bad());
     }
-    let record = record_of(&prelude, &bytes[PRELUDE..body_end])?;
+    let record = record_of(&prelude, &bytes[PRELUDE..body_end], blocks)?;
     Ok((prelude, record))
-}
-
-/// In a block of just that size, of which a share costs nothing.
-pub(in super::super) fn shared(bytes: &[u8]) -> Bytes {
-    let bytes = Bytes::copy_from_slice(bytes);
-    // The first share allocates: now, rather than when it is given out.
-    drop(bytes.clone());
-    bytes
 }
 
 /// The body of a file with these bytes, if that is a whole one of this key, as it was written.
 #[must_use]
 pub fn body_of_file(key: &Key, bytes: &[u8]) -> Option<Bytes> {
-    let (_, record) = whole(key, bytes).ok()?;
+    let (_, record) = whole(key, bytes, &Arc::default()).ok()?;
     Some(record.block().slice(record.end()..))
 }
 
@@ -111,11 +105,11 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_outside_the_mark_is_noticed_and_so_is_any_cut() {
-        let key = Key([5; 32]);
+        let key = Key::from_bytes([5; 32]);
         for body in [&b""[..], b"a body", &[7; 66_000]] {
             let bytes = file(key, body);
             assert_eq!(body_of_file(&key, &bytes).unwrap(), body);
-            assert!(body_of_file(&Key([6; 32]), &bytes).is_none(), "it is another's");
+            assert!(body_of_file(&Key::from_bytes([6; 32]), &bytes).is_none(), "it is another's");
             // Each byte of the small ones, some of the large one.
             for at in (0..bytes.len()).step_by(bytes.len().div_ceil(500)) {
                 let mut flipped = bytes.clone();
@@ -133,7 +127,7 @@ mod tests {
         fn any_bytes_behind_a_good_beginning_are_read_without_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..400), kept in 0_usize..500,
         ) {
-            let key = Key([5; 32]);
+            let key = Key::from_bytes([5; 32]);
             let good = file(key, b"a body");
             let bytes = [&good[..kept.min(good.len())], &bytes].concat();
             let read = body_of_file(&key, &bytes);

@@ -21,8 +21,8 @@ const THREADS: usize = 4;
 const MOST_READS: usize = 256;
 /// How many wait to write at most, however little it is.
 const MOST_WRITES: usize = 4096;
-/// For how long all of them may be at one job each, before the disk counts as hung.
-const LONG: Duration = Duration::from_secs(1);
+/// For how long all of them may be at one job each, before who has begun to read a body is cut.
+const LONG: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Waiting {
@@ -55,7 +55,7 @@ impl Shared {
 /// The threads. They end, with what they have, when this is dropped.
 pub(in super::super) struct Threads {
     shared: Arc<Shared>,
-    most_write_bytes: u64,
+    most_write_bytes: AtomicU64,
 }
 
 /// The disk has as much to do as may wait for it.
@@ -71,12 +71,17 @@ impl Threads {
             idle: Condvar::new(),
             done: AtomicU64::new(0),
         });
-        let threads = Self { shared, most_write_bytes };
+        let threads = Self { shared, most_write_bytes: AtomicU64::new(most_write_bytes) };
         for number in 0..THREADS {
             let shared = Arc::clone(&threads.shared);
             thread::Builder::new().name(format!("cache-disk-{number}")).spawn(move || work(&shared, number))?;
         }
         Ok(threads)
+    }
+
+    /// So many bytes may wait to be written from now on.
+    pub(in super::super) fn set_most_write_bytes(&self, bytes: u64) {
+        self.most_write_bytes.store(bytes, Relaxed);
     }
 
     /// Somebody waits for this.
@@ -93,7 +98,7 @@ impl Threads {
     /// Nobody waits for this, which holds so many bytes until it is done.
     pub(in super::super) fn write(&self, bytes: u64, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         let mut waiting = self.shared.lock();
-        let is_full = waiting.write_bytes + bytes > self.most_write_bytes && waiting.write_bytes > 0;
+        let is_full = waiting.write_bytes + bytes > self.most_write_bytes.load(Relaxed) && waiting.write_bytes > 0;
         if is_full || waiting.writes.len() >= MOST_WRITES {
             return Err(Busy);
         }

@@ -6,16 +6,16 @@
 
 use std::io;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::{Arc, Weak};
 use std::thread;
 
 use rustix::process::setpriority_process;
 
+use super::super::Key;
 use super::super::Store;
 use super::super::counters::count;
 use super::super::index::{Level, New};
-use super::super::key::Key;
 use super::super::record::{Kind, Record};
 use super::super::rules::{FEW, Manner};
 use super::layout::Prelude;
@@ -138,7 +138,7 @@ impl Store {
     fn end_walk(&self) {
         let Some(disk) = &self.disk else { return };
         self.rules_mut().keep(FEW);
-        disk.is_indexed.store(true, Relaxed);
+        disk.is_indexed.store(true, Release);
         self.settle_journal(disk, true);
     }
 }

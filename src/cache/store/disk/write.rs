@@ -8,10 +8,10 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
+use super::super::Key;
 use super::super::Store;
 use super::super::counters::count;
 use super::super::index::{Account, BLOCK, Level};
-use super::super::key::Key;
 use super::super::object::{Content, Object};
 use super::super::record::Record;
 use super::layout::{self, MARK_AT, PRELUDE, Prelude, STALE};
@@ -20,6 +20,8 @@ use crate::observe::throttle::Throttle;
 
 /// How many are driven out at once when the disk itself is full.
 const WHEN_FULL: usize = 16;
+/// Beyond the room that somebody needs for himself, he drives out so many at once.
+const MORE: u64 = 64;
 
 /// A file that was read: what stands before the body, and the response.
 pub(in super::super) struct Loaded {
@@ -74,12 +76,16 @@ impl Store {
         }
         account.add(blocks);
         let taken = Taken { account, blocks };
-        while account.is_over() {
+        // Each gives back a block at least. Where there is more to do, somebody else does it.
+        for _ in 0..blocks + MORE {
+            if !account.is_over() {
+                return Ok(taken);
+            }
             if !self.evict_file(disk) {
-                return Err(NotWritten::Skipped);
+                break;
             }
         }
-        Ok(taken)
+        if account.is_over() { Err(NotWritten::Skipped) } else { Ok(taken) }
     }
 
     /// Drives somebody off the disk. Whether there was anybody.
@@ -248,13 +254,13 @@ impl Store {
             return Err(NotWritten::Overtaken);
         }
         disk.publish(unfinished, &prelude.key)?;
-        let Some(is_stale) = self.enter_file(prelude, record, object.id(), object) else {
+        let Some((id, is_stale)) = self.enter_file(prelude, record, object) else {
             self.unlink(disk, &prelude.key);
             return Err(NotWritten::Overtaken);
         };
         drop(held);
         if is_stale && !prelude.is_stale {
-            self.mark_file(disk, &prelude.key, object.id());
+            self.mark_file(disk, &prelude.key, id);
         }
         Ok(())
     }
@@ -266,14 +272,14 @@ impl Store {
         let mut bytes = Vec::new();
         read_up_to(disk, &file, &mut bytes, length.min(FIRST))?;
         let prelude = parse::head(key, &bytes, length)?;
-        if prelude.body <= self.limits.behind {
+        if prelude.body <= self.limits.behind() && !self.is_crowded() {
             read_up_to(disk, &file, &mut bytes, length)?;
-            let (prelude, record) = parse::whole(key, &bytes)?;
+            let (prelude, record) = parse::whole(key, &bytes, &self.blocks)?;
             return Ok(Some(Loaded { prelude, record, content: Content::Behind }));
         }
         let record_end = PRELUDE + prelude.record as usize;
         read_up_to(disk, &file, &mut bytes, record_end as u64)?;
-        let record = parse::record_of(&prelude, &bytes[PRELUDE..record_end])?;
+        let record = parse::record_of(&prelude, &bytes[PRELUDE..record_end], &self.blocks)?;
         let mut sums = vec![0; usize::try_from(4 * layout::pieces(prelude.body)).map_err(|_| parse::bad())?];
         disk.medium.read_at(&file, &mut sums, prelude.body_at() + prelude.body)?;
         let sums = parse::sums_of(&prelude, &sums)?;
@@ -295,7 +301,7 @@ impl Store {
         let prelude = parse::head(key, room, length)?;
         let end = PRELUDE + prelude.record as usize;
         read_up_to(disk, &file, room, end as u64)?;
-        Ok(Some((prelude, parse::record_of(&prelude, &room[PRELUDE..end])?)))
+        Ok(Some((prelude, parse::record_of(&prelude, &room[PRELUDE..end], &self.blocks)?)))
     }
 
     pub(in super::super) fn on_file(
@@ -366,16 +372,38 @@ impl Store {
         Some(Strike(store))
     }
 
-    /// Empties the journal, if all of its work is done.
+    /// Empties the journal, if all of its work is done. One does at a time: a file system takes its time to be synced, and the
+    /// other threads have other things to do.
     pub(super) fn settle_journal(&self, disk: &Disk, at_any_rate: bool) {
-        let is_done = || disk.strikes.load(SeqCst) == 0 && disk.owed.is_done() && disk.is_indexed();
+        // What has not been found may be undone when it is: looked at first.
+        let is_done = || disk.is_indexed() && disk.strikes.load(SeqCst) == 0 && disk.owed.is_done();
         let Some(length) = disk.journal.length(at_any_rate).filter(|_| is_done()) else { return };
-        let synced = disk.journal.sync(&disk.folder);
+        if disk.settling.fetch_add(1, SeqCst) > 0 {
+            return;
+        }
+        let settling = Settling { store: self, disk };
+        let synced = disk.medium.sync(&disk.folder);
         // Who has looked for purges and has not entered his file yet is waited for.
-        let _gate = disk.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let gate = disk.gate.write().unwrap_or_else(PoisonError::into_inner);
         let cleared = synced.and_then(|()| if is_done() { disk.journal.clear(length) } else { Ok(()) });
+        drop(gate);
         if let Err(error) = cleared {
             self.complain("the journal of purges cannot be emptied", &error);
+        }
+        drop(settling);
+    }
+}
+
+/// Held by the one who empties the journal.
+struct Settling<'a> {
+    store: &'a Store,
+    disk: &'a Disk,
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        if self.disk.settling.swap(0, SeqCst) > 1 {
+            self.store.owe_a_look(self.disk);
         }
     }
 }

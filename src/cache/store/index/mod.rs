@@ -14,13 +14,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::queues::{MOST, Place};
 use self::shard::{Refused, Shard};
+use super::Key;
 use super::catalogue::Labels;
-use super::key::Key;
 use super::object::{Names, Object};
 
 const SHARDS: usize = 64;
 /// What disks give out, in bytes.
 pub(super) const BLOCK: u64 = 4096;
+
+/// How many files may be known where there are so many bytes of memory: each has an entry, of some hundred bytes, which is
+/// there whether anybody asks for it or not, and would have no bound but the disk's.
+fn most_files(memory: u64) -> usize {
+    const LEAST: usize = 1 << 20;
+    usize::try_from(memory / 256).unwrap_or(usize::MAX).max(LEAST)
+}
 
 /// One of the two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +84,8 @@ pub(super) struct Gone {
 pub(super) struct Account {
     limit: AtomicU64,
     used: AtomicU64,
+    /// How many entries it may hold.
+    most: AtomicUsize,
     count: AtomicUsize,
 }
 
@@ -86,8 +95,10 @@ impl Account {
         self.limit.load(Relaxed)
     }
 
-    pub(super) fn set_limit(&self, limit: u64) {
+    /// So much, in so many entries at most.
+    pub(super) fn set_limit(&self, limit: u64, most: usize) {
         self.limit.store(limit, Relaxed);
+        self.most.store(most, Relaxed);
     }
 
     /// What it holds, with what is being written.
@@ -101,7 +112,7 @@ impl Account {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.used() > self.limit()
+        self.used() > self.limit() || self.count() > self.most.load(Relaxed)
     }
 
     /// Counts what is not an entry yet.
@@ -134,9 +145,14 @@ impl Index {
             accounts: Default::default(),
             hands: Default::default(),
         };
-        index.account(Level::Memory).set_limit(memory);
-        index.account(Level::Disk).set_limit(disk / BLOCK);
+        index.resize(memory, disk);
         index
+    }
+
+    /// Changes the bounds.
+    pub(super) fn resize(&self, memory: u64, disk: u64) {
+        self.account(Level::Memory).set_limit(memory, usize::MAX);
+        self.account(Level::Disk).set_limit(disk / BLOCK, most_files(memory));
     }
 
     pub(super) fn account(&self, level: Level) -> &Account {
@@ -177,6 +193,16 @@ impl Index {
         self.shard(hash).entry(hash, key).is_some_and(|entry| entry.since > since)
     }
 
+    /// Whether what is under a key says by which fields of the request responses differ.
+    pub(super) fn is_rule(&self, key: &Key) -> bool {
+        let hash = self.hash(key);
+        self.shard(hash).entry(hash, key).is_some_and(|entry| match &entry.value {
+            Some(value) => matches!(value, Value::Vary(_)),
+            // What has no labels is no object, and of those only rules are on disk.
+            None => entry.labels.is_none(),
+        })
+    }
+
     /// Whether an object is stale. `None`: it is not there, or is another.
     pub(super) fn is_stale(&self, key: &Key, id: u64) -> Option<bool> {
         let hash = self.hash(key);
@@ -189,11 +215,16 @@ impl Index {
     pub(super) fn put(&self, mut new: New, value: Value, weight: u64) -> Result<Option<Gone>, New> {
         let hash = self.hash(&new.key);
         let mut shard = self.shard(hash);
+        let is_marker = matches!(value, Value::Uncacheable(_));
+        // What was entered after the app was asked may have been asked for at the same moment, or is a marker already.
+        if is_marker && shard.entry(hash, &new.key).is_some_and(|entry| entry.id > new.since) {
+            return Err(new);
+        }
         let old = match shard.make_way(hash, &new, self) {
             Ok(old) => old,
             Err(Refused) => return Err(new),
         };
-        if matches!(value, Value::Uncacheable(_)) {
+        if is_marker {
             // Whatever proves worth to be stored after all takes its place, whenever it was asked for.
             new.since = 0;
         }
@@ -211,7 +242,8 @@ impl Index {
         if let (Value::Object(object), Some(true)) = (&value, shard.at(slot).map(|entry| entry.is_stale)) {
             object.mark_stale();
         }
-        shard.set_value(slot, Some((value, weight)), self);
+        let old = shard.set_value(slot, Some((value, weight)), self);
+        drop((shard, old));
         true
     }
 

@@ -127,15 +127,15 @@ impl Shard {
         Some(Gone { key, id, labels, value, has_file })
     }
 
-    pub(super) fn set_value(&mut self, slot: u32, value: Option<(Value, u64)>, index: &Index) {
+    /// Gives an entry this value, or none. The one that it had, which is better dropped without the lock.
+    pub(super) fn set_value(&mut self, slot: u32, value: Option<(Value, u64)>, index: &Index) -> Option<Value> {
         self.unqueue(Level::Memory, slot, index);
         let (value, weight) = value.unzip();
-        if let Some(entry) = self.at(slot) {
-            entry.value = value;
-        }
+        let old = self.at(slot).and_then(|entry| std::mem::replace(&mut entry.value, value));
         if let Some(weight) = weight {
             self.queue(Level::Memory, slot, weight, index);
         }
+        old
     }
 
     pub(super) fn set_file(&mut self, slot: u32, bytes: Option<u64>, index: &Index) {
@@ -187,8 +187,7 @@ impl Shard {
         }
         match level {
             Level::Memory => {
-                let value = entry.value.take();
-                self.set_value(slot, None, index);
+                let value = self.set_value(slot, None, index);
                 Some(Gone { key, id, labels: None, value, has_file: false })
             }
             Level::Disk => {

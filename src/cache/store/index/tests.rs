@@ -7,7 +7,7 @@ use super::*;
 fn key(number: u64) -> Key {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&number.to_le_bytes());
-    Key(key)
+    Key::from_bytes(key)
 }
 
 fn new(number: u64, id: u64) -> New {
@@ -161,7 +161,7 @@ proptest! {
                     let gone = index.evict(Level::Memory);
                     prop_assert_eq!(gone.is_some(), model.values().any(|entry| entry.1.is_some()));
                     if let Some(gone) = gone {
-                        let number = u64::from(gone.key.0[0]);
+                        let number = u64::from(gone.key.as_bytes()[0]);
                         let entry = model.get_mut(&number).unwrap();
                         entry.1 = None;
                         if entry.2.is_none() {
@@ -173,7 +173,7 @@ proptest! {
                     let gone = index.evict(Level::Disk);
                     prop_assert_eq!(gone.is_some(), model.values().any(|entry| entry.2.is_some()));
                     if let Some(gone) = gone {
-                        let number = u64::from(gone.key.0[0]);
+                        let number = u64::from(gone.key.as_bytes()[0]);
                         prop_assert!(gone.has_file);
                         let entry = model.get_mut(&number).unwrap();
                         entry.2 = None;

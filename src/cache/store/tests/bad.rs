@@ -16,6 +16,8 @@ pub(super) enum Step {
     Head,
     /// A file is given its name.
     Name,
+    /// The file system is synced.
+    Sync,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +34,9 @@ pub(super) struct Bad {
     pub(super) good_writes: AtomicI32,
     pub(super) read_error: AtomicI32,
     pub(super) remove_error: AtomicI32,
+    pub(super) copy_error: AtomicI32,
     pub(super) reads: AtomicU64,
+    pub(super) syncs: AtomicU64,
     hangs: Mutex<bool>,
     goes_on: Condvar,
     stop: Mutex<Stop>,
@@ -47,7 +51,7 @@ fn failing(error: &AtomicI32) -> io::Result<()> {
 }
 
 impl Bad {
-    /// Whether all who read wait.
+    /// Whether all who read or copy wait.
     pub(super) fn hang(&self, hangs: bool) {
         *self.hangs.lock().unwrap() = hangs;
         self.goes_on.notify_all();
@@ -66,6 +70,11 @@ impl Bad {
     pub(super) fn let_go(&self) {
         self.stop.lock().unwrap().is_held = false;
         self.stopped.notify_all();
+    }
+
+    fn wait_while_it_hangs(&self) {
+        let hangs = self.hangs.lock().unwrap();
+        drop(self.goes_on.wait_while(hangs, |hangs| *hangs).unwrap());
     }
 
     fn come_to(&self, step: Step) {
@@ -91,10 +100,13 @@ impl Medium for Bad {
 
     fn read_at(&self, file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
         self.reads.fetch_add(1, Relaxed);
-        let hangs = self.hangs.lock().unwrap();
-        drop(self.goes_on.wait_while(hangs, |hangs| *hangs).unwrap());
+        self.wait_while_it_hangs();
         failing(&self.read_error)?;
         file.read_exact_at(bytes, at)
+    }
+
+    fn read_cached(&self, file: &File, bytes: &mut [u8], at: u64) -> bool {
+        !*self.hangs.lock().unwrap() && System.read_cached(file, bytes, at)
     }
 
     fn publish(&self, folder: &Folder, name: Temporary, key: &Key) -> io::Result<()> {
@@ -105,6 +117,18 @@ impl Medium for Bad {
     fn remove(&self, folder: &Folder, key: &Key) -> io::Result<()> {
         failing(&self.remove_error)?;
         folder.remove(key)
+    }
+
+    fn copy(&self, from: &File, from_at: u64, to: &File, to_at: u64, length: u64) -> io::Result<()> {
+        self.wait_while_it_hangs();
+        failing(&self.copy_error)?;
+        System.copy(from, from_at, to, to_at, length)
+    }
+
+    fn sync(&self, folder: &Folder) -> io::Result<()> {
+        self.syncs.fetch_add(1, Relaxed);
+        self.come_to(Step::Sync);
+        folder.sync()
     }
 }
 

@@ -128,6 +128,26 @@ fn what_is_stored_anew_takes_the_place_of_what_was_there() {
 }
 
 #[test]
+fn variants_that_are_too_many_after_a_restart_go_when_another_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let variant = |store: &Arc<Store>, number| {
+        let told = Told { primary: Some(key(1_000_000)), path: "/".to_owned(), ..Told::new(store, number) };
+        told.store(store, number, 100).unwrap();
+        store.catalogue.at(b"shop.example", b"/").len()
+    };
+    {
+        let store = open(&Settings { variants: 20, ..on_disk(folder.path()) });
+        let counts: Vec<_> = (0..10).map(|number| variant(&store, number)).collect();
+        assert_eq!(counts, (1..=10).collect::<Vec<_>>());
+        assert!(store.settle(Duration::from_secs(60)));
+    }
+    let store = open(&Settings { variants: 4, ..on_disk(folder.path()) });
+    assert_eq!(store.numbers().disk_objects, 10);
+    assert_eq!(variant(&store, 10), 4);
+    assert!(has(&store, 10, 100));
+}
+
+#[test]
 fn a_large_object_that_is_asked_for_often_goes_up_to_memory_if_it_fits() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&on_disk(folder.path()));
@@ -138,6 +158,69 @@ fn a_large_object_that_is_asked_for_often_goes_up_to_memory_if_it_fits() {
     until(|| !is_on_disk(1));
     assert!(has(&store, 1, 1_000_000) && has(&store, 2, 10_000_000));
     assert!((0..10).all(|_| is_on_disk(2)), "it is larger than a share of the memory");
+}
+
+#[test]
+fn what_is_read_while_slow_clients_fill_the_memory_is_sent_from_where_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = on_disk(folder.path());
+    settings.memory = 4 * MIB;
+    let store = open(&settings);
+    for number in 0..100 {
+        put(&store, number, 200_000).unwrap();
+        assert!(store.settle(Duration::from_secs(60)));
+    }
+    let objects: Vec<_> = (0..100).map(|number| block_on(find_object(&store, number)).unwrap()).collect();
+    let bodies: Vec<_> = objects.iter().map(Object::body).collect();
+    assert!(objects.iter().any(|object| object.is_on_disk()));
+    drop(objects);
+    assert!(store.numbers().held_bytes <= 7 * MIB, "{:?}", store.numbers());
+    // What comes now goes to the disk as it comes.
+    put(&store, 100, 5000).unwrap();
+    assert!(has(&store, 100, 5000) && store.numbers().held_bytes <= 7 * MIB);
+    for (number, body) in (0..).zip(bodies) {
+        assert!(block_on(read(body)).unwrap() == content(number, 200_000), "{number}");
+    }
+}
+
+#[test]
+fn who_has_begun_to_read_a_file_reads_it_to_its_end_though_the_store_is_let_go_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&on_disk(folder.path()));
+    let object = put(&store, 1, 3_000_000).unwrap();
+    let body = object.body();
+    drop((store, object));
+    assert!(block_on(read(body)).unwrap() == content(1, 3_000_000));
+}
+
+#[test]
+fn where_the_kernel_cannot_copy_a_response_that_was_found_good_is_copied_by_hand() {
+    let (folder, xdev) = (tempfile::tempdir().unwrap(), 18);
+    let (store, bad) = open_bad(&on_disk(folder.path()));
+    bad.copy_error.store(xdev, Relaxed);
+    let old = put(&store, 1, 3_000_001).unwrap();
+    let update = Update { fields: &fields(), facts: b"new", since: store.moment(), primary: None };
+    store.freshen(&key(1), &old, &update).unwrap();
+    assert!(store.settle(Duration::from_secs(60)) && store.numbers().write_failures == 0);
+    assert_eq!(block_on(find_object(&store, 1)).unwrap().facts(), b"new");
+    assert!(has(&store, 1, 3_000_001));
+}
+
+#[test]
+fn few_are_copied_at_once_so_that_others_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bad) = open_bad(&on_disk(folder.path()));
+    let olds: Vec<_> = (0..10).map(|number| put(&store, number, 1_000_000).unwrap()).collect();
+    let freshen = |number: u64| {
+        let update = Update { fields: &fields(), facts: b"new", since: store.moment(), primary: None };
+        store.freshen(&key(number), &olds[number as usize], &update).is_ok()
+    };
+    bad.hang(true);
+    assert_eq!((0..10).filter(|number| freshen(*number)).count(), 2);
+    bad.hang(false);
+    assert!(store.settle(Duration::from_secs(60)));
+    assert_eq!((0..10).filter(|number| block_on(find_object(&store, *number)).unwrap().facts() == b"new").count(), 2);
+    assert!(freshen(9) && store.settle(Duration::from_secs(60)), "others may, later");
 }
 
 #[test]

@@ -97,6 +97,27 @@ fn a_disk_that_hangs_is_waited_for_a_second_and_then_not_asked_until_it_goes_on(
 }
 
 #[test]
+fn a_disk_that_hangs_for_a_moment_cuts_nobody_who_has_begun_to_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bad) = open_bad(&on_disk(folder.path()));
+    let object = put(&store, 1, 1_000_000).unwrap();
+    let Body::Stream(mut body) = object.body() else { panic!("it is in memory") };
+    block_on(async {
+        let first = std::future::poll_fn(|cx| body.poll_data(cx)).await.unwrap().unwrap();
+        bad.hang(true);
+        // Somebody else has waited for as long as anybody does.
+        let disk = store.disk.as_ref().unwrap();
+        disk.note_hung(disk.threads.done());
+        assert!(disk.hangs());
+        let next = std::future::poll_fn(|cx| std::task::Poll::Ready(body.poll_data(cx))).await;
+        assert!(next.is_pending(), "{next:?}");
+        bad.hang(false);
+        let rest = read(Body::Stream(body)).await.unwrap();
+        assert!([&first[..], &rest].concat() == content(1, 1_000_000));
+    });
+}
+
+#[test]
 fn no_more_wait_for_a_disk_than_may_wait() {
     let folder = tempfile::tempdir().unwrap();
     {
@@ -125,7 +146,7 @@ fn no_more_wait_for_a_disk_than_may_wait() {
 }
 
 fn path_of(folder: &Path, number: u64) -> std::path::PathBuf {
-    let hex = String::from_utf8(key(number).hex().to_vec()).unwrap();
+    let hex = format!("{:?}", key(number));
     folder.join(&hex[..2]).join(&hex[2..4]).join(hex)
 }
 

@@ -7,6 +7,7 @@ mod failures;
 mod memory;
 mod purges;
 mod races;
+mod resize;
 mod streams;
 
 use std::path::Path;
@@ -57,7 +58,7 @@ fn key(number: u64) -> Key {
     for (part, word) in key.chunks_exact_mut(8).zip(1_u64..) {
         part.copy_from_slice(&(number + word).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     }
-    Key(key)
+    Key::from_bytes(key)
 }
 
 /// The bytes that a body of this key has, and no other.

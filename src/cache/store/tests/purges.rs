@@ -117,8 +117,31 @@ fn a_response_that_was_asked_for_before_a_purge_is_struck_by_it_when_it_is_store
 fn an_invalidated_url_is_gone_at_once_in_all_its_variants() {
     let store = open(&in_memory(16 * MIB));
     fill(&store);
-    assert_eq!(store.invalidate(b"shop.example", path(3).as_bytes(), Manner::Hard), 2);
+    assert_eq!(block_on(store.invalidate(b"shop.example", path(3).as_bytes(), Manner::Hard)), 2);
     assert_eq!(there(&store).len(), 18);
+}
+
+#[test]
+fn an_invalidation_of_very_many_gives_others_their_turn_and_is_done_when_it_is_dropped() {
+    let store = open(&in_memory(16 * MIB));
+    let fill = || {
+        for number in 0..2000 {
+            Told { path: "/all?*".to_owned(), ..Told::new(&store, number) }.store(&store, number, 10).unwrap();
+        }
+    };
+    fill();
+    let mut invalidating = store.invalidate(b"shop.example", b"/all?*", Manner::Hard);
+    let mut turns = 0;
+    let count = block_on(std::future::poll_fn(|cx| {
+        turns += 1;
+        std::pin::Pin::new(&mut invalidating).poll(cx)
+    }));
+    assert!(count == 2000 && turns > 3, "{count} in {turns} turns");
+    fill();
+    let invalidating = store.invalidate(b"shop.example", b"/all?*", Manner::Hard);
+    assert!(store.numbers().memory_objects > 0, "it has only begun");
+    drop(invalidating);
+    assert_eq!(store.numbers().memory_objects, 0);
 }
 
 #[test]

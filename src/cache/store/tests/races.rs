@@ -50,6 +50,22 @@ fn a_journal_is_emptied_when_it_is_large_and_its_work_is_done() {
 }
 
 #[test]
+fn one_thread_at_a_time_waits_for_the_file_system_to_be_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bad) = open_bad(&on_disk(folder.path()));
+    settled(&store);
+    bad.catch(Step::Sync);
+    purge_much(&store);
+    bad.until_caught();
+    purge_much(&store);
+    until(|| queued(&store) == ([0; 4], 1));
+    assert_eq!(bad.syncs.load(Relaxed), 1, "the others have other things to do");
+    bad.let_go();
+    // What has come meanwhile is not forgotten.
+    until(|| journal(folder.path()) < 256);
+}
+
+#[test]
 fn a_copy_that_comes_late_does_not_take_the_place_of_what_was_stored_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     {
@@ -110,6 +126,24 @@ fn a_response_that_is_purged_while_its_file_is_named_leaves_none() {
         assert!(store.get(&key(1)).is_none() && store.numbers().disk_bytes == 0);
         assert_eq!(files(folder.path()), 0, "{length}");
     }
+}
+
+#[test]
+fn what_is_driven_out_of_memory_while_its_file_is_named_is_found_by_purges() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bad) = open_bad(&on_disk(folder.path()));
+    bad.catch(Step::Name);
+    Told::new(&store, 1).tagged(&["t"]).store(&store, 1, 1000).unwrap();
+    bad.until_caught();
+    // It has left the index; its labels are taken a moment later.
+    let gone = store.index.evict(Level::Memory).unwrap();
+    bad.let_go();
+    settled(&store);
+    store.forget(gone);
+    assert!(has(&store, 1, 1000));
+    assert_eq!(purge(&store, tag("t")), 1);
+    settled(&store);
+    assert!(store.get(&key(1)).is_none() && store.catalogue.is_empty() && files(folder.path()) == 0);
 }
 
 #[test]
@@ -204,19 +238,24 @@ fn a_disk_that_hangs_has_no_more_to_do_than_there_are_files() {
     assert_eq!((0..100).filter(|_| freshen(&store, 10, &large, b"copy").is_ok()).count(), 1);
     for turn in 0..20_000 {
         put(&store, turn % 10, 1000).unwrap();
-        store.invalidate(b"shop.example", b"/nothing", Manner::Hard);
-        store.put_uncacheable(&key(turn % 10 + 100), Duration::from_secs(1));
+        drop(store.invalidate(b"shop.example", b"/nothing", Manner::Hard));
+        store.put_uncacheable(&key(turn % 10 + 100), Duration::from_secs(1), store.moment());
     }
     let ([reads, pieces, writes, sure], _) = queued(&store);
-    let [removals, marks, notes] = disk.owed.count();
+    let [removals, marks, notes, _] = disk.owed.count();
     assert!(reads + pieces + marks + notes == 0 && sure <= 1, "{reads} {pieces} {sure} {marks} {notes}");
     assert!(writes <= 4096 && removals <= 10, "{writes} {removals}");
     for turn in 0..20_000 {
         put(&store, turn % 10, 1000).unwrap();
-        assert_eq!(store.invalidate(b"shop.example", path(turn % 10).as_bytes(), Manner::Hard), 1);
+        assert_eq!(block_on(store.invalidate(b"shop.example", path(turn % 10).as_bytes(), Manner::Hard)), 1);
     }
-    let [removals, _, notes] = disk.owed.count();
+    let [removals, _, notes, _] = disk.owed.count();
     assert!(removals <= 10 && notes <= 8192, "{removals} {notes}");
+    for _ in 0..1000 {
+        let path: Box<[u8]> = vec![b'x'; 60_000].into();
+        drop(store.purge(Purge::Prefix { host: b"nowhere".as_slice().into(), path }, Manner::Soft));
+        assert!(disk.owed.count()[3] <= 8 << 20, "bytes");
+    }
     assert_eq!(queued(&store).0[3], 1);
     drop(held);
     settled(&store);
@@ -297,7 +336,7 @@ fn a_response_that_was_found_good_too_late_does_not_come_back() {
         assert!(store.get(&key(1)).is_none() && store.catalogue.is_empty());
         // What was asked for before does not take the place of what was asked for later.
         let told = Told::new(&store, 2);
-        store.put_uncacheable(&key(2), Duration::from_secs(60));
+        assert!(store.put_uncacheable(&key(2), Duration::from_secs(60), store.moment()));
         purge(&store, tag("t"));
         told.store(&store, 2, length).unwrap();
         put(&store, 2, length + 1).unwrap();
@@ -306,6 +345,27 @@ fn a_response_that_was_found_good_too_late_does_not_come_back() {
         assert_eq!(told.store(&store, 2, length).unwrap_err(), NotStored::Overtaken);
         assert!(has(&store, 2, length + 2));
         purge(&store, Purge::All);
+    }
+}
+
+#[test]
+fn a_marker_takes_the_place_of_nothing_younger_and_of_no_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let minute = Duration::from_secs(60);
+    for settings in [in_memory(16 * MIB), on_disk(folder.path())] {
+        let store = open(&settings);
+        // At the same moment as that of the object.
+        let early = store.moment();
+        put(&store, 1, 1000).unwrap();
+        assert!(!store.put_uncacheable(&key(1), minute, early), "the object is younger");
+        assert!(has(&store, 1, 1000));
+        assert!(store.put_vary(&key(2), [http::header::ACCEPT].iter(), b"") && store.settle(minute));
+        assert!(!store.put_uncacheable(&key(2), minute, store.moment()));
+        // A rule that is on disk alone.
+        while store.index.evict(Level::Memory).is_some() {}
+        assert!(!store.has_disk() || !store.put_uncacheable(&key(2), minute, store.moment()));
+        assert!(store.put_uncacheable(&key(1), minute, store.moment()));
+        assert!(matches!(store.get(&key(1)), Some(Found::Uncacheable(_))));
     }
 }
 

@@ -15,9 +15,9 @@ mod upstream;
 mod websocket;
 mod when;
 
-use super::Given;
 use super::process::{HOUR, timeout};
 use super::sites::RouteDraft;
+use super::{Given, cache};
 use crate::config::decode::{Decoder, Section};
 use crate::config::node::{Entry, Node};
 use crate::config::report::quoted;
@@ -54,6 +54,7 @@ pub(super) static ROUTE: Section = Section {
         "body_limit",
         "buffer",
         "compress",
+        "cache",
         "rate_limit",
         "timeout",
         "auth",
@@ -64,7 +65,7 @@ pub(super) static ROUTE: Section = Section {
         "websocket",
         "grip",
     ],
-    later: &["task", "cache", "respond_async"],
+    later: &["task", "respond_async"],
     elsewhere: &[
         ("location", "path"),
         ("regex", "path_regex"),
@@ -85,6 +86,11 @@ pub(super) static ROUTE: Section = Section {
         ("gzip_types", "compress"),
         ("brotli", "compress"),
         ("encode", "compress"),
+        ("proxy_cache", "cache"),
+        ("proxy_cache_valid", "cache"),
+        ("uwsgi_cache", "cache"),
+        ("default_ttl", "cache"),
+        ("cache_page", "cache"),
         ("limit_req", "rate_limit"),
         ("proxy_read_timeout", "timeout"),
         ("add_header", "headers"),
@@ -118,6 +124,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
     let buffer = fields.get("buffer").map_or_else(Buffer::default, |node| body::buffer(decoder, node));
     let compress =
         fields.get("compress").map_or_else(|| Some(Compress::default()), |node| compress::decode(decoder, node));
+    let cache = fields.get("cache").and_then(|node| cache::route(decoder, node));
     let priority = fields.get("priority").and_then(|node| priority(decoder, node)).unwrap_or(0);
     let rate_limit = fields.get("rate_limit").and_then(|node| rate_limit::decode(decoder, node));
     let timeout = fields.get("timeout").and_then(|node| decoder.duration("timeout", node, timeout(HOUR)));
@@ -143,6 +150,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         ("strip_prefix", false),
         ("sendfile", false),
         ("grip", false),
+        ("cache", false),
         ("priority", is_asked),
         ("timeout", is_asked),
     ];
@@ -174,6 +182,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, node: &Node, given: &Given<'_>) 
         strip_prefix,
         buffer,
         compress,
+        cache,
         rate_limit,
         timeout,
         auth,

@@ -19,6 +19,8 @@ pub(super) fn of(route: &Route, fields: &Fields<'_>) -> RoutePlaces {
         of_the_edge: route.identity_names().filter_map(|name| place("auth", name)).collect(),
         set: route.headers.request.set.iter().filter_map(|(name, _)| place("headers", name)).collect(),
         websocket: fields.entry("websocket").map(|entry| entry.key.span.clone()),
+        cache_by: fields.get("cache").and_then(|node| value_of(node, "by")).map(|by| by.span.clone()),
+        cache: fields.entry("cache").map(|entry| entry.key.span.clone()),
         asked: when.filter_map(|(name, _)| place("when", name)).collect(),
     }
 }
