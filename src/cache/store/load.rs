@@ -159,6 +159,8 @@ impl Store {
                 return None;
             }
             Err(error) => {
+                // Another may have found it meanwhile.
+                let id = known.or_else(|| self.index.look(key)).map_or(0, |(id, _)| id);
                 self.found_bad(key, id, &error);
                 if known.is_none() && is_bad(&error) {
                     self.remove_file(disk, key);
@@ -198,13 +200,16 @@ impl Store {
             return Some(value);
         }
         let verdict = self.rules().verdict(prelude.since, record.host(), record.path(), record.tags());
-        if verdict == Some(Manner::Hard) || !self.index.look(&prelude.key)?.1 {
+        let (id, has_file) = self.index.look(&prelude.key)?;
+        if verdict == Some(Manner::Hard) || !has_file {
             return None;
         }
         if record.kind() == Kind::Vary {
             return Some(Value::Vary(Arc::new(Names(record))));
         }
-        let object = Object::new(0, prelude.since, record, content);
+        // Should it prove not to be as it was written, what was found is dropped: it is the same, if it is not younger.
+        let id = if self.index.is_younger(&prelude.key, prelude.since) { 0 } else { id };
+        let object = Object::new(id, prelude.since, record, content.with_id(id));
         if verdict.is_some() || prelude.is_stale {
             object.mark_stale();
         }

@@ -74,7 +74,8 @@ impl Store {
         Ok(())
     }
 
-    fn walk_folder(&self, number: u8, room: &mut Vec<u8>) {
+    /// Enters what is in one of the folders. Blocks.
+    pub(in super::super) fn walk_folder(&self, number: u8, room: &mut Vec<u8>) {
         let Some(disk) = &self.disk else { return };
         let mut keys = Vec::new();
         if let Err(error) = disk.folder.keys_in(number, |key| keys.push(key)) {

@@ -225,3 +225,26 @@ fn a_file_of_another_key_is_not_taken_for_its_own() {
     assert!(has(&store, 1, 1000) && !has(&store, 2, 1000));
     assert_eq!(store.numbers().corrupted, 1);
 }
+
+#[test]
+fn a_file_that_is_found_by_another_while_it_is_read_is_dropped_when_it_proves_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let length = 3 * MIB as usize;
+    {
+        let store = open(&on_disk(folder.path()));
+        put(&store, 1, length).unwrap();
+        assert!(store.settle(Duration::from_secs(60)));
+    }
+    let file = File::options().read(true).write(true).open(path_of(folder.path(), 1)).unwrap();
+    let (at, mut byte) = (file.metadata().unwrap().len() / 2, [0]);
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    let store = Store::open_unwalked(&on_disk(folder.path()), Arc::new(System)).unwrap();
+    let Some(Found::OnDisk(place)) = store.get(&key(1)) else { panic!("it may be there") };
+    (0..=u8::MAX).for_each(|number| store.walk_folder(number, &mut Vec::new()));
+    assert_eq!(store.numbers().disk_objects, 1, "another has found it");
+    let Some(Found::Object(object)) = block_on(place.open()) else { panic!("it can be opened") };
+    assert!(block_on(read(object.body())).is_err());
+    assert!(!has(&store, 1, length));
+    assert_eq!((store.numbers().disk_objects, store.numbers().corrupted), (0, 1));
+}
