@@ -1,9 +1,11 @@
 """One measurement of one peer: what lies between two readings of the clocks in the middle of a run of the load."""
 
 import os
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import machine
 import peers
@@ -48,6 +50,7 @@ class Bench:
         self.app_socket = folder / "gunicorn.sock"
         self.stack = ExitStack()
         with ExitStack() as stack:
+            self.in_memory = stack.enter_context(folder_in_memory()) if self.with_cache else folder
             self.origin = stack.enter_context(Origin(binaries.origin, folder, load))
             self.app = stack.enter_context(App(folder, load)) if with_app else None
             self.stack = stack.pop_all()
@@ -68,6 +71,14 @@ class Bench:
 
     def __exit__(self, *_):
         self.stack.close()
+
+
+@contextmanager
+def folder_in_memory():
+    """A folder whose files no disk hears of, where there is such a thing."""
+    with tempfile.TemporaryDirectory(prefix="hostler-bench-", dir="/dev/shm" if os.path.isdir("/dev/shm") else "/var/tmp") as name:
+        os.chmod(name, 0o755)  # Varnish's worker is another user when the bench runs as root
+        yield Path(name)
 
 
 def make_files(folder, scenarios):

@@ -75,7 +75,8 @@ class Proxy:
         self.plain_port, self.tls_port, self.admin_port = free_ports(3)
         self.asked = 0
         self.log = bench.folder / f"{peer.name}-access.log"
-        self.kept = bench.folder / f"{peer.name}-kept"
+        # Varnish maps its log there: a disk would write all of it, and have its threads wait.
+        self.kept = (bench.in_memory if peer.kind == "varnish" else bench.folder) / f"{peer.name}-kept"
         errors = bench.folder / f"{peer.name}.log"
         for left in (self.log, errors):
             left.unlink(missing_ok=True)
