@@ -160,7 +160,7 @@ fn decide_a_hit(bencher: Bencher<'_, '_>, cookies: &str) {
             route: ["www.shop.example", "/"],
             upstream: "app",
             is_secure: true,
-            host: "www.shop.example",
+            host: b"www.shop.example",
             path: head.target.raw_path(),
             query: head.target.query_with_mark(),
             headers: &headers,

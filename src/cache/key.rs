@@ -8,20 +8,28 @@
 //! end of it ([`Framed`]). What is framed is hashed with SHA-256, all 256 bits of it. Clients choose most of the bytes, and whoever could
 //! make two requests meet would choose what others get: only a hash for which nobody can find two such inputs will do.
 //! It needs no secret, which would have to lie beside the disk store, and two machines come to the same. The bytes themselves
-//! would be as safe, and a hundred or thousands of them instead of 32.
+//! would be as safe, and a hundred or thousands of them instead of 32. What was hashed a moment ago is not hashed again ([`memo`](self)).
 //!
 //! What a client sends is in the key as the app will get it: path and query undecoded, the whole Host in lower case with its port. What is
 //! named (`query:NAME`, `cookie:NAME`) is found however it is spelled, so that no spelling is seen by the app and not by the key.
 
+mod memo;
+
+use std::cell::RefCell;
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{HeaderMap, HeaderName};
 
+use self::memo::Memo;
 use super::policy::cookies::{self, Patterns};
 use super::policy::vary::unsent;
 use crate::config::CacheBy;
 use crate::http::query;
+
+thread_local! {
+    static MEMO: RefCell<Memo> = RefCell::new(Memo::new());
+}
 
 /// The key of what is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,7 +100,7 @@ pub struct Parts<'a> {
     /// Whether the client speaks TLS to the edge, or to a proxy before it that is trusted.
     pub is_secure: bool,
     /// Host, as the app will be told.
-    pub host: &'a str,
+    pub host: &'a [u8],
     /// The path, as received.
     pub path: &'a str,
     /// The query with its `?`, or nothing.
@@ -154,7 +162,7 @@ impl By {
             match part {
                 Part::Host => {
                     framed.put(b"host");
-                    framed.put_all(parts.host.bytes().map(|byte| byte.to_ascii_lowercase()));
+                    framed.put_lowercase(parts.host);
                 }
                 Part::Path => {
                     framed.put(b"path");
@@ -226,14 +234,23 @@ impl<'a> Framed<'a> {
     }
 
     pub(super) fn put(&mut self, piece: &[u8]) {
-        self.put_all(piece.iter().copied());
+        // A head is far from 2 GiB.
+        let length = u32::try_from(piece.len()).unwrap_or(LIST - 1);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(piece);
+        self.count += 1;
+    }
+
+    fn put_lowercase(&mut self, piece: &[u8]) {
+        self.put(piece);
+        let at = self.bytes.len() - piece.len();
+        self.bytes[at..].make_ascii_lowercase();
     }
 
     pub(super) fn put_all(&mut self, piece: impl Iterator<Item = u8>) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend(piece);
-        // A head is far from 2 GiB.
         let length = u32::try_from(self.bytes.len() - at - 4).unwrap_or(LIST - 1);
         self.bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
         self.count += 1;
@@ -249,10 +266,14 @@ impl<'a> Framed<'a> {
     }
 
     pub(super) fn key(self) -> Key {
-        let mut key = [0; Key::LENGTH];
-        key.copy_from_slice(digest(&SHA256, self.bytes).as_ref());
-        Key(key)
+        MEMO.with_borrow_mut(|memo| memo.key(self.bytes, sha256))
     }
+}
+
+fn sha256(bytes: &[u8]) -> Key {
+    let mut key = [0; Key::LENGTH];
+    key.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    Key(key)
 }
 
 #[cfg(test)]

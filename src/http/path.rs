@@ -86,6 +86,12 @@ impl Target {
         &self.as_str()[..self.path_len]
     }
 
+    /// The path as received, and the query with its `?`, or nothing.
+    #[must_use]
+    pub fn raw_parts(&self) -> (&str, &str) {
+        self.as_str().split_at(self.path_len)
+    }
+
     /// The path as the app sees it: decoded, any bytes.
     #[must_use]
     pub fn path(&self) -> &[u8] {

@@ -15,7 +15,7 @@ use crate::cache::purge::Labels;
 use crate::cache::store::{Object, Store};
 use crate::config;
 use crate::http::forwarded::Scheme;
-use crate::http::{Body, Exchange, Request, fields};
+use crate::http::{Body, Exchange, Host, Request, fields};
 use crate::observe::metrics::CacheMetrics;
 
 /// The least time for which one waits for another's answer before one asks for oneself: a route whose answers are quick has slow
@@ -149,13 +149,14 @@ impl Caching {
     /// The key of all that a request may be answered with.
     pub(super) fn key(&self, request: &Request) -> Key {
         let exchange = &request.exchange;
+        let (path, query) = request.target.raw_parts();
         let parts = Parts {
             route: [&self.place.site, &self.place.route],
             upstream: &self.place.upstream,
             is_secure: exchange.scheme() == Scheme::Https,
-            host: exchange.host.as_ref().map_or("", |host| host.as_str()),
-            path: request.target.raw_path(),
-            query: request.target.query_with_mark(),
+            host: exchange.host.as_ref().map_or(&b""[..], Host::as_bytes),
+            path,
+            query,
             headers: &request.headers,
         };
         SCRATCH.with_borrow_mut(|scratch| self.by.key(&parts, scratch))
