@@ -25,6 +25,12 @@ pub fn take_map(count: usize) -> HeaderMap {
     map
 }
 
+/// Whether there is such a field, for one that hardly any head has: a look at each name takes less time than one by hash.
+#[must_use]
+pub fn has(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.keys().any(|there| there == name)
+}
+
 /// Keeps a map's memory for the next head.
 pub fn give_map(mut map: HeaderMap) {
     if map.capacity() > LARGEST_KEPT_MAP {
@@ -318,6 +324,30 @@ mod tests {
         }
         for name in ["TE", "Upgrade", "HTTP2-Settings", "X-Custom", "Keep-Alive", "Trailer", "", "a b", "X_Custom"] {
             assert!(!is_for_every_recipient(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_there_by_its_name_however_many_lines_it_has() {
+        let mut headers = HeaderMap::new();
+        assert!(!has(&headers, &header::CONNECTION));
+        headers.append("x-connection", HeaderValue::from_static("connection"));
+        assert!(!has(&headers, &header::CONNECTION));
+        for line in ["close", "te"] {
+            headers.append("Connection", HeaderValue::from_static(line));
+            headers.append("X-Own", HeaderValue::from_static(line));
+            assert!(has(&headers, &header::CONNECTION) && has(&headers, &HeaderName::from_static("x-own")));
+        }
+        headers.remove(header::CONNECTION);
+        assert!(!has(&headers, &header::CONNECTION));
+    }
+
+    #[test]
+    fn a_map_has_room_for_what_was_asked_for_be_it_new_or_used() {
+        for count in [0, 1, 3, 24, 25, 7, 200, 2] {
+            let map = take_map(count);
+            assert!(map.is_empty() && map.capacity() >= count, "{count}");
+            give_map(map);
         }
     }
 

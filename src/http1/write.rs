@@ -37,7 +37,7 @@ pub(super) fn response_head(
     out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.extend_from_slice(b"\r\n");
     let named =
-        if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
+        if fields::has(headers, &header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() };
     let mut has_date = false;
     for (name, value) in headers {
         if *name == header::CONTENT_LENGTH && delimiter != Delimiter::NoBody {

@@ -9,7 +9,12 @@ use super::serve::{Serve, Why};
 use super::storable::Refusal;
 use crate::http::text::append_decimal;
 
+/// Values that are kept for hits.
+const KEPT: usize = 64;
+
 thread_local! {
+    /// Those of hits, by how long what is stored stays fresh: a page that is asked for often has the same for a second.
+    static HITS: RefCell<[(i64, Option<HeaderValue>); KEPT]> = const { RefCell::new([const { (0, None) }; KEPT]) };
     /// Where values are written before they get as much memory as they need.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -163,6 +168,25 @@ impl CacheStatus {
     /// The same as the value of a field.
     #[must_use]
     pub fn value(&self) -> HeaderValue {
+        match self.ttl {
+            Some(ttl) if *self == Self::hit(ttl) => self.of_hit(ttl),
+            _ => self.written(),
+        }
+    }
+
+    /// That of a hit, which was written a moment ago, or is now.
+    fn of_hit(&self, ttl: i64) -> HeaderValue {
+        HITS.with_borrow_mut(|hits| {
+            let (known, value) = &mut hits[ttl.unsigned_abs() as usize % KEPT];
+            if *known != ttl {
+                *value = None;
+                *known = ttl;
+            }
+            value.get_or_insert_with(|| self.written()).clone()
+        })
+    }
+
+    fn written(&self) -> HeaderValue {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             self.write(scratch);

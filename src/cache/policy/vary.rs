@@ -146,7 +146,7 @@ pub fn variant_of(
 
 /// Fields that the client's `Connection` names: the edge does not send them on. Almost always none.
 pub(crate) fn unsent(headers: &HeaderMap) -> Vec<HeaderName> {
-    if headers.contains_key(header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() }
+    if fields::has(headers, &header::CONNECTION) { fields::named_by_connection(headers) } else { Vec::new() }
 }
 
 /// The same as [`value`] of a request without the field.

@@ -242,8 +242,10 @@ impl Record {
         self.end as usize
     }
 
-    /// The same record with other bytes behind it.
+    /// The same record, which these bytes begin with, and what else they are behind it.
     pub(super) fn with(&self, block: Bytes) -> Self {
+        // Its values are given out without another look at them.
+        assert!(block.starts_with(self.as_bytes()), "another record");
         Self { bytes: block, ..self.clone() }
     }
 
@@ -285,8 +287,19 @@ impl Record {
         let mut cursor = Cursor { bytes: self.as_bytes(), at: self.fields_at as usize };
         std::iter::from_fn(move || {
             let (name, start, end) = cursor.field()?;
-            Some((name.get()?, HeaderValue::from_maybe_shared(self.bytes.slice(start..end)).ok()?))
+            Some((name.get()?, self.value(start, end)))
         })
+    }
+
+    /// The value that [`Cursor::field`] has found there.
+    fn value(&self, start: usize, end: usize) -> HeaderValue {
+        let value = self.bytes.slice(start..end);
+        // SAFETY: the bytes must be what `HeaderValue::from_bytes` takes. A record is made by `read` alone, which has had it take the
+        // bytes between the same two places of each field, and by `with`, of bytes that are the same. Nobody writes to them.
+        #[allow(unsafe_code)]
+        unsafe {
+            HeaderValue::from_maybe_shared_unchecked(value)
+        }
     }
 
     pub(super) fn tag_count(&self) -> usize {
@@ -340,6 +353,30 @@ mod tests {
     fn the_names_that_have_a_number_are_named_once() {
         let names: std::collections::HashSet<_> = KNOWN.iter().collect();
         assert_eq!(names.len(), KNOWN.len());
+    }
+
+    #[test]
+    fn a_record_that_no_value_could_be_given_out_of_is_none() {
+        let good = write(&parts(&[]), map(&[("x-own", "a\u{e9} b")]).iter()).unwrap();
+        let is_one = |bytes: &[u8]| Record::read(bytes.to_vec().into(), bytes.len()).is_some();
+        assert!(is_one(&good), "bytes beyond ASCII may stand in a value");
+        for bad in [b'\r', b'\n', 0, 0x7F] {
+            let mut bytes = good.clone();
+            *bytes.last_mut().unwrap() = bad;
+            assert!(!is_one(&bytes), "{bad:#x}");
+        }
+    }
+
+    #[test]
+    #[should_panic = "another record"]
+    fn a_record_does_not_take_the_bytes_of_another() {
+        let read = |value| {
+            let bytes = write(&parts(&[]), map(&[("x-own", value)]).iter()).unwrap();
+            let length = bytes.len();
+            Record::read(bytes.into(), length).unwrap()
+        };
+        let other = read("other").block().clone();
+        let _ = read("value").with(other);
     }
 
     #[test]

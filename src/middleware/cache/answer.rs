@@ -59,9 +59,9 @@ impl<'a> Asker<'a> {
 
     /// Whether it may be answered with anything but the whole.
     fn is_particular(self) -> bool {
-        [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::RANGE]
-            .iter()
-            .any(|name| self.headers.contains_key(name))
+        let is_one =
+            |name: &HeaderName| matches!(*name, header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE | header::RANGE);
+        self.headers.keys().any(is_one)
     }
 }
 

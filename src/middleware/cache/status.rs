@@ -7,7 +7,7 @@ use crate::cache::policy::CacheStatus;
 use crate::cache::policy::cache_status::CACHE_STATUS;
 use crate::cache::policy::targeted::SURROGATE_CONTROL;
 use crate::error::Error;
-use crate::http::{CacheVerdict, Exchange, Response};
+use crate::http::{CacheVerdict, Exchange, Response, fields};
 
 /// An answer, with what is told of it; of a failure, the page that comes of it tells.
 pub(super) fn told(
@@ -25,7 +25,9 @@ pub(super) fn told(
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let headers = response.headers_mut();
                 // It was said to this cache, and to none that comes after it.
-                headers.remove(&SURROGATE_CONTROL);
+                if fields::has(headers, &SURROGATE_CONTROL) {
+                    headers.remove(&SURROGATE_CONTROL);
+                }
                 headers.append(CACHE_STATUS, status.value());
             }
             Ok(response)

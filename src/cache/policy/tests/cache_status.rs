@@ -49,6 +49,19 @@ fn a_member_tells_what_became_of_a_request() {
 }
 
 #[test]
+fn a_hit_tells_its_own_time_whatever_the_hits_before_it_have_told() {
+    let times = [50, 114, 50, -50, -14, 0, 64, 1, 0, i64::MIN, i64::MAX];
+    for ttl in times.into_iter().chain(-300..300).chain(times) {
+        for _ in 0..2 {
+            assert_eq!(CacheStatus::hit(ttl).value(), format!("hostler; hit; ttl={ttl}"));
+        }
+        let stale = CacheStatus { detail: Some("stale"), ..CacheStatus::hit(ttl) };
+        assert_eq!(stale.value(), format!("hostler; hit; ttl={ttl}; detail=stale"));
+        assert_eq!(CacheStatus::hit(ttl).collapsed().value(), format!("hostler; hit; ttl={ttl}; collapsed"));
+    }
+}
+
+#[test]
 fn every_refusal_has_a_word_of_its_own_that_is_a_token() {
     let all = [
         Refusal::Status,
