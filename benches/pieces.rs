@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use divan::{AllocProfiler, Bencher};
-use hostler::cache::key::{By, Key, Parts};
+use hostler::cache::key::{Base, By, Key, Parts};
 use hostler::cache::policy::{Asked, CacheStatus, Context, Rules, Serve, Times, serve, storable, vary};
 use hostler::config;
 use hostler::edge::frame_guard::budgets::Budgets;
@@ -148,6 +148,7 @@ fn decide_a_hit(bencher: Bencher<'_, '_>, cookies: &str) {
         headers.remove(header::COOKIE);
     }
     let (rules, by, mut scratch) = (Rules::default(), By::default(), Vec::with_capacity(1024));
+    let base = Base::new(["www.shop.example", "/"], "app");
     let asked = Asked::of(&Method::GET, &headers, Context::default(), &rules);
     let page = response::parse(&Bytes::from_static(DJANGO_RESPONSE), &Method::GET);
     let mut page = page.expect("it is a good head").headers;
@@ -157,8 +158,7 @@ fn decide_a_hit(bencher: Bencher<'_, '_>, cookies: &str) {
     bencher.bench_local(|| {
         let asked = Asked::of(&Method::GET, black_box(&headers), Context::default(), &rules);
         let parts = Parts {
-            route: ["www.shop.example", "/"],
-            upstream: "app",
+            base: &base,
             is_secure: true,
             host: b"www.shop.example",
             path: head.target.raw_path(),

@@ -90,13 +90,32 @@ pub struct Cookie {
     pattern: Patterns,
 }
 
+/// The beginning of all keys of a route: its names, framed once. Of requests without TLS, and of those with it.
+#[derive(Debug, Clone)]
+pub struct Base([Box<[u8]>; 2]);
+
+impl Base {
+    /// Of the name of the site and that of the route, and the name of the upstream.
+    #[must_use]
+    pub fn new(route: [&str; 2], upstream: &str) -> Self {
+        Self([false, true].map(|is_secure| {
+            let mut bytes = Vec::new();
+            let mut framed = Framed::new(&mut bytes, b"request");
+            for name in route {
+                framed.put(name.as_bytes());
+            }
+            framed.put(upstream.as_bytes());
+            framed.put(&[u8::from(is_secure)]);
+            bytes.into()
+        }))
+    }
+}
+
 /// What a request has of the parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
-    /// The name of the site and that of the route.
-    pub route: [&'a str; 2],
-    /// The name of the upstream.
-    pub upstream: &'a str,
+    /// That of its route.
+    pub base: &'a Base,
     /// Whether the client speaks TLS to the edge, or to a proxy before it that is trusted.
     pub is_secure: bool,
     /// Host, as the app will be told.
@@ -145,17 +164,12 @@ impl By {
     /// `scratch` is memory that is used again: nothing is left in it that matters.
     #[must_use]
     pub fn key(&self, parts: &Parts<'_>, scratch: &mut Vec<u8>) -> Key {
-        let mut framed = Framed::new(scratch, b"request");
+        let mut framed = Framed::on(scratch, &parts.base.0[usize::from(parts.is_secure)]);
         self.frame(parts, &mut framed);
         framed.key()
     }
 
     fn frame(&self, parts: &Parts<'_>, framed: &mut Framed<'_>) {
-        for name in parts.route {
-            framed.put(name.as_bytes());
-        }
-        framed.put(parts.upstream.as_bytes());
-        framed.put(&[u8::from(parts.is_secure)]);
         // What the client's Connection names does not reach the app.
         let unsent = unsent(parts.headers);
         for part in &self.0 {
@@ -231,6 +245,13 @@ impl<'a> Framed<'a> {
         framed.put(b"hostler cache 1");
         framed.put(kind);
         framed
+    }
+
+    /// Behind what was framed before.
+    fn on(bytes: &'a mut Vec<u8>, before: &[u8]) -> Self {
+        bytes.clear();
+        bytes.extend_from_slice(before);
+        Self { bytes, count: 0 }
     }
 
     pub(super) fn put(&mut self, piece: &[u8]) {

@@ -44,6 +44,12 @@ pub fn give_map(mut map: HeaderMap) {
     });
 }
 
+/// The first line of a field, found by a look at each name.
+#[must_use]
+pub fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    headers.iter().find(|(there, _)| *there == name).map(|(_, value)| value)
+}
+
 /// Why a request field is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
@@ -337,9 +343,10 @@ mod tests {
             headers.append("Connection", HeaderValue::from_static(line));
             headers.append("X-Own", HeaderValue::from_static(line));
             assert!(has(&headers, &header::CONNECTION) && has(&headers, &HeaderName::from_static("x-own")));
+            assert_eq!(first(&headers, &header::CONNECTION).unwrap(), "close");
         }
         headers.remove(header::CONNECTION);
-        assert!(!has(&headers, &header::CONNECTION));
+        assert!(!has(&headers, &header::CONNECTION) && first(&headers, &header::CONNECTION).is_none());
     }
 
     #[test]

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::fields;
+
 /// Proxies one behind the other that are followed. Nobody has more.
 const MAX_HOPS: usize = 64;
 /// Bytes of an X-Request-Start.
@@ -110,13 +112,13 @@ impl Claims {
     /// Whether a request has what a proxy says of who its client is, readable or not.
     #[must_use]
     pub fn name_client(headers: &HeaderMap) -> bool {
-        [X_FORWARDED_FOR, header::FORWARDED].iter().any(|name| headers.contains_key(name))
+        [X_FORWARDED_FOR, header::FORWARDED].iter().any(|name| fields::has(headers, name))
     }
 
     /// Whether a request has what a proxy says of its client.
     #[must_use]
     pub fn are_made(headers: &HeaderMap) -> bool {
-        [X_FORWARDED_FOR, X_FORWARDED_PROTO, header::FORWARDED].iter().any(|name| headers.contains_key(name))
+        [X_FORWARDED_FOR, X_FORWARDED_PROTO, header::FORWARDED].iter().any(|name| fields::has(headers, name))
     }
 }
 

@@ -36,10 +36,11 @@ use std::sync::Arc;
 
 use self::ask::Ask;
 pub use self::caching::{Caching, Place};
+use self::lookup::Looked;
 use crate::cache::Cache;
 use crate::cache::policy::{Serve, serve};
 use crate::error::Error;
-use crate::http::{Request, Response, Service};
+use crate::http::{Request, Response, Service, fields};
 
 /// Adds [`Cached`].
 #[derive(Clone)]
@@ -114,10 +115,10 @@ impl<S: Service<Error = Error> + 'static> Cached<S> {
         let looked = lookup::look(caching, &request).await;
         let verdict = looked.serve(caching, &asked, caching.now(&request.exchange));
         match verdict {
-            Serve::Hit | Serve::Stale { refresh: false } => ask::stored(caching, &request, &looked, verdict, false),
+            Serve::Hit | Serve::Stale { refresh: false } => stored(caching, request, &looked, verdict),
             Serve::Stale { refresh: true } => {
                 refresh::begin(&self.inner, caching, &request, asked, &looked);
-                ask::stored(caching, &request, &looked, verdict, false)
+                stored(caching, request, &looked, verdict)
             }
             _ => {
                 let (inner, caching) = (Rc::clone(&self.inner), Arc::clone(caching));
@@ -126,4 +127,11 @@ impl<S: Service<Error = Error> + 'static> Cached<S> {
             }
         }
     }
+}
+
+/// The answer to a request that goes no further: the memory of its fields is for the next head.
+fn stored(caching: &Caching, mut request: Box<Request>, looked: &Looked, verdict: Serve) -> Result<Response, Error> {
+    let answer = ask::stored(caching, &request, looked, verdict, false);
+    fields::give_map(std::mem::take(&mut request.headers));
+    answer
 }

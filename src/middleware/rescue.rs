@@ -18,7 +18,7 @@ use http::{HeaderValue, StatusCode, header};
 
 pub use self::pages::ErrorPages;
 use crate::error::{Error, Reason, Side};
-use crate::http::{Body, Exchange, Request, Response, Service};
+use crate::http::{Body, Exchange, Request, Response, Service, fields};
 use crate::observe::throttle::Throttles;
 
 /// Adds [`Rescued`].
@@ -56,7 +56,7 @@ impl<S: Service<Error = Error>> Service for Rescued<S> {
     async fn call(&self, mut request: Box<Request>) -> Result<Response, Infallible> {
         let exchange = std::rc::Rc::clone(&request.exchange);
         // Shared, not read: only an error page wants to know.
-        let accept = request.headers.get(header::ACCEPT).cloned();
+        let accept = fields::first(&request.headers, &header::ACCEPT).cloned();
         let result = match request.refused.take() {
             Some(error) => Err(error),
             None => self.inner.call(request).await,

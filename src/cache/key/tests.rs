@@ -5,10 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn base(route: [&str; 2], upstream: &str) -> &'static Base {
+    Box::leak(Box::new(Base::new(route, upstream)))
+}
+
 fn parts<'a>(headers: &'a HeaderMap) -> Parts<'a> {
     Parts {
-        route: ["shop.example", "/"],
-        upstream: "app",
+        base: base(["shop.example", "/"], "app"),
         is_secure: true,
         host: b"shop.example",
         path: "/a",
@@ -56,10 +59,10 @@ fn requests_for_the_same_have_the_same_key_and_others_another() {
         Parts { host: b"shop.example.", ..first },
         Parts { host: b"shop.exampl", path: "e/a", ..first },
         Parts { is_secure: false, ..first },
-        Parts { upstream: "other", ..first },
-        Parts { route: ["shop.example", "/a"], ..first },
-        Parts { route: ["any", "/"], ..first },
-        Parts { route: ["shop.example/", ""], ..first },
+        Parts { base: base(["shop.example", "/"], "other"), ..first },
+        Parts { base: base(["shop.example", "/a"], "app"), ..first },
+        Parts { base: base(["any", "/"], "app"), ..first },
+        Parts { base: base(["shop.example/", ""], "app"), ..first },
     ] {
         assert_ne!(key(&by, &other), key(&by, &first), "{other:?}");
     }
@@ -238,7 +241,7 @@ proptest! {
     ) {
         let none = HeaderMap::new();
         let of = |(upstream, host, path, query, is_secure): &(String, String, String, String, bool)| {
-            key(&By::default(), &Parts { route: ["s", "r"], upstream, host: host.as_bytes(), path, query, is_secure: *is_secure, headers: &none })
+            key(&By::default(), &Parts { base: base(["s", "r"], upstream), host: host.as_bytes(), path, query, is_secure: *is_secure, headers: &none })
         };
         prop_assert_eq!(of(&one) == of(&other), one == other);
     }

@@ -31,7 +31,7 @@ pub(super) fn request(shared: &Rc<Shared>, request: http::Request<RecvStream>) -
         Ok((upgrade, (target, host))) => (upgrade, target, Some(host), None),
         Err(reason) => (None, Target::from_static("/"), None, Some(Error::new(reason))),
     };
-    let user_agent = parts.headers.get(header::USER_AGENT).cloned();
+    let user_agent = fields::first(&parts.headers, &header::USER_AGENT).cloned();
     let info = Rc::clone(&shared.info);
     let exchange = Exchange::new(info, Protocol::Http2, parts.method.clone(), raw, host, user_agent);
     let (body, link) = match upgrade {

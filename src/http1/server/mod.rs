@@ -30,7 +30,7 @@ use super::head::{Framing, HeadLimits};
 use super::request::{self, Refusal, RequestHead};
 use crate::config::MinRate;
 use crate::error::{Error, Reason};
-use crate::http::{Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Protocol, Request, Service, Target};
+use crate::http::{Body, ConnectionInfo, Exchange, ExchangeGuard, Finish, Protocol, Request, Service, Target, fields};
 use crate::runtime::buffers::Buffer;
 use crate::runtime::{Stream, drain};
 
@@ -167,7 +167,7 @@ fn accept(
         head.method.clone(),
         head.target.bytes(),
         head.host,
-        head.headers.get(header::USER_AGENT).cloned(),
+        fields::first(&head.headers, &header::USER_AGENT).cloned(),
     ));
     if let Some(upgrade) = head.upgrade {
         exchange.asks_for(upgrade, &head.headers);

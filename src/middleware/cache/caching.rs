@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName};
 
 use crate::cache::Cache;
-use crate::cache::key::{By, Key, Parts};
+use crate::cache::key::{Base, By, Key, Parts};
 use crate::cache::policy::vary::{variant, variant_of};
 use crate::cache::policy::{Asked, Context, Rules, Stored};
 use crate::cache::purge::Labels;
@@ -51,6 +51,7 @@ pub struct Place {
 /// How a route caches.
 pub struct Caching {
     place: Place,
+    base: Base,
     rules: Rules,
     by: By,
     labels: Labels,
@@ -92,6 +93,7 @@ impl Caching {
             labels,
             tags: fields::compile_names(&settings.tags),
             is_guarded,
+            base: Base::new([&place.site, &place.route], &place.upstream),
             place,
             cache,
             metrics,
@@ -151,8 +153,7 @@ impl Caching {
         let exchange = &request.exchange;
         let (path, query) = request.target.raw_parts();
         let parts = Parts {
-            route: [&self.place.site, &self.place.route],
-            upstream: &self.place.upstream,
+            base: &self.base,
             is_secure: exchange.scheme() == Scheme::Https,
             host: exchange.host.as_ref().map_or(&b""[..], Host::as_bytes),
             path,

@@ -24,6 +24,21 @@ fn what_is_fresh_is_answered_without_the_app() {
 }
 
 #[test]
+fn a_hit_leaves_the_memory_of_its_requests_fields_for_the_next_head() {
+    paused(async || {
+        let site = Site::new(|_, _| page(FRESH));
+        site.get("GET /a").await;
+        let mut asked = request("GET /a");
+        asked.headers.reserve(40);
+        let room = asked.headers.capacity();
+        // What others have left is not there any more.
+        (0..1000).for_each(|_| drop(fields::take_map(0)));
+        assert_eq!(site.send(asked).await.verdict, CacheVerdict::Hit);
+        assert_eq!(fields::take_map(0).capacity(), room);
+    });
+}
+
+#[test]
 fn pages_are_told_apart_by_host_path_and_query() {
     paused(async || {
         let site = Site::new(|count, _| page(&format!("{FRESH} => {count}")));
