@@ -18,7 +18,6 @@ pub struct Cache {
     outages: Backoff,
     loners: Backoff,
     loners_with_cookies: Backoff,
-    clock: Clock,
     wide: Wide,
 }
 
@@ -33,7 +32,6 @@ impl Cache {
             outages: Backoff::default(),
             loners: Backoff::default(),
             loners_with_cookies: Backoff::default(),
-            clock: Clock::new(),
             wide: Wide::default(),
         })
     }
@@ -82,7 +80,7 @@ impl Cache {
 
     /// The time.
     #[must_use]
-    pub const fn clock(&self) -> &Clock {
-        &self.clock
+    pub fn clock(&self) -> &Clock {
+        self.store.clock()
     }
 }

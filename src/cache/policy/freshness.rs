@@ -252,6 +252,16 @@ impl Stored {
         self
     }
 
+    /// The same as whoever looks at `now` has it, when a soft purge struck it at `at`, by the steady clock, in milliseconds: stale, and
+    /// its windows count from then, however often it is looked at.
+    #[must_use]
+    pub fn purged(self, at: u64, now: u64) -> Self {
+        // Who looks may have read the clock before the purge came, and finds it stale all the same. If that was in what is the
+        // future now, the clock has been set back, and nobody knows when it was: as early as can be.
+        let is_of_the_future = at > now.saturating_add(SLACK);
+        self.expired(if is_of_the_future { 0 } else { at.min(now) })
+    }
+
     /// The same as an earlier process stored it: if that was in what is the future now, the clock has been set back and nobody
     /// knows how old it is. It is then stale beyond every window.
     #[must_use]

@@ -12,7 +12,8 @@ use super::disk::{NotWritten, Strike};
 use super::index::{Gone, Hit, Level, New, Value};
 use super::object::{Content, Names, Object};
 use super::record::{Kind, Record};
-use super::rules::Manner;
+use super::rules::Fate;
+use super::stale::StaleFrom;
 use super::writer::NotStored;
 use super::{Moment, Store};
 
@@ -99,7 +100,7 @@ impl Store {
 
     /// Whether a purge that has come since then strikes this.
     pub(super) fn is_struck(&self, since: u64, record: &Record) -> bool {
-        self.rules().verdict(since, record.host(), record.path(), record.tags()) == Some(Manner::Hard)
+        self.rules().verdict(since, record.host(), record.path(), record.tags()) == Fate::Gone
     }
 
     /// Whether a purge that has come since then has taken this out, or would have.
@@ -122,18 +123,16 @@ impl Store {
         let strike = self.begin_strike();
         // Held until it is entered: a purge comes before, and is heard of, or after, and finds it.
         let rules = self.rules();
-        let verdict = rules.verdict(since, record.host(), record.path(), record.tags());
-        if verdict == Some(Manner::Hard) {
+        let fate = rules.verdict(since, record.host(), record.path(), record.tags());
+        let Some(stale_from) = fate.stays() else {
             count(&self.counters.purged);
             return Err(NotStored::Purged);
-        }
+        };
         let id = self.tick();
         let labels = Some(self.label(key, id, &record, primary.as_ref()));
         let object = Arc::new(Object::new(id, since, record, content));
-        if verdict.is_some() {
-            object.mark_stale();
-        }
-        let new = New { key: *key, id, since, labels, is_stale: verdict.is_some(), instead_of };
+        object.mark_stale(stale_from);
+        let new = New { key: *key, id, since, labels, stale_from, instead_of };
         let entered = self.index.put(new, Value::Object(Arc::clone(&object)), object.weight());
         drop(rules);
         let had_file = self.replaced(entered).ok_or(NotStored::Overtaken)?;
@@ -161,27 +160,25 @@ impl Store {
         self.disk.as_ref().is_some_and(|disk| !disk.is_indexed())
     }
 
-    /// Tells that an object that is, or was, in memory has a file now. The id under which it is found, and whether it is stale;
+    /// Tells that an object that is, or was, in memory has a file now. The id under which it is found, and since when it is stale;
     /// `None`: it was struck, or something younger is there.
-    pub(super) fn enter_file(&self, prelude: &Prelude, record: &Record, object: &Object) -> Option<(u64, bool)> {
+    pub(super) fn enter_file(&self, prelude: &Prelude, record: &Record, object: &Object) -> Option<(u64, StaleFrom)> {
         let rules = self.rules();
-        if let Some(is_stale) = self.index.add_file(&prelude.key, object.id(), prelude.file()) {
-            return Some((object.id(), is_stale));
+        if let Some(stale_from) = self.index.add_file(&prelude.key, object.id(), prelude.file()) {
+            return Some((object.id(), stale_from));
         }
         // It has left memory, so that no purge has found it.
-        let verdict = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
-        if verdict == Some(Manner::Hard) || object.is_gone() {
-            return None;
-        }
-        let is_stale = verdict.is_some() || object.is_purged();
+        let fate = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
+        let purged = fate.stays().filter(|_| !object.is_gone())?;
+        let stale_from = purged.min(object.stale_from());
         // Another id: whoever has driven it out of memory may be about to take the labels of the one that it had.
         let id = self.tick();
         let labels =
             (record.kind() == Kind::Object).then(|| self.label(&prelude.key, id, record, prelude.primary.as_ref()));
-        let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of: None };
+        let new = New { key: prelude.key, id, since: prelude.since, labels, stale_from, instead_of: None };
         let entered = self.index.put_file(new, prelude.file());
         drop(rules);
-        self.replaced(entered).map(|_| (id, is_stale))
+        self.replaced(entered).map(|_| (id, stale_from))
     }
 
     /// Enters an object whose body was written to disk as it came, in the place of whatever is there that is older, or of this
@@ -194,21 +191,17 @@ impl Store {
         open: impl FnOnce(u64) -> Content,
     ) -> Result<Arc<Object>, NotWritten> {
         let rules = self.rules();
-        let verdict = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
-        if verdict == Some(Manner::Hard) {
-            return Err(NotWritten::Overtaken);
-        }
+        let fate = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
+        let purged = fate.stays().ok_or(NotWritten::Overtaken)?;
         let id = self.tick();
         let labels = Some(self.label(&prelude.key, id, &record, prelude.primary.as_ref()));
-        let is_stale = verdict.is_some() || prelude.is_stale;
-        let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of };
+        let stale_from = purged.min(prelude.stale_from);
+        let new = New { key: prelude.key, id, since: prelude.since, labels, stale_from, instead_of };
         let entered = self.index.put_file(new, prelude.file());
         drop(rules);
         self.replaced(entered).ok_or(NotWritten::Overtaken)?;
         let object = Arc::new(Object::new(id, prelude.since, record, open(id)));
-        if is_stale {
-            object.mark_stale();
-        }
+        object.mark_stale(stale_from);
         self.keep_open(&prelude.key, &object);
         self.bound_variants(prelude.primary.as_ref(), id);
         Ok(object)
@@ -286,7 +279,7 @@ impl Store {
         let rules = self.rules();
         let (id, since) = (self.tick(), self.now());
         let names = Value::Vary(Arc::new(Names(record.clone())));
-        let new = New { key: *primary, id, since, labels: None, is_stale: false, instead_of: None };
+        let new = New { key: *primary, id, since, labels: None, stale_from: StaleFrom::NEVER, instead_of: None };
         let entered = self.index.put(new, names, PER_MARKER + length as u64);
         drop(rules);
         let Some(had_file) = self.replaced(entered) else { return false };
@@ -306,7 +299,14 @@ impl Store {
         if self.index.is_rule(key) {
             return false;
         }
-        let new = New { key: *key, id: self.tick(), since: since.0, labels: None, is_stale: false, instead_of: None };
+        let new = New {
+            key: *key,
+            id: self.tick(),
+            since: since.0,
+            labels: None,
+            stale_from: StaleFrom::NEVER,
+            instead_of: None,
+        };
         let entered = self.index.put(new, Value::Uncacheable(until), PER_MARKER);
         let Some(had_file) = self.replaced(entered) else { return false };
         if had_file || self.may_have_file() {
@@ -365,9 +365,7 @@ impl Store {
                 Ok(pieces) => {
                     let content = Content::Pieces(pieces.into(), file.length());
                     let up = Object::new(object.id(), object.since(), object.record().clone(), content);
-                    if object.is_purged() {
-                        up.mark_stale();
-                    }
+                    up.mark_stale(object.stale_from());
                     store.keep_open(&key, &Arc::new(up));
                 }
                 Err(error) => store.found_bad(&key, object.id(), &error),

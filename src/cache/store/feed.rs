@@ -18,6 +18,7 @@ use super::Store;
 use super::disk::layout::{PIECE, Summing};
 use super::disk::{Pieces, Unfinished, Wanted, cut};
 use super::record::Record;
+use super::rules::Fate;
 use super::writer::{NotStored, Outcome};
 use crate::error::{Error, Reason};
 use crate::http::Source;
@@ -214,7 +215,7 @@ impl Feed {
 
     fn is_struck(&self) -> bool {
         let (since, record) = (self.0.since, &self.0.record);
-        self.0.store.rules().verdict(since, record.host(), record.path(), record.tags()).is_some()
+        self.0.store.rules().verdict(since, record.host(), record.path(), record.tags()) != Fate::UNTOUCHED
     }
 
     fn attach(&self) -> Option<Follower> {

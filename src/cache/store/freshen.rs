@@ -14,6 +14,7 @@ use super::disk::layout::PRELUDE;
 use super::disk::{Disk, NotWritten, OnFile, parse};
 use super::object::{Content, Object};
 use super::record::Record;
+use super::stale::StaleFrom;
 use super::writer::{Meta, NotStored};
 use super::{Moment, Store};
 
@@ -95,7 +96,7 @@ impl Store {
         old: &OnFile,
     ) -> Result<(), NotWritten> {
         // Pieces are held against their checksums when they are read: the copy has the same.
-        let prelude = parse::prelude(old.key, primary, since, record, old.length, &old.sums, false);
+        let prelude = parse::prelude(old.key, primary, since, record, old.length, &old.sums, StaleFrom::NEVER);
         let _taken = self.take_disk(disk, prelude.file(), 0)?;
         let unfinished = self.create_file(disk)?;
         let copied =
@@ -103,7 +104,7 @@ impl Store {
         let handle = Arc::clone(&unfinished.file);
         let done = copied.and_then(|()| {
             let on_file = |id| Content::File(self.on_file(&prelude, id, handle, old.sums.clone()));
-            let is_there = || self.index.is_stale(&old.key, old.id).is_some();
+            let is_there = || self.index.stale_from(&old.key, old.id).is_some();
             let enter = || self.enter_streamed(&prelude, record.clone(), Some(old.id), on_file);
             self.publish_streamed(disk, &unfinished, &prelude, record, &old.sums, is_there, enter)
         });

@@ -16,7 +16,7 @@ use super::disk::{Loaded, is_bad};
 use super::index::{Hit, Value};
 use super::object::{Names, Object};
 use super::record::Kind;
-use super::rules::Manner;
+use super::stale::StaleFrom;
 use super::{Found, Store};
 
 /// How long somebody waits for a disk: beyond that the app is as fast.
@@ -68,8 +68,8 @@ impl Opening {
 pub struct OnDisk {
     store: Arc<Store>,
     key: Key,
-    /// Which object it is, and whether it is stale. `None`: it may be there.
-    known: Option<(u64, bool)>,
+    /// Which object it is, and since when it is stale. `None`: it may be there.
+    known: Option<(u64, StaleFrom)>,
 }
 
 impl OnDisk {
@@ -99,12 +99,17 @@ impl OnDisk {
 }
 
 impl Store {
-    pub(super) fn on_disk(self: &Arc<Self>, key: Key, known: Option<(u64, bool)>) -> OnDisk {
+    pub(super) fn on_disk(self: &Arc<Self>, key: Key, known: Option<(u64, StaleFrom)>) -> OnDisk {
         OnDisk { store: Arc::clone(self), key, known }
     }
 
     /// Whether the disk takes the question.
-    fn ask_disk(self: &Arc<Self>, key: Key, known: Option<(u64, bool)>, told: oneshot::Sender<Option<Value>>) -> bool {
+    fn ask_disk(
+        self: &Arc<Self>,
+        key: Key,
+        known: Option<(u64, StaleFrom)>,
+        told: oneshot::Sender<Option<Value>>,
+    ) -> bool {
         let Some(disk) = self.disk.as_ref().filter(|disk| !disk.hangs()) else {
             count(&self.counters.reads_skipped);
             return false;
@@ -138,15 +143,12 @@ impl Store {
     /// Whether something may be given out: no purge has struck it. One that was struck softly is stale.
     fn stands(&self, value: &Value) -> bool {
         let Value::Object(object) = value else { return true };
-        let verdict = self.rules().verdict(object.since(), object.host(), object.path(), object.tags());
-        if verdict.is_some() {
-            object.mark_stale();
-        }
-        verdict != Some(Manner::Hard)
+        let fate = self.rules().verdict(object.since(), object.host(), object.path(), object.tags());
+        fate.stays().inspect(|from| object.mark_stale(*from)).is_some()
     }
 
     /// Reads what is under a key. Blocks.
-    fn load(self: &Arc<Self>, key: &Key, known: Option<(u64, bool)>) -> Option<Value> {
+    fn load(self: &Arc<Self>, key: &Key, known: Option<(u64, StaleFrom)>) -> Option<Value> {
         let disk = self.disk.as_ref()?;
         // The id of what is not known is given when it is.
         let id = known.map_or(0, |(id, _)| id);
@@ -160,7 +162,7 @@ impl Store {
             }
             Err(error) => {
                 // Another may have found it meanwhile.
-                let id = known.or_else(|| self.index.look(key)).map_or(0, |(id, _)| id);
+                let id = known.map(|(id, _)| id).or_else(|| Some(self.index.look(key)?.0)).unwrap_or(0);
                 self.found_bad(key, id, &error);
                 if known.is_none() && is_bad(&error) {
                     self.remove_file(disk, key);
@@ -171,13 +173,13 @@ impl Store {
         };
         let found = match known {
             // It may have been replaced, or marked, while it was read.
-            Some((id, was_stale)) => {
-                let is_stale = self.index.is_stale(key, id);
-                is_stale.map(|is_stale| (id, is_stale || was_stale || loaded.prelude.is_stale))
+            Some((id, before)) => {
+                let stale_from = self.index.stale_from(key, id);
+                stale_from.map(|now| (id, now.min(before).min(loaded.prelude.stale_from)))
             }
             None => self.enter_found(disk, &loaded.prelude, &loaded.record),
         };
-        let Some((id, is_stale)) = found else { return self.in_passing(loaded) };
+        let Some((id, stale_from)) = found else { return self.in_passing(loaded) };
         if loaded.record.kind() == Kind::Vary {
             let weight = loaded.record.as_bytes().len() as u64;
             let names = Value::Vary(Arc::new(Names(loaded.record)));
@@ -186,9 +188,7 @@ impl Store {
         }
         let content = loaded.content.with_id(id);
         let object = Arc::new(Object::new(id, loaded.prelude.since, loaded.record, content));
-        if is_stale {
-            object.mark_stale();
-        }
+        object.mark_stale(stale_from);
         self.keep_open(key, &object);
         Some(Value::Object(object))
     }
@@ -199,20 +199,16 @@ impl Store {
         if let Some(Hit::Memory(value)) = self.index.get(&prelude.key) {
             return Some(value);
         }
-        let verdict = self.rules().verdict(prelude.since, record.host(), record.path(), record.tags());
+        let fate = self.rules().verdict(prelude.since, record.host(), record.path(), record.tags());
         let (id, has_file) = self.index.look(&prelude.key)?;
-        if verdict == Some(Manner::Hard) || !has_file {
-            return None;
-        }
+        let purged = fate.stays().filter(|_| has_file)?;
         if record.kind() == Kind::Vary {
             return Some(Value::Vary(Arc::new(Names(record))));
         }
         // Should it prove not to be as it was written, what was found is dropped: it is the same, if it is not younger.
         let id = if self.index.is_younger(&prelude.key, prelude.since) { 0 } else { id };
         let object = Object::new(id, prelude.since, record, content.with_id(id));
-        if verdict.is_some() || prelude.is_stale {
-            object.mark_stale();
-        }
+        object.mark_stale(purged.min(prelude.stale_from));
         Some(Value::Object(Arc::new(object)))
     }
 }

@@ -28,6 +28,7 @@ mod purge;
 mod record;
 mod resize;
 mod rules;
+mod stale;
 mod stream;
 mod writer;
 
@@ -53,6 +54,7 @@ pub use self::record::{LARGEST as LARGEST_HEAD, MOST_TAGS};
 use self::rules::{FEW, MANY, Rules};
 pub use self::rules::{Manner, Purge};
 pub use self::writer::{Finish, Meta, NotStored, Outcome, Writer};
+use super::clock::Clock;
 use super::key::Key;
 
 /// How much the store may keep, and where.
@@ -120,6 +122,7 @@ pub struct Store {
     disk: Option<Disk>,
     opening: load::Opening,
     begun: Instant,
+    steady: Clock,
 }
 
 impl Store {
@@ -166,6 +169,7 @@ impl Store {
             disk,
             opening: load::Opening::default(),
             begun: Instant::now(),
+            steady: Clock::new(),
         }))
     }
 
@@ -182,7 +186,7 @@ impl Store {
                 let left = until.saturating_sub(self.milliseconds());
                 (left > 0).then(|| Found::Uncacheable(Duration::from_millis(left)))
             }
-            Some(Hit::Disk { id, is_stale }) => Some(Found::OnDisk(self.on_disk(*key, Some((id, is_stale))))),
+            Some(Hit::Disk { id, stale_from }) => Some(Found::OnDisk(self.on_disk(*key, Some((id, stale_from))))),
             // It may be there, under its name.
             None if self.disk.as_ref().is_some_and(|disk| !disk.is_indexed()) => {
                 Some(Found::OnDisk(self.on_disk(*key, None)))
@@ -202,6 +206,12 @@ impl Store {
     #[must_use]
     pub fn moment(&self) -> Moment {
         Moment(self.now())
+    }
+
+    /// The clock by which it remembers when it was told to purge softly ([`Object::purged_at`]): that of the cache.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.steady
     }
 
     /// The store in numbers.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::disk::{FileBody, OnFile};
 use super::record::Record;
+use super::stale::StaleFrom;
 use crate::error::Error;
 use crate::http::{Body, Source};
 
-const STALE: u8 = 1;
-const GONE: u8 = 2;
+const GONE: u8 = 1;
 
 /// A stored response.
 pub struct Object {
@@ -23,6 +23,8 @@ pub struct Object {
     record: Record,
     content: Content,
     marks: AtomicU8,
+    /// Since when it is stale: a [`StaleFrom`].
+    stale_from: AtomicU64,
 }
 
 /// Where the body is.
@@ -49,7 +51,7 @@ impl Content {
 
 impl Object {
     pub(super) fn new(id: u64, since: u64, record: Record, content: Content) -> Self {
-        Self { id, since, record, content, marks: AtomicU8::new(0) }
+        Self { id, since, record, content, marks: AtomicU8::new(0), stale_from: StaleFrom::NEVER.place() }
     }
 
     /// What the response's status was.
@@ -116,7 +118,14 @@ impl Object {
     /// Whether a soft purge has struck it: it is stale, whatever its facts say.
     #[must_use]
     pub fn is_purged(&self) -> bool {
-        self.marks.load(Relaxed) & STALE != 0
+        self.stale_from().is_stale()
+    }
+
+    /// When a soft purge struck it first, by the clock of its [store](super::Store::clock), in milliseconds. 0: it did, and nobody
+    /// knows when; `None`: none did.
+    #[must_use]
+    pub fn purged_at(&self) -> Option<u64> {
+        self.stale_from().milliseconds()
     }
 
     /// Whether its body is on disk alone.
@@ -165,8 +174,13 @@ impl Object {
         &self.content
     }
 
-    pub(super) fn mark_stale(&self) {
-        self.marks.fetch_or(STALE, Relaxed);
+    pub(super) fn stale_from(&self) -> StaleFrom {
+        StaleFrom::of(&self.stale_from)
+    }
+
+    /// It is stale since then, if it has not been for longer.
+    pub(super) fn mark_stale(&self, from: StaleFrom) {
+        from.enter(&self.stale_from);
     }
 
     /// It was taken out, and may not be written to disk any more.

@@ -17,7 +17,8 @@ use super::Key;
 use super::Store;
 use super::catalogue::{Named, Walk};
 use super::disk::Strike;
-use super::rules::{Manner, Purge, Rule};
+use super::rules::{Fate, Manner, Purge, Rule};
+use super::stale::StaleFrom;
 
 /// How many are struck before others have their turn.
 const AT_ONCE: usize = 256;
@@ -98,8 +99,12 @@ impl Store {
     /// From here on whatever is stored is held against it.
     fn begin_purge(self: &Arc<Self>, what: Purge, manner: Manner) -> Purging {
         let strike = self.begin_strike();
+        let fate = match manner {
+            Manner::Hard => Fate::Gone,
+            Manner::Soft => Fate::Stays(StaleFrom::at(self.steady.steady())),
+        };
         let mut rules = self.rules_mut();
-        let rule = Rule { at: self.tick(), what, manner };
+        let rule = Rule { at: self.tick(), what, fate };
         rules.push(&rule);
         drop(rules);
         Purging { store: Arc::clone(self), rule, _strike: strike, count: 0 }
@@ -157,15 +162,15 @@ impl Purging {
         let mut files = Vec::new();
         let struck_before = self.count;
         for named in some {
-            match self.rule.manner {
-                Manner::Hard => {
+            match self.rule.fate {
+                Fate::Gone => {
                     let Some(gone) = store.index.remove_hashed(named.hash, is_one(named)) else { continue };
                     let (is_object, file) = store.expel(gone);
                     self.count += u64::from(is_object);
                     files.extend(file.map(|key| (key, 0)));
                 }
-                Manner::Soft => {
-                    let Some((key, id, has_file)) = store.index.mark(named.hash, is_one(named)) else { continue };
+                Fate::Stays(from) => {
+                    let Some((key, id, has_file)) = store.index.mark(named.hash, from, is_one(named)) else { continue };
                     self.count += 1;
                     files.extend(has_file.then_some((key, id)));
                 }
@@ -178,9 +183,9 @@ impl Purging {
     /// Has these files removed, or marked as stale.
     fn strike_files(&self, files: Vec<(Key, u64)>) {
         let Some(disk) = self.store.disk.as_ref().filter(|_| !files.is_empty()) else { return };
-        match self.rule.manner {
-            Manner::Hard => self.store.owe_removal(disk, files.into_iter().map(|(key, _)| key), true),
-            Manner::Soft => self.store.owe_marks(disk, files.into_iter()),
+        match self.rule.fate {
+            Fate::Gone => self.store.owe_removal(disk, files.into_iter().map(|(key, _)| key), true),
+            Fate::Stays(_) => self.store.owe_marks(disk, files.into_iter()),
         }
     }
 }

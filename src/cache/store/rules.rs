@@ -5,8 +5,10 @@
 //! that came later strikes it, whenever it is stored.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
+
+use super::stale::StaleFrom;
 
 /// What is to be purged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +55,34 @@ impl Purge {
     }
 }
 
+/// What becomes of a response by a purge, or by several: the least counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    Gone,
+    /// It may serve, stale since then, if it is at all.
+    Stays(StaleFrom),
+}
+
+impl Fate {
+    /// Nobody has purged it.
+    pub(super) const UNTOUCHED: Self = Self::Stays(StaleFrom::NEVER);
+
+    /// Since when it is stale. `None`: it is gone.
+    pub(super) fn stays(self) -> Option<StaleFrom> {
+        match self {
+            Self::Gone => None,
+            Self::Stays(from) => Some(from),
+        }
+    }
+}
+
 /// A purge that was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) at: u64,
     pub(super) what: Purge,
-    pub(super) manner: Manner,
+    /// Of what it strikes.
+    pub(super) fate: Fate,
 }
 
 /// What is kept of a purge.
@@ -80,9 +104,12 @@ enum Kept {
 #[derive(Debug)]
 pub(super) struct Rules {
     /// Oldest first.
-    list: VecDeque<(u64, Manner, Kept)>,
-    /// By what stands for them: when those of the list came last that are soft, and that are hard. 0: there is none.
-    latest: HashMap<u64, [u64; 2]>,
+    list: VecDeque<(u64, Fate, Kept)>,
+    /// By what stands for them: when those of the list came last that are hard.
+    hard: HashMap<u64, u64>,
+    /// Those that are soft: since when what they strike is stale, by what stands for them, and when they came. All of them: the
+    /// first that strikes somebody counts.
+    soft: BTreeMap<(u64, u64), StaleFrom>,
     /// How many of the list name the beginning of a path.
     beginnings: usize,
     hash: RandomState,
@@ -100,12 +127,12 @@ pub(super) const MANY: usize = 65_536;
 /// Bytes that they may take, by which the names of paths are meant.
 const MOST_BYTES: usize = 16 << 20;
 /// What one takes beside its names, in bytes.
-const PER_RULE: usize = 112;
+const PER_RULE: usize = 120;
 
 impl Rules {
     pub(super) fn new(most: usize) -> Self {
-        let (list, latest, hash) = Default::default();
-        Self { list, latest, beginnings: 0, hash, bytes: 0, floor: 0, most }
+        let (list, hard, soft, hash) = Default::default();
+        Self { list, hard, soft, beginnings: 0, hash, bytes: 0, floor: 0, most }
     }
 
     /// Changes how many are kept.
@@ -123,32 +150,35 @@ impl Rules {
             Purge::Tag(tag) => Kept::One(self.tag(tag)),
             Purge::All => Kept::One(self.all()),
         };
-        match &kept {
-            Kept::One(hash) => self.latest.entry(*hash).or_default()[rule.manner as usize] = rule.at,
-            Kept::Beneath { .. } => self.beginnings += 1,
+        match (&kept, rule.fate) {
+            (Kept::One(hash), Fate::Gone) => {
+                self.hard.insert(*hash, rule.at);
+            }
+            (Kept::One(hash), Fate::Stays(from)) => {
+                self.soft.insert((*hash, rule.at), from);
+            }
+            (Kept::Beneath { .. }, _) => self.beginnings += 1,
         }
         self.bytes += kept.bytes();
-        self.list.push_back((rule.at, rule.manner, kept));
+        self.list.push_back((rule.at, rule.fate, kept));
         self.forget();
     }
 
     fn forget(&mut self) {
         while self.list.len() > self.most || self.bytes > MOST_BYTES {
-            let Some((at, manner, kept)) = self.list.pop_front() else { return };
+            let Some((at, fate, kept)) = self.list.pop_front() else { return };
             self.floor = self.floor.max(at);
             self.bytes -= kept.bytes();
-            match kept {
-                Kept::Beneath { .. } => self.beginnings -= 1,
-                Kept::One(hash) => {
-                    let Some(latest) = self.latest.get_mut(&hash) else { continue };
-                    // Unless the same was purged again.
-                    if latest[manner as usize] == at {
-                        latest[manner as usize] = 0;
-                    }
-                    if *latest == [0, 0] {
-                        self.latest.remove(&hash);
-                    }
+            match (kept, fate) {
+                (Kept::Beneath { .. }, _) => self.beginnings -= 1,
+                (Kept::One(hash), Fate::Stays(_)) => {
+                    self.soft.remove(&(hash, at));
                 }
+                // Unless the same was purged again.
+                (Kept::One(hash), Fate::Gone) if self.hard.get(&hash) == Some(&at) => {
+                    self.hard.remove(&hash);
+                }
+                (Kept::One(_), Fate::Gone) => {}
             }
         }
     }
@@ -169,39 +199,42 @@ impl Rules {
         self.hash.hash_one(3_u8)
     }
 
-    /// What has become of a response that is as old as `since`, and of which this was told. `None`: nobody has purged it.
+    /// What has become of a response that is as old as `since`, and of which this was told.
     pub(super) fn verdict<'t>(
         &self,
         since: u64,
         host: &[u8],
         path: &[u8],
         tags: impl Iterator<Item = &'t [u8]>,
-    ) -> Option<Manner> {
+    ) -> Fate {
         if since < self.floor {
-            return Some(Manner::Hard);
+            return Fate::Gone;
         }
         // Nearly always nobody has purged anything since.
         if self.list.back().is_none_or(|(at, ..)| *at <= since) {
-            return None;
+            return Fate::UNTOUCHED;
         }
         let names = [self.all(), self.host(host), self.url(host, path)];
         let all = names.into_iter().chain(tags.map(|tag| self.tag(tag)));
-        let named = all.filter_map(|name| self.of_name(name, since)).max();
-        named.max(self.of_beginnings(since, host, path))
+        let named = all.map(|name| self.of_name(name, since)).min().unwrap_or(Fate::UNTOUCHED);
+        named.min(self.of_beginnings(since, host, path).unwrap_or(Fate::UNTOUCHED))
     }
 
-    fn of_name(&self, name: u64, since: u64) -> Option<Manner> {
-        let latest = self.latest.get(&name)?;
-        [Manner::Hard, Manner::Soft].into_iter().find(|manner| latest[*manner as usize] > since)
+    fn of_name(&self, name: u64, since: u64) -> Fate {
+        if self.hard.get(&name).is_some_and(|at| *at > since) {
+            return Fate::Gone;
+        }
+        let later = self.soft.range((name, since.saturating_add(1))..=(name, u64::MAX));
+        Fate::Stays(later.map(|(_, from)| *from).next().unwrap_or(StaleFrom::NEVER))
     }
 
-    fn of_beginnings(&self, since: u64, host: &[u8], path: &[u8]) -> Option<Manner> {
+    fn of_beginnings(&self, since: u64, host: &[u8], path: &[u8]) -> Option<Fate> {
         if self.beginnings == 0 {
             return None;
         }
         let later = self.list.iter().rev().take_while(|(at, ..)| *at > since);
         let strikes = |kept: &Kept| matches!(kept, Kept::Beneath { host: of, path: beneath } if **of == *host && path.starts_with(beneath));
-        later.filter(|(.., kept)| strikes(kept)).map(|(_, manner, _)| *manner).max()
+        later.filter(|(.., kept)| strikes(kept)).map(|(_, fate, _)| *fate).min()
     }
 }
 
@@ -220,8 +253,15 @@ mod tests {
 
     use super::*;
 
+    /// One that comes at `at`, and a thousand milliseconds by the clock later than the one before.
     fn rule(at: u64, what: Purge, manner: Manner) -> Rule {
-        Rule { at, what, manner }
+        let fate = if manner == Manner::Hard { Fate::Gone } else { soft(at) };
+        Rule { at, what, fate }
+    }
+
+    /// What a soft purge does that came at `at`.
+    fn soft(at: u64) -> Fate {
+        Fate::Stays(StaleFrom::at(at * 1000))
     }
 
     #[test]
@@ -244,8 +284,9 @@ mod tests {
             rules.push(&rule(10, what.clone(), Manner::Soft));
             for ((host, path, tags), strikes) in told.iter().zip(expected) {
                 let verdict = |since| rules.verdict(since, host.as_bytes(), path.as_bytes(), tags.iter().copied());
-                assert_eq!(verdict(9), strikes.then_some(Manner::Soft), "{what:?} {host} {path}");
-                assert_eq!(verdict(10), None, "it is younger");
+                let expected = if strikes { soft(10) } else { Fate::UNTOUCHED };
+                assert_eq!(verdict(9), expected, "{what:?} {host} {path}");
+                assert_eq!(verdict(10), Fate::UNTOUCHED, "it is younger");
             }
         }
     }
@@ -257,7 +298,22 @@ mod tests {
             rules.push(&rule(at, Purge::All, manner));
         }
         let verdict = |since| rules.verdict(since, b"", b"", std::iter::empty());
-        assert_eq!([verdict(0), verdict(2), verdict(3)], [Some(Manner::Hard), Some(Manner::Soft), None]);
+        assert_eq!([verdict(0), verdict(2), verdict(3)], [Fate::Gone, soft(3), Fate::UNTOUCHED]);
+    }
+
+    #[test]
+    fn of_soft_purges_the_first_counts_that_strikes_somebody() {
+        let beneath = Purge::Prefix { host: b"shop".as_slice().into(), path: b"/".as_slice().into() };
+        for what in [Purge::All, beneath] {
+            let mut rules = Rules::new(3);
+            (1..=4).for_each(|at| rules.push(&rule(at, what.clone(), Manner::Soft)));
+            let verdict = |since| rules.verdict(since, b"shop", b"/", std::iter::empty());
+            assert_eq!(
+                [0, 1, 2, 3, 4].map(verdict),
+                [Fate::Gone, soft(2), soft(3), soft(4), Fate::UNTOUCHED],
+                "{what:?}"
+            );
+        }
     }
 
     #[test]
@@ -267,7 +323,7 @@ mod tests {
             rules.push(&rule(at, Purge::Host(b"other".as_slice().into()), Manner::Soft));
         }
         let verdict = |since| rules.verdict(since, b"shop", b"/", std::iter::empty());
-        assert_eq!([verdict(9), verdict(10), verdict(25)], [Some(Manner::Hard), None, None]);
+        assert_eq!([verdict(9), verdict(10), verdict(25)], [Fate::Gone, Fate::UNTOUCHED, Fate::UNTOUCHED]);
     }
 
     #[test]
@@ -283,10 +339,10 @@ mod tests {
         let held: usize = rules.list.iter().map(|(.., kept)| kept.bytes()).sum();
         assert!(held <= MOST_BYTES && rules.bytes == held, "{held} of {MOST_BYTES}");
         assert!(rules.list.len() > 1000 && rules.floor as usize + rules.list.len() == 20_000, "{}", rules.floor);
-        assert!(rules.latest.is_empty(), "those have been forgotten");
+        assert!(rules.hard.is_empty() && rules.soft.is_empty(), "those have been forgotten");
         let verdict = |since, at| rules.verdict(since, b"shop", &long(at), std::iter::empty());
-        assert_eq!(verdict(rules.floor - 1, 1), Some(Manner::Hard), "it may have been struck");
-        assert_eq!([verdict(rules.floor, 1), verdict(rules.floor, 20_000)], [None, Some(Manner::Soft)]);
+        assert_eq!(verdict(rules.floor - 1, 1), Fate::Gone, "it may have been struck");
+        assert_eq!([verdict(rules.floor, 1), verdict(rules.floor, 20_000)], [Fate::UNTOUCHED, soft(20_000)]);
     }
 
     #[test]
@@ -297,10 +353,10 @@ mod tests {
             rules.push(&rule(at, url(path), Manner::Hard));
         }
         let verdict = |rules: &Rules| rules.verdict(1, b"shop", b"/a", std::iter::empty());
-        assert_eq!(verdict(&rules), Some(Manner::Hard));
+        assert_eq!(verdict(&rules), Fate::Gone);
         rules.push(&rule(4, url("/c"), Manner::Soft));
-        assert_eq!((rules.floor, rules.latest.len()), (2, 2));
-        assert_eq!(rules.verdict(2, b"shop", b"/a", std::iter::empty()), None);
+        assert_eq!((rules.floor, rules.hard.len(), rules.soft.len()), (2, 1, 1));
+        assert_eq!(rules.verdict(2, b"shop", b"/a", std::iter::empty()), Fate::UNTOUCHED);
     }
 
     proptest! {
@@ -325,12 +381,12 @@ mod tests {
                 3 => path == names[name],
                 _ => true,
             };
-            let (mut rules, mut expected) = (Rules::new(FEW), None);
+            let (mut rules, mut expected) = (Rules::new(FEW), Fate::UNTOUCHED);
             for (at, (kind, name, is_hard)) in (1..).zip(purges) {
                 let manner = if is_hard { Manner::Hard } else { Manner::Soft };
                 rules.push(&rule(at, what(kind, name), manner));
                 if at > since && strikes(kind, name) {
-                    expected = expected.max(Some(manner));
+                    expected = expected.min(if is_hard { Fate::Gone } else { soft(at) });
                 }
             }
             prop_assert_eq!(rules.verdict(since, host, path, [path].into_iter()), expected);

@@ -14,6 +14,7 @@ use super::disk::{Disk, NotWritten, parse};
 use super::feed::{Phase, Progress, State, WINDOW, Way};
 use super::index::Level;
 use super::object::Content;
+use super::stale::StaleFrom;
 use super::writer::{Finish, NotStored, Outcome};
 use crate::error::Reason;
 
@@ -262,7 +263,7 @@ impl Progress {
             (state.file.clone(), state.sums.clone(), state.length)
         };
         let Some(file) = file else { return Err(NotStored::Disk) };
-        let prelude = parse::prelude(self.key, self.primary, self.since, &self.record, length, &sums, false);
+        let prelude = parse::prelude(self.key, self.primary, self.since, &self.record, length, &sums, StaleFrom::NEVER);
         let store = &self.store;
         let handle = Arc::clone(&file.file);
         let on_file = |id| Content::File(store.on_file(&prelude, id, handle, sums.clone().into()));

@@ -177,7 +177,7 @@ impl Caching {
     pub(super) fn stored(&self, object: &Object, now: u64) -> Option<Stored> {
         let facts: &[u8; Stored::LENGTH] = object.facts().try_into().ok()?;
         let stored = Stored::from_bytes(facts)?.resumed(now);
-        Some(if object.is_purged() { stored.expired(now) } else { stored })
+        Some(object.purged_at().map_or(stored, |at| stored.purged(at, now)))
     }
 
     /// For how long one waits for another's answer.

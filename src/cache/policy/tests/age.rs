@@ -139,6 +139,22 @@ fn what_is_purged_softly_is_stale_from_then_on() {
     assert_eq!(Stored::from_bytes(&purged.to_bytes()), Some(purged));
 }
 
+#[test]
+fn the_windows_of_what_is_purged_softly_count_from_the_purge_whoever_looks_and_when() {
+    let rules = Rules { stale_while_revalidate: Duration::from_secs(30), ..Rules::default() };
+    let stored = stored("200 | cache-control: max-age=60", &rules).stored;
+    let staleness = |at: u64, now: u64| stored.purged(STEADY + at, STEADY + now).staleness(STEADY + now);
+    assert_eq!([20_000, 50_000].map(|now| staleness(20_000, now)), [0, 30_000]);
+    assert_eq!(staleness(80_000, 100_000), 40_000, "it was stale before");
+    for now in [18_500, 19_999] {
+        let read_before = stored.purged(STEADY + 20_000, STEADY + now);
+        assert!(!read_before.is_fresh(STEADY + now), "the clock was read before the purge came");
+        assert!(staleness(20_000, now) < 1000);
+    }
+    assert_eq!(staleness(20_000, 10_000), 10_000, "the clock was set back: stale since it came");
+    assert_eq!(stored.purged(0, STEADY + 10_000).staleness(STEADY + 10_000), 10_000, "nobody knows when it was");
+}
+
 proptest::proptest! {
     #[test]
     fn no_times_make_it_overflow(

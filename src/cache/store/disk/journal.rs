@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, fdatasync, openat};
 
-use super::super::rules::{MANY, Manner, Purge, Rule};
+use super::super::rules::{Fate, MANY, Purge, Rule};
+use super::super::stale::StaleFrom;
 use super::folder::Folder;
 
 const NAME: &str = "purges";
@@ -23,6 +24,12 @@ const LARGE: u64 = if cfg!(test) { 256 } else { 16 << 10 };
 const LARGEST: u64 = 64 << 20;
 /// Bytes before what is told of a purge.
 const HEAD: usize = 12;
+/// The manner of a soft purge of which nobody knows when it was: so they were written at first.
+const SOFT: u8 = 0;
+const HARD: u8 = 1;
+/// The manner of a soft purge behind whose kind its moment stands, in milliseconds. Who does not know it takes the journal for
+/// damaged, and everything for purged.
+const SOFT_AT: u8 = 2;
 
 #[derive(Debug)]
 pub(in super::super) struct Journal {
@@ -40,7 +47,7 @@ impl Journal {
         Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
         let mut rules = parse(&bytes).unwrap_or_else(|| {
             tracing::error!("the cache's journal of purges is damaged: everything on disk counts as purged");
-            vec![Rule { at: now, what: Purge::All, manner: Manner::Hard }]
+            vec![Rule { at: now, what: Purge::All, fate: Fate::Gone }]
         });
         let kept: Vec<u8> = rules.iter().flat_map(record).collect();
         // Two that came at once may have been written in any order.
@@ -93,10 +100,11 @@ impl Journal {
 
 fn record(rule: &Rule) -> Vec<u8> {
     let mut body = rule.at.to_le_bytes().to_vec();
-    body.push(match rule.manner {
-        Manner::Soft => 0,
-        Manner::Hard => 1,
-    });
+    let (manner, moment) = match rule.fate {
+        Fate::Gone => (HARD, None),
+        Fate::Stays(from) => (SOFT_AT, Some(from.milliseconds().unwrap_or(0))),
+    };
+    body.push(manner);
     let (kind, first, second): (u8, &[u8], &[u8]) = match &rule.what {
         Purge::Url { host, path } => (0, host, path),
         Purge::Prefix { host, path } => (1, host, path),
@@ -105,6 +113,7 @@ fn record(rule: &Rule) -> Vec<u8> {
         Purge::All => (4, b"", b""),
     };
     body.push(kind);
+    body.extend(moment.map(u64::to_le_bytes).into_iter().flatten());
     body.extend((first.len() as u32).to_le_bytes());
     body.extend_from_slice(first);
     body.extend_from_slice(second);
@@ -140,14 +149,18 @@ fn parse(mut bytes: &[u8]) -> Option<Vec<Rule>> {
 fn rule(body: &[u8]) -> Option<Rule> {
     let (at, rest) = body.split_at_checked(8)?;
     let (&[manner, kind], rest) = rest.split_first_chunk::<2>()?;
+    let (fate, rest) = match manner {
+        SOFT => (Fate::Stays(StaleFrom::EVER), rest),
+        HARD => (Fate::Gone, rest),
+        SOFT_AT => {
+            let (moment, rest) = rest.split_first_chunk::<8>()?;
+            (Fate::Stays(StaleFrom::at(u64::from_le_bytes(*moment))), rest)
+        }
+        _ => return None,
+    };
     let (first, rest) = rest.split_at_checked(4)?;
     let length = u32::from_le_bytes(first.try_into().ok()?) as usize;
     let (first, second) = rest.split_at_checked(length)?;
-    let manner = match manner {
-        0 => Manner::Soft,
-        1 => Manner::Hard,
-        _ => return None,
-    };
     let what = match kind {
         0 => Purge::Url { host: first.into(), path: second.into() },
         1 => Purge::Prefix { host: first.into(), path: second.into() },
@@ -156,7 +169,7 @@ fn rule(body: &[u8]) -> Option<Rule> {
         4 => Purge::All,
         _ => return None,
     };
-    Some(Rule { at: u64::from_le_bytes(at.try_into().ok()?), what, manner })
+    Some(Rule { at: u64::from_le_bytes(at.try_into().ok()?), what, fate })
 }
 
 #[cfg(test)]
@@ -175,8 +188,11 @@ mod tests {
             Purge::Tag(bytes("t")),
             Purge::All,
         ];
-        let manner = |at: u64| if at.is_multiple_of(2) { Manner::Soft } else { Manner::Hard };
-        (0..).zip(all).map(|(at, what)| Rule { at, what, manner: manner(at) }).collect()
+        let fate = |at: u64| match at % 2 {
+            0 => Fate::Stays(StaleFrom::at(at << 40)),
+            _ => Fate::Gone,
+        };
+        (0..).zip(all).map(|(at, what)| Rule { at, what, fate: fate(at) }).collect()
     }
 
     fn written(rules: &[Rule]) -> Vec<u8> {
@@ -194,6 +210,13 @@ mod tests {
                 assert_eq!(read, Some(rules[..whole].to_vec()), "{length}");
             }
         }
+    }
+
+    #[test]
+    fn a_soft_purge_that_was_written_without_its_moment_is_read_and_was_at_any_time() {
+        let body = [&7_u64.to_le_bytes()[..], &[0, 3], &1_u32.to_le_bytes(), b"t"].concat();
+        let expected = Rule { at: 7, what: Purge::Tag(b"t".as_slice().into()), fate: Fate::Stays(StaleFrom::EVER) };
+        assert_eq!(rule(&body), Some(expected));
     }
 
     #[test]
@@ -238,7 +261,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap();
         let (folder, _) = Folder::take(path.path()).unwrap();
         std::fs::write(path.path().join(NAME), [1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
-        let all = [Rule { at: 99, what: Purge::All, manner: Manner::Hard }];
+        let all = [Rule { at: 99, what: Purge::All, fate: Fate::Gone }];
         assert_eq!(Journal::open(&folder, 99).unwrap().1, all);
         assert_eq!(Journal::open(&folder, 100).unwrap().1, all, "whoever comes next hears of it");
     }

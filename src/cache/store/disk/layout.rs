@@ -6,14 +6,16 @@
 //! 104  zeros                  108  CRC of all before        112  mark            120  zeros
 //! 128  record | body | sums: a CRC for each piece of 64 KiB of the body
 //! ```
-//! All numbers are little-endian. The mark alone may be written later: anything but [`FRESH`] is a response that was marked as
-//! stale. Every other byte is under a checksum, which holds the key or the number of the piece as well, so that neither a
+//! All numbers are little-endian. The mark alone may be written later: it is [`FRESH`], or says since when the response is stale,
+//! six bytes of milliseconds and two by which they are known to be that. Anything else is a response that was marked as stale, as
+//! it was before the moment was written, and nobody knows when. Every other byte is under a checksum, which holds the key or the number of the piece as well, so that neither a
 //! file in another's place nor a piece in another's is taken for its own.
 
 use crc32fast::Hasher;
 
 use super::super::Key;
 use super::super::record;
+use super::super::stale::StaleFrom;
 
 /// Bytes before the record.
 pub(in super::super) const PRELUDE: usize = 128;
@@ -22,9 +24,7 @@ pub(in super::super) const PIECE: u64 = 64 << 10;
 /// Where the mark stands.
 pub(in super::super) const MARK_AT: u64 = 112;
 /// The mark of a response that nobody has purged.
-pub(in super::super) const FRESH: [u8; 8] = *b"as it is";
-/// The mark of one that was marked as stale.
-pub(in super::super) const STALE: [u8; 8] = *b"is stale";
+const FRESH: [u8; 8] = *b"as it is";
 
 const MAGIC: [u8; 8] = *b"hostlerC";
 const VERSION: u32 = 1;
@@ -42,7 +42,8 @@ pub(in super::super) struct Prelude {
     pub(in super::super) body: u64,
     pub(in super::super) record_sum: u32,
     pub(in super::super) sums_sum: u32,
-    pub(in super::super) is_stale: bool,
+    /// Since when it is stale.
+    pub(in super::super) stale_from: StaleFrom,
 }
 
 impl Prelude {
@@ -58,7 +59,7 @@ impl Prelude {
         put(64, &self.primary.map_or([0; Key::LENGTH], |key| *key.as_bytes()));
         put(96, &self.record_sum.to_le_bytes());
         put(100, &self.sums_sum.to_le_bytes());
-        put(112, if self.is_stale { &STALE } else { &FRESH });
+        put(112, &mark(self.stale_from));
         let sum = crc32fast::hash(&bytes[..108]);
         bytes[108..112].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -83,7 +84,7 @@ impl Prelude {
             body: u64_at(16),
             record_sum: u32_at(96),
             sums_sum: u32_at(100),
-            is_stale: bytes[112..120] != FRESH,
+            stale_from: read_mark(std::array::from_fn(|number| bytes[112 + number])),
         };
         (is_ours && prelude.record as usize <= record::LARGEST && prelude.body < 1 << 62).then_some(prelude)
     }
@@ -97,6 +98,33 @@ impl Prelude {
     pub(in super::super) fn file(&self) -> u64 {
         self.body_at() + self.body + 4 * pieces(self.body)
     }
+}
+
+/// The mark of a response that is stale since then.
+pub(in super::super) fn mark(from: StaleFrom) -> [u8; 8] {
+    let Some(milliseconds) = from.milliseconds() else { return FRESH };
+    let mut mark = milliseconds.to_le_bytes();
+    let check = mark_check(&mark);
+    mark[6..].copy_from_slice(&check);
+    mark
+}
+
+fn read_mark(mark: [u8; 8]) -> StaleFrom {
+    if mark == FRESH {
+        return StaleFrom::NEVER;
+    }
+    if mark[6..] != mark_check(&mark) {
+        return StaleFrom::EVER;
+    }
+    let [milliseconds @ .., _, _] = mark;
+    let [a, b, c, d, e, f] = milliseconds;
+    StaleFrom::at(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+}
+
+/// What stands behind the moment in a mark.
+fn mark_check(mark: &[u8; 8]) -> [u8; 2] {
+    let [first, second, ..] = crc32fast::hash(&mark[..6]).to_le_bytes();
+    [first, second]
 }
 
 /// How many pieces a body has.
@@ -205,7 +233,7 @@ mod tests {
             body: 200_000,
             record_sum: 1,
             sums_sum: 2,
-            is_stale: false,
+            stale_from: StaleFrom::NEVER,
         }
     }
 
@@ -218,10 +246,29 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let read = Prelude::read(&flipped);
             let is_mark = (112..120).contains(&(bit / 8));
-            let expected = is_mark.then_some(Prelude { is_stale: true, ..prelude() });
+            let expected = is_mark.then_some(Prelude { stale_from: StaleFrom::EVER, ..prelude() });
             assert_eq!(read, expected, "bit {bit}");
         }
         assert_eq!(Prelude::read(&bytes[..PRELUDE - 1]), None);
+    }
+
+    #[test]
+    fn a_mark_says_since_when_and_one_that_does_not_means_since_ever() {
+        for milliseconds in [0, 1, 1_700_000_000_000, (1 << 48) - 1] {
+            let from = StaleFrom::at(milliseconds);
+            let written = mark(from);
+            assert_eq!(read_mark(written), from, "{milliseconds}");
+            for bit in 0..64 {
+                let mut flipped = written;
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(read_mark(flipped), StaleFrom::EVER, "bit {bit} of {milliseconds}");
+            }
+        }
+        assert_eq!(read_mark(mark(StaleFrom::at(u64::MAX - 1))), StaleFrom::at(1 << 48), "the latest there is");
+        assert_eq!(read_mark(mark(StaleFrom::NEVER)), StaleFrom::NEVER);
+        assert_eq!(read_mark(*b"is stale"), StaleFrom::EVER, "written before the moment was");
+        let stale = Prelude { stale_from: StaleFrom::at(1_700_000_000_000), ..prelude() };
+        assert_eq!(Prelude::read(&stale.to_bytes()), Some(stale));
     }
 
     #[test]

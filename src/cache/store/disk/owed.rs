@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::super::Key;
 use super::super::Store;
-use super::super::rules::{Manner, Purge, Rule};
+use super::super::rules::{Fate, Purge, Rule};
 use super::Disk;
 
 /// Files that are seen to at once.
@@ -132,7 +132,7 @@ impl Store {
         let mut inner = disk.owed.lock();
         inner.note_bytes += rule.what.bytes();
         if inner.notes.len() >= MOST_NOTES || inner.note_bytes > MOST_NOTE_BYTES {
-            inner.notes = vec![Rule { at: rule.at, what: Purge::All, manner: Manner::Hard }];
+            inner.notes = vec![Rule { at: rule.at, what: Purge::All, fate: Fate::Gone }];
             inner.note_bytes = 0;
             inner.told.retain(|told| !told.is_closed());
         } else {

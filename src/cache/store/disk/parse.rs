@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::super::Key;
 use super::super::blocks::Blocks;
 use super::super::record::Record;
+use super::super::stale::StaleFrom;
 use super::layout::{self, PRELUDE, Prelude};
 
 /// It is not as it was written.
@@ -23,7 +24,7 @@ pub(in super::super) fn prelude(
     record: &Record,
     body: u64,
     sums: &[u32],
-    is_stale: bool,
+    stale_from: StaleFrom,
 ) -> Prelude {
     Prelude {
         key,
@@ -33,7 +34,7 @@ pub(in super::super) fn prelude(
         body,
         record_sum: layout::record_sum(&key, record.as_bytes()),
         sums_sum: layout::sums_sum(&key, sums),
-        is_stale,
+        stale_from,
     }
 }
 
@@ -99,7 +100,7 @@ mod tests {
         let mut summing = layout::Summing::new(key);
         summing.update(body);
         let sums = summing.finish();
-        let prelude = prelude(key, None, 5, &record, body.len() as u64, &sums, false);
+        let prelude = prelude(key, None, 5, &record, body.len() as u64, &sums, StaleFrom::NEVER);
         [&prelude.to_bytes()[..], record.as_bytes(), body, &layout::sums_to_bytes(&sums)].concat()
     }
 

@@ -17,7 +17,8 @@ use super::super::Store;
 use super::super::counters::count;
 use super::super::index::{Level, New};
 use super::super::record::{Kind, Record};
-use super::super::rules::{FEW, Manner};
+use super::super::rules::FEW;
+use super::super::stale::StaleFrom;
 use super::layout::Prelude;
 use super::{Disk, EPOCH};
 
@@ -109,31 +110,36 @@ impl Store {
         }
     }
 
-    /// Enters a file that was found. Its id, and whether it is stale; `None`: it is not to be served.
-    pub(in super::super) fn enter_found(&self, disk: &Disk, prelude: &Prelude, record: &Record) -> Option<(u64, bool)> {
+    /// Enters a file that was found. Its id, and since when it is stale; `None`: it is not to be served.
+    pub(in super::super) fn enter_found(
+        &self,
+        disk: &Disk,
+        prelude: &Prelude,
+        record: &Record,
+    ) -> Option<(u64, StaleFrom)> {
         let rules = self.rules();
-        let verdict = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
+        let fate = rules.verdict(prelude.since, record.host(), record.path(), record.tags());
         // It was written by somebody who has counted further: this count began anew.
         let is_of_the_future = prelude.since >> EPOCH > self.now() >> EPOCH;
-        if verdict == Some(Manner::Hard) || is_of_the_future {
+        let Some(purged) = fate.stays().filter(|_| !is_of_the_future) else {
             drop(rules);
             self.remove_file(disk, &prelude.key);
             return None;
-        }
-        let (id, is_stale) = (self.tick(), prelude.is_stale || verdict.is_some());
+        };
+        let (id, stale_from) = (self.tick(), purged.min(prelude.stale_from));
         let labels =
             (record.kind() == Kind::Object).then(|| self.label(&prelude.key, id, record, prelude.primary.as_ref()));
-        let new = New { key: prelude.key, id, since: prelude.since, labels, is_stale, instead_of: None };
+        let new = New { key: prelude.key, id, since: prelude.since, labels, stale_from, instead_of: None };
         let entered = self.index.put_found(new, prelude.file());
         drop(rules);
         if let Err(new) = entered {
             self.unlabel(&new.key, new.id, new.labels);
             return None;
         }
-        if is_stale && !prelude.is_stale {
+        if stale_from < prelude.stale_from {
             self.mark_file(disk, &prelude.key, id);
         }
-        Some((id, is_stale))
+        Some((id, stale_from))
     }
 
     fn end_walk(&self) {

@@ -14,7 +14,7 @@ use super::super::counters::count;
 use super::super::index::{Account, BLOCK, Level};
 use super::super::object::{Content, Object};
 use super::super::record::Record;
-use super::layout::{self, MARK_AT, PRELUDE, Prelude, STALE};
+use super::layout::{self, MARK_AT, PRELUDE, Prelude};
 use super::{Disk, OnFile, Unfinished, is_full, parse};
 use crate::observe::throttle::Throttle;
 
@@ -119,14 +119,15 @@ impl Store {
         removed.is_ok()
     }
 
-    /// Marks the file of an object as stale.
+    /// Marks the file of an object as stale, since when it is.
     pub(in super::super) fn mark_file(&self, disk: &Disk, key: &Key, id: u64) -> bool {
         let _held = disk.hold(key);
+        let Some(stale_from) = self.index.stale_from(key, id).filter(|from| from.is_stale()) else { return true };
         if self.index.look(key) != Some((id, true)) {
             return true;
         }
         let marked = disk.folder.open(key, true).and_then(|file| match file {
-            Some(file) => disk.medium.write_at(&file, &STALE, MARK_AT),
+            Some(file) => disk.medium.write_at(&file, &layout::mark(stale_from), MARK_AT),
             None => Ok(()),
         });
         if let Err(error) = &marked {
@@ -196,7 +197,7 @@ impl Store {
         };
         pieces.iter().for_each(|piece| summing.update(piece));
         let sums = summing.finish();
-        let prelude = parse::prelude(key, primary, object.since(), record, object.length(), &sums, object.is_purged());
+        let prelude = parse::prelude(key, primary, object.since(), record, object.length(), &sums, object.stale_from());
         let _taken = self.take_disk(disk, prelude.file(), 0)?;
         let unfinished = self.write_parts(disk, &prelude, record, pieces, &sums)?;
         let published = self.publish(disk, &unfinished, &prelude, record, object);
@@ -254,12 +255,12 @@ impl Store {
             return Err(NotWritten::Overtaken);
         }
         disk.publish(unfinished, &prelude.key)?;
-        let Some((id, is_stale)) = self.enter_file(prelude, record, object) else {
+        let Some((id, stale_from)) = self.enter_file(prelude, record, object) else {
             self.unlink(disk, &prelude.key);
             return Err(NotWritten::Overtaken);
         };
         drop(held);
-        if is_stale && !prelude.is_stale {
+        if stale_from < prelude.stale_from {
             self.mark_file(disk, &prelude.key, id);
         }
         Ok(())

@@ -17,6 +17,7 @@ use self::shard::{Refused, Shard};
 use super::Key;
 use super::catalogue::Labels;
 use super::object::{Names, Object};
+use super::stale::StaleFrom;
 
 const SHARDS: usize = 64;
 /// What disks give out, in bytes.
@@ -51,7 +52,7 @@ pub(super) enum Value {
 #[derive(Debug)]
 pub(super) enum Hit {
     Memory(Value),
-    Disk { id: u64, is_stale: bool },
+    Disk { id: u64, stale_from: StaleFrom },
 }
 
 /// What is to be entered.
@@ -62,7 +63,7 @@ pub(super) struct New {
     /// When the app was asked.
     pub(super) since: u64,
     pub(super) labels: Option<Labels>,
-    pub(super) is_stale: bool,
+    pub(super) stale_from: StaleFrom,
     /// It is entered in the place of this one, or not at all.
     pub(super) instead_of: Option<u64>,
 }
@@ -177,7 +178,7 @@ impl Index {
         entry.places.iter_mut().for_each(Place::touch);
         match &entry.value {
             Some(value) => Some(Hit::Memory(value.clone())),
-            None => Some(Hit::Disk { id: entry.id, is_stale: entry.is_stale }),
+            None => Some(Hit::Disk { id: entry.id, stale_from: entry.stale_from }),
         }
     }
 
@@ -203,12 +204,12 @@ impl Index {
         })
     }
 
-    /// Whether an object is stale. `None`: it is not there, or is another.
-    pub(super) fn is_stale(&self, key: &Key, id: u64) -> Option<bool> {
+    /// Since when an object is stale. `None`: it is not there, or is another.
+    pub(super) fn stale_from(&self, key: &Key, id: u64) -> Option<StaleFrom> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         let slot = shard.slot(hash, key, Some(id))?;
-        shard.at(slot).map(|entry| entry.is_stale)
+        shard.at(slot).map(|entry| entry.stale_from)
     }
 
     /// Enters a value in memory in the place of whatever was there. `Err`: what is there is younger, or is another.
@@ -239,21 +240,21 @@ impl Index {
         let mut shard = self.shard(hash);
         let Some(slot) = shard.slot(hash, key, Some(id)) else { return false };
         // It may have been marked since the value was made.
-        if let (Value::Object(object), Some(true)) = (&value, shard.at(slot).map(|entry| entry.is_stale)) {
-            object.mark_stale();
+        if let (Value::Object(object), Some(entry)) = (&value, shard.at(slot)) {
+            object.mark_stale(entry.stale_from);
         }
         let old = shard.set_value(slot, Some((value, weight)), self);
         drop((shard, old));
         true
     }
 
-    /// Tells that an object has a file of so many bytes. Whether it is stale; `None`: it is not there, or is another.
-    pub(super) fn add_file(&self, key: &Key, id: u64, bytes: u64) -> Option<bool> {
+    /// Tells that an object has a file of so many bytes. Since when it is stale; `None`: it is not there, or is another.
+    pub(super) fn add_file(&self, key: &Key, id: u64, bytes: u64) -> Option<StaleFrom> {
         let hash = self.hash(key);
         let mut shard = self.shard(hash);
         let slot = shard.slot(hash, key, Some(id))?;
         shard.set_file(slot, Some(bytes), self);
-        shard.at(slot).map(|entry| entry.is_stale)
+        shard.at(slot).map(|entry| entry.stale_from)
     }
 
     /// Enters an object that is on disk alone in the place of whatever was there. `Err`: what is there is younger.
@@ -298,18 +299,23 @@ impl Index {
         is_one.then(|| shard.take(hash, slot, self)).flatten()
     }
 
-    /// Marks an object as stale, if it is one of these. Which it is, and whether it has a file.
-    pub(super) fn mark(&self, hash: u64, is_one: impl FnOnce(u64) -> bool) -> Option<(Key, u64, bool)> {
+    /// Marks an object as stale from then on, if it is one of these, and is not yet. Which it is, and whether it has a file.
+    pub(super) fn mark(
+        &self,
+        hash: u64,
+        from: StaleFrom,
+        is_one: impl FnOnce(u64) -> bool,
+    ) -> Option<(Key, u64, bool)> {
         let mut shard = self.shard(hash);
         let slot = *shard.slots.get(&hash)?;
         let entry = shard.at(slot)?;
         // What has no labels is no object.
-        if !is_one(entry.id) || entry.is_stale || entry.labels.is_none() {
+        if !is_one(entry.id) || entry.stale_from.is_stale() || entry.labels.is_none() {
             return None;
         }
-        entry.is_stale = true;
+        entry.stale_from = from;
         if let Some(Value::Object(object)) = &entry.value {
-            object.mark_stale();
+            object.mark_stale(from);
         }
         Some((entry.key, entry.id, entry.has_file))
     }

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::queues::{Place, Places, Queues};
-use super::{BLOCK, Gone, Index, Key, Labels, Level, New, Value};
+use super::{BLOCK, Gone, Index, Key, Labels, Level, New, StaleFrom, Value};
 
 /// What there is under a key.
 #[derive(Debug)]
@@ -18,7 +18,8 @@ pub(super) struct Entry {
     pub(super) value: Option<Value>,
     pub(super) places: [Place; 2],
     pub(super) has_file: bool,
-    pub(super) is_stale: bool,
+    /// Since when it is stale.
+    pub(super) stale_from: StaleFrom,
 }
 
 /// Hashes what is a hash already.
@@ -95,9 +96,9 @@ impl Shard {
     }
 
     pub(super) fn enter(&mut self, hash: u64, new: New) -> u32 {
-        let New { key, id, since, labels, is_stale, .. } = new;
+        let New { key, id, since, labels, stale_from, .. } = new;
         let places = Default::default();
-        let entry = Entry { key, id, since, labels, value: None, places, has_file: false, is_stale };
+        let entry = Entry { key, id, since, labels, value: None, places, has_file: false, stale_from };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = Some(entry);

@@ -11,7 +11,7 @@ fn key(number: u64) -> Key {
 }
 
 fn new(number: u64, id: u64) -> New {
-    New { key: key(number), id, since: id, labels: None, is_stale: false, instead_of: None }
+    New { key: key(number), id, since: id, labels: None, stale_from: StaleFrom::NEVER, instead_of: None }
 }
 
 fn put(index: &Index, number: u64, id: u64, weight: u64) {
@@ -59,11 +59,11 @@ fn who_asks_once_for_everything_drives_out_little_of_what_is_asked_for_again() {
 fn what_is_evicted_from_one_level_stays_on_the_other() {
     let index = Index::new(10, 100 * BLOCK);
     put(&index, 1, 1, 5);
-    assert_eq!(index.add_file(&key(1), 1, BLOCK + 1), Some(false));
+    assert_eq!(index.add_file(&key(1), 1, BLOCK + 1), Some(StaleFrom::NEVER));
     assert_eq!((index.account(Level::Memory).used(), index.account(Level::Disk).used()), (5, 2));
     let gone = index.evict(Level::Memory).unwrap();
     assert!(gone.labels.is_none() && !gone.has_file && index.evict(Level::Memory).is_none());
-    assert!(matches!(index.get(&key(1)), Some(Hit::Disk { id: 1, is_stale: false })));
+    assert!(matches!(index.get(&key(1)), Some(Hit::Disk { id: 1, stale_from: StaleFrom::NEVER })));
     let gone = index.evict(Level::Disk).unwrap();
     assert!(gone.has_file && gone.key == key(1) && index.get(&key(1)).is_none());
     assert_eq!((index.account(Level::Memory).used(), index.account(Level::Disk).used()), (0, 0));
@@ -76,7 +76,7 @@ fn what_is_younger_stays_and_what_is_older_goes() {
     assert_eq!(index.put(new(1, 4), Value::Uncacheable(0), 10).unwrap_err().id, 4);
     assert_eq!(index.put_file(new(1, 4), 10).unwrap_err().id, 4);
     assert_eq!(index.put_found(new(1, 9), 10).unwrap_err().id, 9, "what is found was there before");
-    assert!(index.add_file(&key(1), 4, 10).is_none() && index.add_file(&key(1), 5, 10) == Some(false));
+    assert!(index.add_file(&key(1), 4, 10).is_none() && index.add_file(&key(1), 5, 10) == Some(StaleFrom::NEVER));
     let gone = index.put(new(1, 6), Value::Uncacheable(0), 10).unwrap().unwrap();
     assert!(gone.id == 5 && gone.has_file);
     assert!(!index.set_value(&key(1), 5, Value::Uncacheable(0), 10), "it is another");

@@ -145,7 +145,7 @@ fn no_more_wait_for_a_disk_than_may_wait() {
     assert_eq!(found, 1000 - store.numbers().reads_skipped);
 }
 
-fn path_of(folder: &Path, number: u64) -> std::path::PathBuf {
+pub(super) fn path_of(folder: &Path, number: u64) -> std::path::PathBuf {
     let hex = format!("{:?}", key(number));
     folder.join(&hex[..2]).join(&hex[2..4]).join(hex)
 }

@@ -85,6 +85,61 @@ fn a_soft_purge_leaves_what_it_strikes_stale_in_memory_on_disk_and_after_a_resta
 }
 
 #[test]
+fn when_a_soft_purge_came_first_is_remembered_in_memory_on_disk_in_the_journal_and_after_a_restart() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let before = copy.path().join("before");
+    let cp = |from: &Path, to: &Path| {
+        assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    // Of one in one piece, one that is streamed, and one that is being written when the purge comes.
+    let numbers = [(1, 1000), (2, 900_000), (3, 2000)];
+    let whens = |store: &Arc<Store>| {
+        numbers.map(|(number, _)| block_on(find_object(store, number)).unwrap().purged_at().unwrap())
+    };
+    let store = open(&on_disk(folder.path()));
+    numbers[..2].iter().for_each(|(number, length)| drop(put(&store, *number, *length).unwrap()));
+    let told = Told::new(&store, 3);
+    let mut writer = told.begin(&store, 3);
+    assert!(store.settle(Duration::from_secs(60)));
+    cp(folder.path(), &before);
+    let earliest = store.clock().steady();
+    assert_eq!(purge(&store, prefix("/items"), Manner::Soft), 2);
+    let latest = store.clock().steady();
+    push(&mut writer, &content(3, 2000));
+    outcome(writer.finish()).unwrap();
+    let whens_at_first = whens(&store);
+    assert!(whens_at_first.iter().all(|when| (earliest..=latest).contains(when)), "{whens_at_first:?}");
+    while store.clock().steady() <= latest {
+        std::thread::yield_now();
+    }
+    assert_eq!(purge(&store, Purge::All, Manner::Soft), 0);
+    assert_eq!(whens(&store), whens_at_first, "the first counts");
+    assert!(store.settle(Duration::from_secs(60)));
+    cp(&folder.path().join("purges"), &before.join("purges"));
+    drop(store);
+    assert_eq!(whens(&open(&on_disk(folder.path()))), whens_at_first, "from its files");
+    // As if the process had ended before it marked any of them.
+    let store = open(&on_disk(&before));
+    let found = numbers[..2].iter().map(|(number, _)| block_on(find_object(&store, *number)).unwrap().purged_at());
+    assert!(found.eq(whens_at_first[..2].iter().map(|when| Some(*when))), "from its journal");
+}
+
+#[test]
+fn a_file_that_was_marked_before_moments_were_written_is_stale_since_ever() {
+    use std::os::unix::fs::FileExt;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&on_disk(folder.path()));
+    put(&store, 1, 1000).unwrap();
+    assert!(store.settle(Duration::from_secs(60)));
+    drop(store);
+    let file = std::fs::File::options().write(true).open(super::failures::path_of(folder.path(), 1)).unwrap();
+    file.write_all_at(b"is stale", 112).unwrap();
+    let store = open(&on_disk(folder.path()));
+    assert_eq!(block_on(find_object(&store, 1)).unwrap().purged_at(), Some(0));
+    assert!(has(&store, 1, 1000));
+}
+
+#[test]
 fn a_response_that_was_asked_for_before_a_purge_is_struck_by_it_when_it_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     for settings in [in_memory(64 * MIB), on_disk(folder.path())] {

@@ -60,6 +60,33 @@ fn a_refresh_that_fails_is_not_tried_again_at_once() {
 }
 
 #[test]
+fn what_was_purged_softly_stands_in_as_long_as_it_says_from_the_purge_on() {
+    paused(async || {
+        // In seconds: how long it is fresh, when it is purged, twice, and until when it may stand in.
+        for (lifetime, purged, again, end) in [(100, 20, 25, 30), (10, 15, 18, 20)] {
+            let first = format!("200 | cache-control: max-age={lifetime}, stale-while-revalidate=10");
+            let site = Site::new(move |count, _| page(if count == 1 { &first } else { "503" }));
+            site.get("GET /a").await;
+            for second in 1..end + 10 {
+                sleep(SECOND).await;
+                if second == purged || second == again {
+                    drop(site.cache.store().invalidate(b"shop.example", b"/a", Manner::Soft));
+                }
+                let got = site.get("GET /a").await;
+                let expected = match second {
+                    _ if second < purged.min(lifetime) => CacheVerdict::Hit,
+                    _ if second <= end => CacheVerdict::Stale,
+                    _ => CacheVerdict::Miss,
+                };
+                let is_good = got.status == if second <= end { 200 } else { 503 };
+                assert!(is_good, "{} at {second} of {end}", got.status);
+                assert!(got.verdict == expected || second > end, "{:?} at {second} of {end}", got.verdict);
+            }
+        }
+    });
+}
+
+#[test]
 fn who_may_not_have_what_is_stale_does_not_wait_for_a_refresh_that_stands_last() {
     paused(async || {
         let settings = RouteCache { obey_clients: true, ..settings() };
