@@ -149,6 +149,7 @@ fn the_method_purges_for_those_who_may() {
         keep(&site, &page, &[SHOP]);
         let answer = purge(target, lines);
         assert_eq!(answer.status, 200, "{target} {lines:?}: {answer:?}");
+        assert_eq!(answer.header("cache-status"), Some("hostler; detail=purge"));
         assert_eq!(kept(&site, &page, &[SHOP]), [false], "{target} {lines:?}");
     }
     keep(&site, &page, &[SHOP]);
@@ -181,6 +182,7 @@ fn nobody_else_may() {
     ];
     for answer in refused {
         assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(answer.header("cache-status"), Some("hostler; detail=purge"));
     }
     assert_eq!(kept(&site, &page, &[SHOP]), [true]);
     // Where nobody may, it is a method like others.

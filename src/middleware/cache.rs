@@ -38,7 +38,7 @@ use self::ask::Ask;
 pub use self::caching::{Caching, Place};
 use self::lookup::Looked;
 use crate::cache::Cache;
-use crate::cache::policy::{Serve, serve};
+use crate::cache::policy::{CacheStatus, Serve, serve};
 use crate::error::Error;
 use crate::http::{Request, Response, Service, fields};
 
@@ -101,7 +101,7 @@ impl<S: Service<Error = Error> + 'static> Cached<S> {
         if request.method == "PURGE"
             && let Some(answer) = Box::pin(purge::asked(caching.purgers(), caching.store(), &request)).await
         {
-            return answer;
+            return status::said(&request.exchange, answer, CacheStatus::PURGE);
         }
         let asked = caching.asked(&request);
         if asked.bypass(caching.rules()).is_some() {

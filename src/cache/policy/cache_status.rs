@@ -79,6 +79,9 @@ impl CacheStatus {
     const NOTHING: Self =
         Self { forward: None, forward_status: None, ttl: None, is_stored: false, is_collapsed: false, detail: None };
 
+    /// Of an answer to PURGE: nothing was asked for, and the app was not asked.
+    pub const PURGE: Self = Self { detail: Some("purge"), ..Self::NOTHING };
+
     /// Of an answer that is a stored one.
     #[must_use]
     pub const fn hit(ttl: i64) -> Self {

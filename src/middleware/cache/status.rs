@@ -19,6 +19,15 @@ pub(super) fn told(
 ) -> Result<Response, Error> {
     exchange.cached(verdict);
     caching.metrics().request(verdict);
+    said(exchange, result, status)
+}
+
+/// The same without a verdict: nothing was asked for that could be stored.
+pub(super) fn said(
+    exchange: &Exchange,
+    result: Result<Response, Error>,
+    status: CacheStatus,
+) -> Result<Response, Error> {
     match result {
         Ok(mut response) => {
             // What has taken the connection over is no answer of HTTP any more.
