@@ -18,7 +18,7 @@ use super::said::Source;
 pub const MAX_HEURISTIC: u32 = 86_400;
 
 /// How far the steady clock may be behind what another process wrote before, in milliseconds: more than clocks are corrected by.
-const SLACK: u64 = 2_000;
+pub(in super::super) const SLACK: u64 = 2_000;
 
 /// What no time is: the response says nothing of it.
 const UNSAID: u32 = u32::MAX;

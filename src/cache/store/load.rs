@@ -208,7 +208,7 @@ impl Store {
         // Should it prove not to be as it was written, what was found is dropped: it is the same, if it is not younger.
         let id = if self.index.is_younger(&prelude.key, prelude.since) { 0 } else { id };
         let object = Object::new(id, prelude.since, record, content.with_id(id));
-        object.mark_stale(purged.min(prelude.stale_from));
+        object.mark_stale(purged.min(prelude.stale_from.told(self.steady.steady())));
         Some(Value::Object(Arc::new(object)))
     }
 }

@@ -144,12 +144,13 @@ impl Store {
     }
 
     fn open_unwalked(settings: &Settings, medium: Arc<dyn Medium>) -> Result<Arc<Self>, OpenError> {
-        let (mut rules, mut clock, mut disk) = (Rules::new(FEW), 1, None);
+        let (mut rules, mut clock, mut disk, steady) = (Rules::new(FEW), 1, None, Clock::new());
         if let Some(on) = &settings.disk {
-            let (opened, now, purges) = Disk::open(&on.path, medium, limits::waiting(settings.memory))?;
+            let (opened, now, mut purges) = Disk::open(&on.path, medium, limits::waiting(settings.memory))?;
             // Later than those of this run's beginning, if there are any.
             clock = now + 1;
             rules = Rules::new(MANY);
+            purges.iter_mut().for_each(|rule| rule.fate = rule.fate.told(steady.steady()));
             purges.iter().for_each(|rule| rules.push(rule));
             disk = Some(opened);
         }
@@ -169,7 +170,7 @@ impl Store {
             disk,
             opening: load::Opening::default(),
             begun: Instant::now(),
-            steady: Clock::new(),
+            steady,
         }))
     }
 

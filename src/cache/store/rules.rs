@@ -67,6 +67,14 @@ impl Fate {
     /// Nobody has purged it.
     pub(super) const UNTOUCHED: Self = Self::Stays(StaleFrom::NEVER);
 
+    /// The same where an earlier process may have written it: see [`StaleFrom::told`].
+    pub(super) fn told(self, now: u64) -> Self {
+        match self {
+            Self::Gone => Self::Gone,
+            Self::Stays(from) => Self::Stays(from.told(now)),
+        }
+    }
+
     /// Since when it is stale. `None`: it is gone.
     pub(super) fn stays(self) -> Option<StaleFrom> {
         match self {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::super::policy::freshness::SLACK;
+
 /// A moment of the cache's steady clock ([`super::Store::clock`]), in milliseconds. Of several the earliest counts: a second
 /// purge makes nothing younger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +20,13 @@ impl StaleFrom {
     /// From that moment on, in milliseconds.
     pub(super) fn at(milliseconds: u64) -> Self {
         Self(milliseconds.min(Self::LATEST))
+    }
+
+    /// The same where an earlier process may have written it: if that is in what is the future `now`, by the steady clock, in
+    /// milliseconds, the clock has been set back, and nobody knows when it was.
+    pub(super) fn told(self, now: u64) -> Self {
+        let is_of_the_future = self.milliseconds().is_some_and(|from| from > now.saturating_add(SLACK));
+        if is_of_the_future { Self::EVER } else { self }
     }
 
     /// Whether it is stale at all.
@@ -43,5 +52,20 @@ impl StaleFrom {
     /// Such a place.
     pub(super) fn place(self) -> AtomicU64 {
         AtomicU64::new(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_purged_in_the_future_was_purged_at_any_time_and_stays_so() {
+        let now = 1_700_000_000_000;
+        for from in [StaleFrom::NEVER, StaleFrom::EVER, StaleFrom::at(now), StaleFrom::at(now + SLACK)] {
+            assert_eq!(from.told(now), from, "{from:?}");
+        }
+        assert_eq!(StaleFrom::at(now + SLACK + 1).told(now), StaleFrom::EVER);
+        assert_eq!(StaleFrom::at(now + SLACK + 1).told(now).told(now + 3 * SLACK), StaleFrom::EVER);
     }
 }

@@ -45,20 +45,25 @@ impl Journal {
         let mut file: File = openat(folder.root(), NAME, flags, Mode::RUSR | Mode::WUSR)?.into();
         let mut bytes = Vec::new();
         Read::by_ref(&mut file).take(LARGEST + 1).read_to_end(&mut bytes)?;
-        let mut rules = parse(&bytes).unwrap_or_else(|| {
-            tracing::error!("the cache's journal of purges is damaged: everything on disk counts as purged");
-            vec![Rule { at: now, what: Purge::All, fate: Fate::Gone }]
-        });
-        let kept: Vec<u8> = rules.iter().flat_map(record).collect();
+        let (mut rules, length) = match parse(&bytes) {
+            Some(read) => read,
+            None => Self::strike_all(&file, now)?,
+        };
         // Two that came at once may have been written in any order.
         rules.sort_by_key(|rule| rule.at);
-        if !bytes.starts_with(&kept) {
-            file.write_all_at(&kept, 0)?;
-        }
         // What was cut short is overwritten later.
-        file.set_len(kept.len() as u64)?;
+        file.set_len(length)?;
         fdatasync(&file)?;
-        Ok((Self { file: Mutex::new(file), length: AtomicU64::new(kept.len() as u64) }, rules))
+        Ok((Self { file: Mutex::new(file), length: AtomicU64::new(length) }, rules))
+    }
+
+    /// Has a journal that is damaged say that everything was purged. What is not yet cut off behind that is damaged still.
+    fn strike_all(file: &File, now: u64) -> io::Result<(Vec<Rule>, u64)> {
+        tracing::error!("the cache's journal of purges is damaged: everything on disk counts as purged");
+        let all = Rule { at: now, what: Purge::All, fate: Fate::Gone };
+        let bytes = record(&all);
+        file.write_all_at(&bytes, 0)?;
+        Ok((vec![all], bytes.len() as u64))
     }
 
     /// Adds some. They outlive the process when this returns, and the system as well if they are synced.
@@ -125,9 +130,10 @@ fn record(rule: &Rule) -> Vec<u8> {
     record
 }
 
-/// `None`: it is damaged.
-fn parse(mut bytes: &[u8]) -> Option<Vec<Rule>> {
-    if bytes.len() as u64 > LARGEST {
+/// The rules, and how many bytes they are. `None`: it is damaged.
+fn parse(mut bytes: &[u8]) -> Option<(Vec<Rule>, u64)> {
+    let all = bytes.len();
+    if all as u64 > LARGEST {
         return None;
     }
     let mut rules = Vec::new();
@@ -143,7 +149,7 @@ fn parse(mut bytes: &[u8]) -> Option<Vec<Rule>> {
         rules.push(rule(body).filter(|_| crc32fast::hash(body) == sum && rules.len() < MANY)?);
         bytes = &bytes[HEAD + length..];
     }
-    Some(rules)
+    Some((rules, (all - bytes.len()) as u64))
 }
 
 fn rule(body: &[u8]) -> Option<Rule> {
@@ -207,16 +213,33 @@ mod tests {
             let cut = &bytes[..length];
             let zeros = [&bytes[..written(&rules[..whole]).len()], &[0; 100]].concat();
             for read in [parse(cut), parse(&zeros)] {
-                assert_eq!(read, Some(rules[..whole].to_vec()), "{length}");
+                let expected = (rules[..whole].to_vec(), written(&rules[..whole]).len() as u64);
+                assert_eq!(read, Some(expected), "{length}");
             }
         }
     }
 
+    /// As soft purges were written at first.
+    fn without_moment(at: u64) -> Vec<u8> {
+        let body = [&at.to_le_bytes()[..], &[SOFT, 3], &1_u32.to_le_bytes(), b"t"].concat();
+        let length = (body.len() as u32).to_le_bytes();
+        let [of_length, of_body] = [&length[..], &body].map(|bytes| crc32fast::hash(bytes).to_le_bytes());
+        [&length[..], &of_length, &of_body, &body].concat()
+    }
+
     #[test]
-    fn a_soft_purge_that_was_written_without_its_moment_is_read_and_was_at_any_time() {
-        let body = [&7_u64.to_le_bytes()[..], &[0, 3], &1_u32.to_le_bytes(), b"t"].concat();
-        let expected = Rule { at: 7, what: Purge::Tag(b"t".as_slice().into()), fate: Fate::Stays(StaleFrom::EVER) };
-        assert_eq!(rule(&body), Some(expected));
+    fn a_journal_without_moments_is_read_and_stays_as_it_is_and_its_purges_were_at_any_time() {
+        let path = tempfile::tempdir().unwrap();
+        let (folder, _) = Folder::take(path.path()).unwrap();
+        let old: Vec<u8> = (1..100).flat_map(without_moment).collect();
+        let cut = [&old[..], &without_moment(100)[..20]].concat();
+        std::fs::write(path.path().join(NAME), cut).unwrap();
+        let rule = |at| Rule { at, what: Purge::Tag(b"t".as_slice().into()), fate: Fate::Stays(StaleFrom::EVER) };
+        let (journal, found) = Journal::open(&folder, 200).unwrap();
+        assert_eq!(found, (1..100).map(rule).collect::<Vec<_>>());
+        assert_eq!(std::fs::read(path.path().join(NAME)).unwrap(), old, "written anew it could be cut short");
+        journal.append(&rules(), true).unwrap();
+        assert_eq!(Journal::open(&folder, 200).unwrap().1.len(), 99 + rules().len());
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Store {
             self.remove_file(disk, &prelude.key);
             return None;
         };
-        let (id, stale_from) = (self.tick(), purged.min(prelude.stale_from));
+        let (id, stale_from) = (self.tick(), purged.min(prelude.stale_from.told(self.steady.steady())));
         let labels =
             (record.kind() == Kind::Object).then(|| self.label(&prelude.key, id, record, prelude.primary.as_ref()));
         let new = New { key: prelude.key, id, since: prelude.since, labels, stale_from, instead_of: None };

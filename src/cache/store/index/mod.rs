@@ -299,7 +299,8 @@ impl Index {
         is_one.then(|| shard.take(hash, slot, self)).flatten()
     }
 
-    /// Marks an object as stale from then on, if it is one of these, and is not yet. Which it is, and whether it has a file.
+    /// Marks an object as stale from then on, if it is one of these, and is not yet: of two purges that come at the same time, the later
+    /// may be the first to come by. Which it is, and whether it has a file.
     pub(super) fn mark(
         &self,
         hash: u64,
@@ -310,7 +311,7 @@ impl Index {
         let slot = *shard.slots.get(&hash)?;
         let entry = shard.at(slot)?;
         // What has no labels is no object.
-        if !is_one(entry.id) || entry.stale_from.is_stale() || entry.labels.is_none() {
+        if !is_one(entry.id) || entry.stale_from <= from || entry.labels.is_none() {
             return None;
         }
         entry.stale_from = from;

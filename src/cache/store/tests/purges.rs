@@ -1,5 +1,6 @@
 //! Purges of what is there, what is coming, and what has not been found.
 
+use super::super::stale::StaleFrom;
 use super::*;
 
 fn url(number: u64) -> Purge {
@@ -282,4 +283,17 @@ fn what_is_stored_while_purges_come_is_there_or_struck_and_nothing_is_left_over(
     purge(&store, tag("t"), Manner::Hard);
     assert!(store.catalogue.is_empty());
     assert_eq!((store.numbers().memory_bytes, store.numbers().memory_objects), (0, 0));
+}
+
+#[test]
+fn of_two_soft_purges_at_the_same_time_the_earlier_counts_whichever_comes_by_first() {
+    let store = open(&in_memory(16 * MIB));
+    Told::new(&store, 1).store(&store, 1, 100).unwrap();
+    let named = store.catalogue.at(b"shop.example", path(1).as_bytes())[0];
+    for (from, is_told, expected) in [(30, true, 30), (10, true, 10), (20, false, 10), (10, false, 10)] {
+        let told = store.index.mark(named.hash, StaleFrom::at(from), |id| id == named.id);
+        assert_eq!(told.is_some(), is_told, "{from}");
+        assert_eq!(store.index.stale_from(&key(1), named.id), Some(StaleFrom::at(expected)), "after {from}");
+        assert_eq!(block_on(find_object(&store, 1)).unwrap().purged_at(), Some(expected));
+    }
 }
