@@ -245,6 +245,8 @@ fn a_file_that_is_found_by_another_while_it_is_read_is_dropped_when_it_proves_da
     assert_eq!(store.numbers().disk_objects, 1, "another has found it");
     let Some(Found::Object(object)) = block_on(place.open()) else { panic!("it can be opened") };
     assert!(block_on(read(object.body())).is_err());
+    // Until it is removed, it is found again by its name.
+    assert!(store.settle(Duration::from_secs(60)));
     assert!(!has(&store, 1, length));
     assert_eq!((store.numbers().disk_objects, store.numbers().corrupted), (0, 1));
 }
