@@ -207,8 +207,9 @@ fn of_gateway(folder: &Path, requests: u32, sites: &str) -> (u64, u64) {
     (total, total_http2)
 }
 
-/// What the clock brings now and then (the sweep, the date, a look at a file) is nobody's.
-const BY_THE_CLOCK: u64 = 20;
+/// What the clock brings now and then (the sweep, the date, a look at a file) is nobody's: more of it where a machine is busy, and
+/// a tenth of one for each request at most.
+const BY_THE_CLOCK: u64 = 100;
 
 #[test]
 fn answers_stay_within_their_allocations() {

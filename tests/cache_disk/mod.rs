@@ -92,17 +92,19 @@ fn ask(client: &mut Client, page: Page) -> u64 {
     page.read(&answer).unwrap_or_else(|wrong| panic!("{page:?}: {wrong}; {:?}", answer.headers))
 }
 
-/// The same where the gateway may find out in the middle of an answer that the rest cannot be read, and cuts it. The next is
-/// another.
+/// The same where the gateway may find out in the middle of an answer that the rest cannot be read, and cuts it. Until the file
+/// is removed, which another thread does, it may be found again by its name.
 fn ask_until_whole(gateway: &Gateway, page: Page) -> u64 {
-    let mut client = gateway.client();
-    client.send(get(&page.path()));
-    let answer = client.response("GET");
-    if answer.cut.is_none() {
-        return page.read(&answer).unwrap_or_else(|wrong| panic!("{page:?}: {wrong}; {:?}", answer.headers));
+    for _ in 0..20 {
+        let mut client = gateway.client();
+        client.send(get(&page.path()));
+        let answer = client.response("GET");
+        if answer.cut.is_none() {
+            return page.read(&answer).unwrap_or_else(|wrong| panic!("{page:?}: {wrong}; {:?}", answer.headers));
+        }
+        page.read_beginning(&answer).unwrap_or_else(|wrong| panic!("{page:?}: {wrong}"));
     }
-    page.read_beginning(&answer).unwrap_or_else(|wrong| panic!("{page:?}: {wrong}"));
-    ask(&mut gateway.client(), page)
+    panic!("{page:?} is always cut: {:?}", gateway.log())
 }
 
 /// Asks for all of them. Their versions.
