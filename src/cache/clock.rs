@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+/// How far the steady clock may be behind what another process wrote before, in milliseconds: more than clocks are corrected by.
+pub(super) const SLACK: u64 = 2_000;
+
 /// A clock that says what the wall clock said when it was made, and goes on by itself: whoever sets the wall clock changes no
 /// age. What is kept on disk is still as old after a restart as it was.
 #[derive(Debug)]

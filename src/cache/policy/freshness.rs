@@ -13,12 +13,10 @@ use super::cache_control::MAX_SECONDS;
 use super::date;
 use super::rules::Rules;
 use super::said::Source;
+use crate::cache::clock::SLACK;
 
 /// The most that a part of its age keeps a response fresh, in seconds: a day, after which RFC 9111, 4.2.2 wants to be told.
 pub const MAX_HEURISTIC: u32 = 86_400;
-
-/// How far the steady clock may be behind what another process wrote before, in milliseconds: more than clocks are corrected by.
-pub(in super::super) const SLACK: u64 = 2_000;
 
 /// What no time is: the response says nothing of it.
 const UNSAID: u32 = u32::MAX;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::super::policy::freshness::SLACK;
+use super::super::clock::SLACK;
 
 /// A moment of the cache's steady clock ([`super::Store::clock`]), in milliseconds. Of several the earliest counts: a second
 /// purge makes nothing younger.
