@@ -154,7 +154,7 @@ fn a_stranger_is_told_what_is_wanted_and_asks_no_app() {
     let mut client = gateway.client();
     assert_eq!(ask(&mut client, "/", &password("ann", "secret")).status, 200);
     assert_eq!(ask(&mut client, "/open/", "").status, 200);
-    assert_eq!(gateway.failures("", "unauthorized"), 6.0);
+    gateway.wait_failures("", "unauthorized", 6.0);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn check_both(gateway: &Gateway, status: u16, reason: &str) -> Vec<Response> {
 fn a_missing_socket_is_told_at_once_without_a_hold() {
     let gateway = Gateway::before("endpoints: [\"unix:./nobody.sock\"], workers: 1, hold: 0s");
     check_both(&gateway, 502, "socket_missing");
-    assert_eq!(gateway.failures("app", "socket_missing"), 2.0);
+    gateway.wait_failures("app", "socket_missing", 2.0);
     let event = gateway.log_event("socket_missing", |event| event["reason"] == "socket_missing");
     assert!(event["endpoint"].as_str().unwrap().ends_with("nobody.sock"), "{event}");
 }
@@ -55,7 +55,7 @@ fn a_closed_port_is_told_at_once_without_a_hold() {
     drop(listener);
     let gateway = Gateway::before(&format!("endpoints: [\"http://{address}\"], workers: 1, hold: 0s"));
     check_both(&gateway, 502, "connect_refused");
-    assert_eq!(gateway.failures("app", "connect_refused"), 2.0);
+    gateway.wait_failures("app", "connect_refused", 2.0);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_full_waiting_room_answers_503_at_once() {
     assert_eq!((working.response("GET").text(), waiting.response("GET").text()), ("ok", "ok"));
     gateway.wait_idle();
     assert_eq!(worker.requests().len(), 2);
-    assert_eq!(gateway.failures("app", "queue_full"), 2.0);
+    gateway.wait_failures("app", "queue_full", 2.0);
     assert_eq!(all_failures(&gateway), 2.0, "each failure is counted once");
 }
 

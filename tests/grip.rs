@@ -139,7 +139,7 @@ fn a_long_poll_gets_what_is_published_merged_over_the_apps_answer() {
     site.wait_held(RESPONSES, 1);
     site.publish(r#"{"channel":"b","http-response":{"body-bin":"/wA="}}"#);
     assert_eq!(client.response("GET").body, [0xff, 0]);
-    assert_eq!(site.gateway.metric("hostler_deliveries_total"), 2.0);
+    site.gateway.wait_metric("hostler_deliveries_total", 2.0);
 }
 
 #[test]
@@ -548,7 +548,7 @@ fn who_takes_nothing_is_given_up_with_a_reason_and_costs_no_more_than_its_buffer
         }
     }
     site.wait_held(STREAMS, 1);
-    assert_eq!(site.gateway.metric("hostler_hold_losses_total{reason=\"buffer_full\"}"), 21.0);
+    site.gateway.wait_metric("hostler_hold_losses_total{reason=\"buffer_full\"}", 21.0);
     let grown = site.gateway.rss_kib().saturating_sub(before);
     assert!(grown < 40 << 10, "{grown} KiB for 21 clients");
     for path in ["/stalled", "/h2"] {
@@ -583,7 +583,7 @@ fn one_sync_worker_serves_pages_while_two_hundred_clients_are_held() {
         }
         assert_eq!(all, "hello".repeat(20));
     }
-    assert_eq!(site.gateway.metric("hostler_deliveries_total"), 4_000.0);
+    site.gateway.wait_metric("hostler_deliveries_total", 4_000.0);
 }
 
 #[test]
@@ -659,7 +659,7 @@ fn every_thread_brings_what_is_published_to_its_own_clients() {
     for client in &mut held {
         assert_eq!(text_with(client, "(19)"), whole);
     }
-    assert_eq!(site.gateway.metric("hostler_deliveries_total"), 600.0);
+    site.gateway.wait_metric("hostler_deliveries_total", 600.0);
 }
 
 #[test]

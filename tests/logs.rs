@@ -325,7 +325,7 @@ fn a_full_disk_under_the_log_costs_lines_and_no_answer_and_is_over_when_there_is
     reopen(&gateway);
     client.get("/");
     assert_eq!(lines(&gateway, &log, 1).len(), 1);
-    assert_eq!(gateway.metric("hostler_access_log_dropped_total"), 50.0);
+    gateway.wait_metric("hostler_access_log_dropped_total", 50.0);
 }
 
 /// A gateway whose log goes into a pipe that nobody reads.

@@ -204,7 +204,7 @@ fn a_reload_is_asked_for_and_its_report_comes_back() {
     ));
     let (code, said) = failed(&gateway, &["reload"]);
     assert!(code == 1 && said.contains("cannot listen on"), "{code} {said}");
-    assert_eq!(gateway.metric("hostler_config_reloads_total{result=\"failed\"}"), 2.0);
+    gateway.wait_metric("hostler_config_reloads_total{result=\"failed\"}", 2.0);
 }
 
 #[test]

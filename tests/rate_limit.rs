@@ -41,8 +41,8 @@ fn one_too_many_gets_429_and_no_worker_hears_of_it() {
     assert_eq!(refused.header("proxy-status").unwrap(), "hostler; error=http_request_denied; details=\"rate_limited\"");
     assert_eq!(gateway.access_of(&refused)["reason"], "rate_limited");
     assert_eq!(worker.requests().len(), 2);
-    assert_eq!(gateway.metric("hostler_rate_limited_total{outcome=\"refused\",route=\"/\"}"), 1.0);
-    assert_eq!(gateway.failures("", "rate_limited"), 1.0);
+    gateway.wait_metric("hostler_rate_limited_total{outcome=\"refused\",route=\"/\"}", 1.0);
+    gateway.wait_failures("", "rate_limited", 1.0);
     assert_eq!(client.get("/fourth").status, 429, "the connection stays open");
 }
 
@@ -73,7 +73,7 @@ fn curl_comes_back_when_it_was_told_and_is_let_in() {
     let ask = || curl(&["--output", &page, "--write-out", "%{http_code}", "--retry", "5", &url]).stdout;
     assert_eq!([ask(), ask()], ["200", "200"]);
     // It has waited for as long as Retry-After says: sooner it would have been refused again.
-    assert_eq!(gateway.metric("hostler_rate_limited_total{outcome=\"refused\",route=\"/\"}"), 1.0);
+    gateway.wait_metric("hostler_rate_limited_total{outcome=\"refused\",route=\"/\"}", 1.0);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_dry_run_lets_everybody_in_and_tells_what_it_would_do() {
     let first = client.get("/");
     assert_eq!(fields(&first, FIELDS), ["", "", ""]);
     assert_eq!(statuses(&mut client, 3), [200; 3]);
-    assert_eq!(gateway.metric("hostler_rate_limited_total{outcome=\"dry_run\",route=\"/\"}"), 3.0);
+    gateway.wait_metric("hostler_rate_limited_total{outcome=\"dry_run\",route=\"/\"}", 3.0);
     let told = gateway.log_event("the dry run", |event| event["message"].as_str().unwrap_or("").contains("dry_run"));
     assert_eq!((&told["client"], &told["route"]), (&"127.0.0.1".into(), &"/".into()), "{told}");
 }

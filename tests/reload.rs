@@ -64,7 +64,7 @@ fn a_storm_of_reloads_under_load_fails_no_request() {
     let statuses = output.stdout.lines().find(|line| line.starts_with("status codes:")).expect("status codes");
     assert!(statuses.contains(" 0 3xx, 0 4xx, 0 5xx"), "{statuses}");
     assert!(curls.load(Ordering::Relaxed) > 10);
-    assert_eq!(gateway.metric("hostler_config_reloads_total{result=\"ok\"}"), f64::from(ROUNDS));
+    gateway.wait_metric("hostler_config_reloads_total{result=\"ok\"}", f64::from(ROUNDS));
     gateway.wait_idle();
 }
 
@@ -84,7 +84,7 @@ fn a_file_that_cannot_be_used_changes_nothing() {
     let message = event["message"].as_str().unwrap();
     assert!(message.contains("apx") && message.contains("app"), "it says what and proposes the right name: {message}");
     assert_eq!(gateway.client().get("/").status, 200);
-    assert_eq!(gateway.metric("hostler_config_reloads_total{result=\"failed\"}"), 1.0);
+    gateway.wait_metric("hostler_config_reloads_total{result=\"failed\"}", 1.0);
 }
 
 #[test]

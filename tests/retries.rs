@@ -52,7 +52,7 @@ fn ask(gateway: &Gateway, method: &str, body: &str) -> Response {
 fn check_sent_again_once(gateway: &Gateway, worker: &Worker, response: &Response, body: &str) {
     assert_eq!((response.status, response.text()), (200, "ok"), "{:?}", gateway.log());
     assert_eq!(gateway.access_of(response)["retries"], 1);
-    assert_eq!(gateway.metric("hostler_retries_total{reason=\"reset_before_head\",upstream=\"app\"}"), 1.0);
+    gateway.wait_metric("hostler_retries_total{reason=\"reset_before_head\",upstream=\"app\"}", 1.0);
     let bodies: Vec<Vec<u8>> = worker.requests().into_iter().map(|received| received.body).collect();
     assert_eq!(bodies, [body.as_bytes()], "it arrives exactly once");
     gateway.wait_idle();
@@ -93,7 +93,7 @@ fn a_post_in_the_backlog_of_a_worker_that_dies_is_sent_again_and_arrives_once() 
     let response = client.response("POST");
     assert_eq!(response.text(), "ok");
     assert_eq!(gateway.access_of(&response)["retries"], 1);
-    assert_eq!(gateway.metric("hostler_retries_total{reason=\"reset_before_head\",upstream=\"app\"}"), 1.0);
+    gateway.wait_metric("hostler_retries_total{reason=\"reset_before_head\",upstream=\"app\"}", 1.0);
     gateway.wait_idle();
     next.set_nonblocking(true).unwrap();
     assert!(next.accept().is_err(), "nothing came a second time");

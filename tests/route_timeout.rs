@@ -20,7 +20,7 @@ fn a_silent_worker_is_not_waited_for_and_keeps_its_slot() {
     let line = gateway.access_of(&late);
     assert_eq!((&line["reason"], line["phase"].as_str()), (&"route_timeout".into(), None), "{line}");
     assert!(line["head"].as_f64().unwrap() > 0.0, "what it cost its worker until then: {line}");
-    assert_eq!(gateway.failures("", "route_timeout"), 1.0);
+    gateway.wait_failures("", "route_timeout", 1.0);
     assert_eq!(gateway.metric("hostler_in_flight{upstream=\"app\"}"), 1.0, "the worker is still at it");
     let waited = gateway.client().get("/waits");
     assert_eq!(waited.status, 504, "waiting is included");

@@ -277,7 +277,7 @@ fn a_refusal_is_the_clients_answer() {
             assert!(over_h1.text().contains("bad_events"), "{over_h1:?}");
         }
     }
-    assert_eq!(site.gateway.failures("app", "bad_events"), 2.0);
+    site.gateway.wait_failures("app", "bad_events", 2.0);
     assert_eq!(site.gateway.metric("hostler_holds{kind=\"websocket\"}"), 0.0);
 }
 

@@ -832,7 +832,7 @@ fn a_worker_s_101_that_does_not_fit_is_none() {
         let refused = stage.try_open(Way::Plain, "/", &[]).err().expect("a refusal");
         assert!(refused.status == 502 && refused.text().contains("handshake_mismatch"), "{head}: {refused:?}");
         stage.gateway.wait_idle();
-        assert_eq!(stage.gateway.failures("app", "handshake_mismatch"), 1.0);
+        stage.gateway.wait_failures("app", "handshake_mismatch", 1.0);
     }
     // To a request that asks for no WebSocket it is no answer at all.
     let worker = Worker::answering(Transport::Unix, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n");

@@ -102,7 +102,7 @@ fn a_get_that_met_a_stale_connection_is_sent_again_once() {
         assert_eq!(response.text(), "ok");
         let line = gateway.access_of(&response);
         assert_eq!((&line["retries"], &line["reason"]), (&1.into(), &serde_json::Value::Null));
-        assert_eq!(gateway.metric("hostler_retries_total{reason=\"eof_before_head\",upstream=\"app\"}"), 1.0);
+        gateway.wait_metric("hostler_retries_total{reason=\"eof_before_head\",upstream=\"app\"}", 1.0);
         let lines: Vec<String> = worker.requests().iter().map(|received| received.line().to_owned()).collect();
         assert_eq!(lines, ["GET /first HTTP/1.1", "GET /second HTTP/1.1", "GET /second HTTP/1.1"]);
         gateway.wait_idle();
@@ -163,7 +163,7 @@ fn a_get_is_given_up_after_the_attempts_that_are_configured() {
         ));
         let response = gateway.client().get("/");
         assert_eq!((response.status, worker.requests().len()), (502, sent));
-        assert_eq!(gateway.failures("app", "eof_before_head"), f64::from(attempts + 1));
+        gateway.wait_failures("app", "eof_before_head", f64::from(attempts + 1));
     }
 }
 
