@@ -113,10 +113,13 @@ fn ask_all(gateway: &Gateway, pages: &[Page]) -> Vec<u64> {
     pages.iter().map(|page| ask(&mut client, *page)).collect()
 }
 
-/// Has all of them stored on disk. Their versions.
+/// Has all of them stored on disk, a few at a time: what a disk that is behind has no room for is not written. Their versions.
 fn store_all(gateway: &Gateway, pages: &[Page]) -> Vec<u64> {
-    let versions = ask_all(gateway, pages);
-    gateway.wait_metric(OBJECTS, pages.len() as f64);
+    let mut versions = Vec::new();
+    for few in pages.chunks(20) {
+        versions.extend(ask_all(gateway, few));
+        gateway.wait_metric(OBJECTS, versions.len() as f64);
+    }
     versions
 }
 
