@@ -250,7 +250,12 @@ impl Lease {
 
     /// Whether so many bytes more would be better off on disk. Where they cannot go there, they may have memory all the same.
     pub(super) fn is_for_disk(&self, bytes: u64) -> bool {
-        self.memory.saturating_add(bytes) > self.budget.memory_per_body()
+        self.is_too_much(self.memory.saturating_add(bytes))
+    }
+
+    /// Whether so many bytes of one body are more than memory has for each.
+    pub(super) fn is_too_much(&self, bytes: u64) -> bool {
+        bytes > self.budget.memory_per_body()
     }
 
     /// Takes more memory, if there is any.

@@ -87,6 +87,17 @@ impl Shared {
         wake(&mut self.reader);
     }
 
+    /// Where memory is scarce, what nobody has taken from it goes to the file with what comes after it. A first piece is always
+    /// let in, whatever its size, for a reader that keeps up; with many that do not, it is what they cost.
+    fn move_behind(&mut self, share: Share) {
+        let length = self.memory.length();
+        let fits = self.lease.disk() + length <= share.disk;
+        if self.behind.is_empty() && self.lease.is_too_much(length) && fits && self.lease.take_disk(length) {
+            self.lease.give_memory(length);
+            self.memory.take().into_iter().for_each(|piece| self.behind.keep(piece));
+        }
+    }
+
     fn read_from_file(&mut self, bytes: u64) {
         self.behind.read(bytes, &mut self.lease);
         wake(&mut self.writer);
@@ -192,6 +203,7 @@ impl Writer {
 
     fn keep_behind(&self, data: Bytes) {
         let shared = &mut *self.shared.borrow_mut();
+        shared.move_behind(self.share);
         shared.behind.keep(data);
         if shared.behind.is_read_up() {
             wake(&mut shared.reader);
@@ -503,6 +515,38 @@ mod tests {
             }
             assert_eq!(budget.memory_used() - before, in_memory * (30 << 10), "{disk} of disk, {budget:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn when_it_is_crowded_what_nobody_takes_goes_to_disk_with_what_comes_after_it() {
+        const LENGTH: usize = 64 << 10;
+        let (budget, _held) = crowded(1 << 30);
+        let before = budget.memory_used();
+        let used = || (budget.memory_used() - before, budget.disk_used());
+        let (writer, reader) = pipe(None, Share { memory: 256 << 10, disk: 1 << 30, client: None }, &budget);
+        let push = async |number: u8| writer.push(Bytes::from(vec![number; LENGTH])).await.unwrap();
+        push(0).await;
+        assert_eq!(used(), (LENGTH as u64, 0), "for a reader that keeps up");
+        for number in 1..30 {
+            push(number).await;
+            assert_eq!(used(), (0, (u64::from(number) + 1) * LENGTH as u64));
+        }
+        let ((), all) = tokio::join!(writer.end(Ok(())), read_all(reader));
+        assert!(all.chunks(LENGTH).zip(0..30).all(|(piece, number)| piece.iter().all(|byte| *byte == number)));
+        assert_eq!((all.len(), used(), budget.files_used()), (30 * LENGTH, (0, 0), 0));
+    }
+
+    #[tokio::test]
+    async fn when_it_is_crowded_what_has_no_room_on_disk_stays_where_it_is() {
+        const LENGTH: u64 = 64 << 10;
+        let (budget, _held) = crowded(1 << 30);
+        let before = budget.memory_used();
+        // The second piece has room there, and the first one has not.
+        let (writer, _reader) = pipe(None, Share { memory: 256 << 10, disk: LENGTH + 1, client: None }, &budget);
+        for _ in 0..2 {
+            writer.push(Bytes::from(vec![1; LENGTH as usize])).await.unwrap();
+        }
+        assert_eq!((budget.memory_used() - before, budget.disk_used()), (LENGTH, LENGTH));
     }
 
     #[tokio::test]
