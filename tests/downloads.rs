@@ -133,8 +133,8 @@ fn a_gibibyte_is_sent_and_resumed_while_its_only_worker_serves_others() {
         std::fs::remove_file(&partial).unwrap();
 
         gateway.wait_idle();
-        let seconds = gateway.metric("hostler_worker_seconds_sum{upstream=\"app\"}");
         gateway.wait_metric("hostler_worker_seconds_count{upstream=\"app\"}", 4.0);
+        let seconds = gateway.metric("hostler_worker_seconds_sum{upstream=\"app\"}");
         eprintln!("{app:?} on {kind:?}: the worker was busy with a download for {:.1} ms on average", seconds * 250.0);
 
         // One that stops in the middle holds no worker.

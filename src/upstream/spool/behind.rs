@@ -2,7 +2,7 @@
 //! worker is read on meanwhile.
 //!
 //! What is on its way to the file lies in memory that no budget counts; it is two batches at most of each body that a worker is
-//! busy with.
+//! busy with, and what had found room in memory before that became scarce.
 
 use std::fs::File;
 use std::io;

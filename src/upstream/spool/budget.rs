@@ -244,6 +244,10 @@ impl Lease {
         &self.budget
     }
 
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
+    }
+
     pub(super) fn disk(&self) -> u64 {
         self.disk
     }

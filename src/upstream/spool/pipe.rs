@@ -87,12 +87,18 @@ impl Shared {
         wake(&mut self.reader);
     }
 
-    /// Where memory is scarce, what nobody has taken from it goes to the file with what comes after it. A first piece is always
-    /// let in, whatever its size, for a reader that keeps up; with many that do not, it is what they cost.
+    /// Whether there is more in memory than has been leased: a first piece is always let in, for a reader that keeps up.
+    fn is_beyond_lease(&self) -> bool {
+        self.memory.length() > self.lease.memory()
+    }
+
+    /// Where memory is scarce, what nobody has taken from it goes to the file with what comes after it. With many readers
+    /// that do not keep up, their first pieces are what they cost.
     fn move_behind(&mut self, share: Share) {
         let length = self.memory.length();
+        let is_for_disk = self.is_beyond_lease() || self.lease.is_too_much(length);
         let fits = self.lease.disk() + length <= share.disk;
-        if self.behind.is_empty() && self.lease.is_too_much(length) && fits && self.lease.take_disk(length) {
+        if self.behind.is_empty() && is_for_disk && fits && self.lease.take_disk(length) {
             self.lease.give_memory(length);
             self.memory.take().into_iter().for_each(|piece| self.behind.keep(piece));
         }
@@ -187,6 +193,7 @@ impl Writer {
         shared.behind.is_empty()
             && shared.memory.length() + length <= self.share.memory
             && !shared.lease.is_for_disk(length)
+            && !shared.is_beyond_lease()
     }
 
     /// Whether a push that waits waits for our own disk, and not for the reader.
@@ -422,30 +429,32 @@ mod tests {
         }
     }
 
-    /// Each in a task of its own, as in an exchange.
+    /// With memory, and without any. Each in a task of its own, as in an exchange.
     #[test]
     fn a_reader_that_keeps_up_is_spared_the_file() {
-        crate::runtime::paused(async || {
-            let budget = budget(100_000, 100_000);
-            let (writer, mut reader) = pipe(None, Share { memory: 50, disk: 10_000, client: None }, &budget);
-            let writing = tokio::task::spawn_local(async move {
-                for number in 0..100 {
-                    writer.let_reader_run(10).await;
-                    writer.push(piece(number)).await.unwrap();
-                }
-                writer.end(Ok(())).await;
+        for (most, memory) in [(100_000, 50), (0, 100_000)] {
+            crate::runtime::paused(async || {
+                let budget = budget(most, 100_000);
+                let (writer, mut reader) = pipe(None, Share { memory, disk: 10_000, client: None }, &budget);
+                let writing = tokio::task::spawn_local(async move {
+                    for number in 0..100 {
+                        writer.let_reader_run(10).await;
+                        writer.push(piece(number)).await.unwrap();
+                    }
+                    writer.end(Ok(())).await;
+                });
+                let reading = tokio::task::spawn_local(async move {
+                    let mut all = 0;
+                    while let Some(data) = poll_fn(|cx| reader.poll_data(cx)).await {
+                        all += data.unwrap().len();
+                        assert_eq!(budget.disk_used(), 0, "after {all} bytes");
+                    }
+                    all
+                });
+                writing.await.unwrap();
+                assert_eq!(reading.await.unwrap(), 1000);
             });
-            let reading = tokio::task::spawn_local(async move {
-                let mut all = 0;
-                while let Some(data) = poll_fn(|cx| reader.poll_data(cx)).await {
-                    all += data.unwrap().len();
-                    assert_eq!(budget.disk_used(), 0, "after {all} bytes");
-                }
-                all
-            });
-            writing.await.unwrap();
-            assert_eq!(reading.await.unwrap(), 1000);
-        });
+        }
     }
 
     #[tokio::test]
@@ -534,6 +543,34 @@ mod tests {
         let ((), all) = tokio::join!(writer.end(Ok(())), read_all(reader));
         assert!(all.chunks(LENGTH).zip(0..30).all(|(piece, number)| piece.iter().all(|byte| *byte == number)));
         assert_eq!((all.len(), used(), budget.files_used()), (30 * LENGTH, (0, 0), 0));
+    }
+
+    /// Whatever the others do: a client has a sixteenth of the memory, and no first pieces beside it.
+    #[tokio::test]
+    async fn a_client_who_has_his_part_of_memory_keeps_no_more_of_many_bodies_there() {
+        const LENGTH: usize = 64 << 10;
+        for (memory, bodies) in [(4 << 20, 40), (0, 3)] {
+            let budget = budget(memory, 1 << 30);
+            let share = Share { memory: 256 << 10, disk: 1 << 30, client: Some([192, 0, 2, 1].into()) };
+            let mut pipes = Vec::new();
+            for _ in 0..bodies {
+                let (writer, reader) = pipe(None, share, &budget);
+                for number in 0..6 {
+                    writer.push(Bytes::from(vec![number; LENGTH])).await.unwrap();
+                }
+                writer.end(Ok(())).await;
+                pipes.push(reader);
+            }
+            let in_memory: u64 = pipes.iter().map(|reader| reader.shared.borrow().memory.length()).sum();
+            assert_eq!(in_memory, budget.memory_used(), "nothing is there that was not leased");
+            assert!(in_memory <= memory / 16, "{in_memory}");
+            for reader in pipes {
+                let all = read_all(reader).await;
+                assert!(all.chunks(LENGTH).zip(0..6).all(|(piece, number)| piece.iter().all(|byte| *byte == number)));
+                assert_eq!(all.len(), 6 * LENGTH);
+            }
+            assert_eq!((budget.memory_used(), budget.disk_used(), budget.files_used()), (0, 0, 0));
+        }
     }
 
     #[tokio::test]
