@@ -13,6 +13,13 @@ use crate::error::{Error, Reason};
 use crate::http::{Body, Source};
 use crate::runtime::{PieceReader, Span};
 
+/// Where no memory can be leased, small pieces are written to the file once there are so many bytes of them: a body that
+/// comes byte by byte costs no write for each.
+///
+/// Until then they lie in memory that no budget counts, while their room on disk is taken: one batch at most of each request
+/// that is being received and has its place among the files.
+const BATCH: usize = 16 << 10;
+
 /// A whole request body. Can be sent any number of times.
 #[derive(Debug)]
 pub struct Spooled {
@@ -89,30 +96,56 @@ impl Receiving {
     }
 
     async fn push(&mut self, data: &[u8]) -> Result<(), Error> {
-        self.check(data.len() as u64)?;
-        if !self.has_room(data.len(), Prefer::Disk) {
-            if self.has_disk() {
+        let more = data.len();
+        self.check(more as u64)?;
+        if !self.has_room(more, Prefer::Disk) && !self.can_collect(more) {
+            if self.book(0) {
                 self.flush().await?;
-            } else if !self.has_room(data.len(), Prefer::Memory) {
+            }
+            // After a flush the buffer's memory is leased or, when the budget has none left, goes with this piece.
+            if !self.has_room(more, Prefer::Disk) && !self.book(more) && !self.has_room(more, Prefer::Memory) {
                 return Err(super::full());
             }
         }
-        // After a flush the buffer's memory is leased or, when the budget has none left, goes with this piece.
-        self.has_room(data.len(), Prefer::Disk);
         self.buffer.extend_from_slice(data);
-        if self.leased < self.buffer.len() as u64 && (self.has_disk() || !self.has_room(0, Prefer::Memory)) {
+        if self.leased < self.buffer.len() as u64 && self.buffer.len() >= BATCH {
             self.flush().await?;
         }
         Ok(())
     }
 
-    /// Whether what is in memory finds room on disk.
-    fn has_disk(&mut self) -> bool {
-        let length = self.buffer.len() as u64;
-        self.in_file + length <= self.share.disk && self.lease.take_disk(length) && {
-            self.lease.give_back_disk(length);
-            true
+    /// Whether `more` bytes can wait in memory, leased or not, for the rest of a batch.
+    fn can_collect(&mut self, more: usize) -> bool {
+        let length = self.buffer.len() + more;
+        if length > BATCH || !self.book(more) {
+            return false;
         }
+        self.reserve(length.next_power_of_two());
+        true
+    }
+
+    /// Takes room on disk for what is in memory and `more` bytes, if there is any. A batch that has begun is then sure of
+    /// its room, and a piece that has none is refused when it comes.
+    fn book(&mut self, more: usize) -> bool {
+        let length = self.in_file + (self.buffer.len() + more) as u64;
+        let missing = length.saturating_sub(self.lease.disk());
+        // Where nothing is missing no file is taken either.
+        length <= self.share.disk && (missing == 0 || self.lease.take_disk(missing))
+    }
+
+    /// Gives back the room on disk of what is in memory, which is leased now; with it the file, where nothing is in it.
+    fn unbook(&mut self) {
+        if self.in_file == 0 {
+            self.lease.give_disk();
+        } else {
+            let booked = self.lease.disk().saturating_sub(self.in_file);
+            self.lease.give_back_disk(booked);
+        }
+    }
+
+    /// Makes the buffer so large, and no larger: it is what has been leased, or a batch.
+    fn reserve(&mut self, capacity: usize) {
+        self.buffer.reserve_exact(capacity.saturating_sub(self.buffer.len()));
     }
 
     /// Whether the buffer can take `more` bytes within its share and the budget.
@@ -131,7 +164,10 @@ impl Receiving {
             return false;
         }
         self.leased = wanted;
-        self.buffer.reserve_exact(usize::try_from(wanted).unwrap_or(length).saturating_sub(self.buffer.len()));
+        if self.lease.disk() > self.in_file {
+            self.unbook();
+        }
+        self.reserve(usize::try_from(wanted).unwrap_or(length));
         true
     }
 
@@ -141,7 +177,7 @@ impl Receiving {
             return Ok(());
         }
         let length = self.buffer.len() as u64;
-        if self.in_file + length > self.share.disk || !self.lease.take_disk(length) {
+        if !self.book(0) {
             return Err(super::full());
         }
         let place = self.file.place(self.lease.budget());
@@ -149,14 +185,18 @@ impl Receiving {
         self.lease.budget().note_disk(written.is_ok());
         let (file, mut buffer) = written?;
         buffer.clear();
-        self.buffer = buffer;
+        // What a large piece took beyond the lease goes with it.
+        if buffer.capacity() as u64 <= self.leased.max(BATCH as u64) {
+            self.buffer = buffer;
+        }
         self.in_file += length;
         self.file.keep(file, self.in_file);
         Ok(())
     }
 
     async fn finish(mut self) -> Result<Spooled, Error> {
-        if self.in_file > 0 {
+        // What was collected and is a whole body may find memory now.
+        if self.in_file > 0 || !self.has_room(0, Prefer::Memory) {
             self.flush().await?;
             self.buffer = Vec::new();
             self.lease.give_memory(self.leased);
@@ -215,6 +255,8 @@ impl Source for Replay {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
     use crate::config;
 
@@ -282,8 +324,127 @@ mod tests {
             let spooled = receive(body(), 1 << 20, share, &budget).await.unwrap().unwrap();
             assert_eq!(spooled.length(), 100 << 10);
             assert_eq!(budget.disk_used() > 0, on_disk, "{budget_disk} in all, {disk} for the body");
+            assert_eq!(budget.files_used(), u64::from(on_disk), "what stays in memory takes no file");
             assert_eq!(read(&mut spooled.body()).await.len(), 100 << 10);
         }
+    }
+
+    const CLIENT: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    const PART: u64 = 64 << 10;
+
+    /// A budget of which a client has all the memory that it may have, and what has it.
+    fn used_up() -> (Arc<Budget>, Lease) {
+        let budget = budget(16 * PART, 1 << 20);
+        let mut other = Lease::new(Arc::clone(&budget), CLIENT);
+        assert!(other.take_memory(PART) && !other.take_memory(1));
+        (budget, other)
+    }
+
+    fn receiving(disk: u64, budget: &Arc<Budget>) -> Receiving {
+        Receiving::new(1 << 20, Share { memory: PART, disk, client: CLIENT }, budget)
+    }
+
+    fn bytes(count: usize) -> Vec<u8> {
+        (0..count).map(|at| (at % 251) as u8).collect()
+    }
+
+    fn used(budget: &Budget) -> (u64, u64, u64) {
+        (budget.memory_used(), budget.disk_used(), budget.files_used())
+    }
+
+    fn file_length(file: &SpoolFile) -> u64 {
+        file.handle().map_or(0, |file| file.metadata().unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn single_bytes_for_which_there_is_no_memory_are_written_in_batches() {
+        let (budget, other) = used_up();
+        let (mut receiving, bytes) = (receiving(1 << 20, &budget), bytes(40_000));
+        let mut lengths = vec![0];
+        for piece in bytes.chunks(1) {
+            receiving.push(piece).await.unwrap();
+            lengths.push(file_length(&receiving.file));
+        }
+        lengths.dedup();
+        assert_eq!(lengths.len(), 3, "two writes");
+        assert_eq!(lengths, [0, BATCH as u64, 2 * BATCH as u64]);
+        assert_eq!(used(&budget), (PART, 40_000, 1), "what is to be written has its room");
+        let spooled = Rc::new(receiving.finish().await.unwrap());
+        assert_eq!((file_length(&spooled.file), spooled.length()), (40_000, 40_000));
+        assert_eq!(read(&mut spooled.body()).await, bytes);
+        drop((spooled, other));
+        assert_eq!(used(&budget), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_was_collected_ends_in_memory_where_there_is_some_by_then_and_in_a_file_where_not() {
+        for (is_free, expected) in [(false, (PART, 3, 1)), (true, (1 << 10, 0, 0))] {
+            let (budget, mut other) = used_up();
+            let mut receiving = receiving(1 << 20, &budget);
+            for piece in b"abc".chunks(1) {
+                receiving.push(piece).await.unwrap();
+            }
+            assert_eq!((file_length(&receiving.file), used(&budget)), (0, (PART, 3, 1)));
+            if is_free {
+                other.give_memory(PART);
+            }
+            let spooled = Rc::new(receiving.finish().await.unwrap());
+            assert_eq!(used(&budget), expected);
+            assert_eq!(read(&mut spooled.body()).await, b"abc");
+            drop((spooled, other));
+            assert_eq!(used(&budget), (0, 0, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_that_comes_free_takes_what_was_collected_and_its_room_on_disk_is_given_back() {
+        let (budget, mut other) = used_up();
+        let (mut receiving, bytes) = (receiving(1 << 20, &budget), bytes(BATCH + 3));
+        for piece in bytes[..=BATCH].chunks(1) {
+            receiving.push(piece).await.unwrap();
+        }
+        other.give_memory(PART);
+        receiving.push(&bytes[BATCH + 1..]).await.unwrap();
+        assert_eq!(used(&budget), (1 << 10, BATCH as u64, 1), "the file has a batch, memory the rest");
+        let spooled = Rc::new(receiving.finish().await.unwrap());
+        assert_eq!(used(&budget), (0, BATCH as u64 + 3, 1));
+        assert_eq!(read(&mut spooled.body()).await, bytes);
+    }
+
+    #[tokio::test]
+    async fn pieces_of_all_sizes_keep_their_order_and_no_more_than_a_batch_waits_without_a_lease() {
+        let (budget, _other) = used_up();
+        let sizes = [1, BATCH - 1, 1, BATCH, 9000, 100, 0, 9000, 5, 3 * BATCH, 7];
+        let (mut receiving, bytes) = (receiving(1 << 20, &budget), bytes(sizes.iter().sum()));
+        let mut rest = &bytes[..];
+        for size in sizes {
+            let (piece, behind) = rest.split_at(size);
+            receiving.push(piece).await.unwrap();
+            assert!(receiving.buffer.len() < BATCH && receiving.buffer.capacity() <= BATCH, "after {size} bytes");
+            rest = behind;
+        }
+        assert_eq!(receiving.leased, 0);
+        let spooled = Rc::new(receiving.finish().await.unwrap());
+        assert_eq!(read(&mut spooled.body()).await, bytes);
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_that_finds_no_room_is_refused_though_no_batch_is_full() {
+        let (budget, other) = used_up();
+        let mut receiving = receiving(3, &budget);
+        for piece in b"abc".chunks(1) {
+            receiving.push(piece).await.unwrap();
+        }
+        assert_eq!(receiving.push(b"d").await.unwrap_err().reason, Reason::SpoolFull);
+        drop((receiving, other));
+        assert_eq!(used(&budget), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_was_collected_and_cannot_be_written_is_a_failure() {
+        let budget = Budget::new(&config::Spool { dir: "/nowhere/at/all".into(), memory: 0, disk: 1000 });
+        assert_eq!(spool(100, (100, 100), &budget).await.unwrap_err(), Reason::SpoolFailed);
+        assert_eq!(used(&budget), (0, 0, 0));
     }
 
     #[tokio::test]
