@@ -1,10 +1,10 @@
 //! Answers of workers, in HTTP or uwsgi, over either transport, to clients of either protocol. What single answers become
 //! stands in `hostile/responses.txt`.
 
-use crate::support::client::get;
+use crate::support::client::{End, get};
 use crate::support::h2::request;
 use crate::support::worker::{LINKS, Protocol, Transport};
-use crate::support::{Client, Gateway, H2, Response, Worker};
+use crate::support::{Client, Gateway, H2, Latch, Response, Worker};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -142,6 +142,46 @@ fn an_http_1_0_client_sees_a_cut_body_as_a_reset() {
     client.send("GET / HTTP/1.0\r\nHost: shop.example\r\n\r\n");
     let response = client.response("GET");
     assert!(response.cut.is_some(), "the end of the connection would be the end of the body: {response:?}");
+}
+
+#[test]
+fn an_http_1_0_client_that_has_closed_its_side_does_not_take_a_part_for_the_whole() {
+    let latch = Latch::default();
+    let wait = latch.clone();
+    let worker = Worker::unix(move |visit| {
+        visit.request();
+        visit.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        wait.wait();
+        visit.send("5\r\nworld\r\n0\r\n\r\n");
+    });
+    let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()));
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.0\r\nHost: shop.example\r\n\r\n");
+    assert_eq!(client.head().map(|head| head.0), Some(200));
+    client.finish();
+    // It has left, for all that can be known.
+    assert_eq!(client.drain().1, End::Reset);
+    latch.open();
+    gateway.wait_idle();
+}
+
+#[test]
+fn an_http_1_0_client_that_has_all_of_a_large_answer_sees_an_orderly_end() {
+    let body = "x".repeat(3_000_000);
+    let worker = Worker::unix(move |visit| {
+        visit.request();
+        visit.send(format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ));
+        visit.wait_closed();
+    });
+    let gateway = Gateway::before(&format!("endpoints: [\"{}\"], workers: 1", worker.endpoint()));
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.0\r\nHost: shop.example\r\n\r\n");
+    let response = client.response("GET");
+    assert_eq!((response.status, response.body.len(), response.cut.is_some()), (200, 3_000_000, false));
+    assert_eq!(client.drain(), (0, End::Closed));
 }
 
 #[test]

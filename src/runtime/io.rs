@@ -37,6 +37,14 @@ impl Socket {
         }
     }
 
+    /// Takes [`Self::reset_on_close`] back.
+    pub fn close_in_order(&self) {
+        if let Self::Tcp(stream) = self {
+            // As above.
+            let _ = socket2::SockRef::from(stream).set_linger(None);
+        }
+    }
+
     /// Has the system ask the other end now and then whether it is still there, and fail reading and writing once it is not:
     /// for connections on which nothing may be said for long. After a minute of silence, and for about one more. A unix socket
     /// knows without asking.

@@ -14,7 +14,7 @@ use crate::http1::head::Framing;
 use crate::runtime::Allowance;
 
 /// RFC 9110, 15.2.1.
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What is taken from a body before the thread's other tasks have their turn: bytes, and for each piece of it at least so
 /// many, because a body in chunks of one byte costs by the chunk.
@@ -25,8 +25,6 @@ const PIECE: usize = 256;
 pub(super) struct RequestBody {
     connection: Rc<Connection>,
     reader: BodyReader,
-    /// What is still to be written of the 100 that the client waits for.
-    interim: &'static [u8],
     /// How slow the client may be. The connection's deadline is the body's while the body is read.
     allowance: Allowance,
     /// What was taken in this turn.
@@ -37,13 +35,8 @@ impl RequestBody {
     /// Begins the body of the request whose head has just been read.
     pub(super) fn begin(connection: Rc<Connection>, framing: Framing, expects_continue: bool, rate: MinRate) -> Self {
         connection.set_body_is_read(false);
-        Self {
-            connection,
-            reader: BodyReader::new(framing),
-            interim: if expects_continue { CONTINUE } else { b"" },
-            allowance: Allowance::new(rate),
-            turn: 0,
-        }
+        connection.interim.set(if expects_continue { CONTINUE } else { b"" });
+        Self { connection, reader: BodyReader::new(framing), allowance: Allowance::new(rate), turn: 0 }
     }
 }
 
@@ -54,16 +47,21 @@ impl Source for RequestBody {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Self { connection, reader, interim, allowance, turn } = self;
+        let Self { connection, reader, allowance, turn } = self;
         let (mut io, deadline) = (connection.io.borrow_mut(), &connection.deadline);
+        let mut interim = connection.interim.get();
         // A client that has begun its body does not wait for the 100 any more.
         let next = match interim.is_empty() || !io.unread().is_empty() {
             true => reader.poll_data(&mut io, cx),
-            false => match io.poll_write_all(cx, interim) {
-                Poll::Ready(Ok(())) => reader.poll_data(&mut io, cx),
-                Poll::Ready(Err(error)) => Poll::Ready(Err(Cut::Failed(error))),
-                Poll::Pending => Poll::Pending,
-            },
+            false => {
+                let written = io.poll_write_all(cx, &mut interim);
+                connection.interim.set(interim);
+                match written {
+                    Poll::Ready(Ok(())) => reader.poll_data(&mut io, cx),
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(Cut::Failed(error))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
         };
         let Poll::Ready(next) = next else {
             *turn = 0;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use super::Limits;
+use super::{Limits, body};
 use crate::error::Reason;
 use crate::http1::{ReadAhead, head};
 use crate::runtime::buffers::{self, Buffer};
@@ -45,6 +45,8 @@ pub(super) struct Connection {
     pub(super) io: RefCell<ReadAhead<Stream>>,
     /// Belongs to whatever of the exchange is being waited for: a head, a body, the client's window, its end.
     pub(super) deadline: Deadline,
+    /// What is still to be written of the 100 that the client of the request at hand waits for.
+    pub(super) interim: Cell<&'static [u8]>,
     body_is_read: Cell<bool>,
     /// Whether it ends with the exchange at hand: its time was over when the request came.
     is_last: Cell<bool>,
@@ -57,6 +59,7 @@ impl Connection {
         Self {
             io: RefCell::new(ReadAhead::with(stream, first)),
             deadline: Deadline::new(),
+            interim: Cell::new(b""),
             body_is_read: Cell::new(true),
             is_last: Cell::new(false),
             is_evicted: Cell::new(false),
@@ -66,6 +69,12 @@ impl Connection {
     /// Whether nothing is left of the current request's body.
     pub(super) fn body_is_read(&self) -> bool {
         self.body_is_read.get()
+    }
+
+    /// The rest of a 100 of which a part has been written: the answer comes behind it.
+    pub(super) fn begun_interim(&self) -> &'static [u8] {
+        let rest = self.interim.replace(b"");
+        if rest.len() < body::CONTINUE.len() { rest } else { b"" }
     }
 
     pub(super) fn set_body_is_read(&self, is_read: bool) {

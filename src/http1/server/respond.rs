@@ -38,17 +38,27 @@ pub(super) fn write<'a>(
     terms: Terms,
 ) -> impl Future<Output = Written> + use<'a> {
     exchange.begin_response();
-    let (mut writer, keep_alive) = begin(limits, exchange, response, terms);
+    let (mut writer, keep_alive) = begin(connection, limits, exchange, response, terms);
+    let ends_by_close = writer.delimiter == Delimiter::Close;
+    if ends_by_close {
+        // Where the end of the connection is the end of the body, only a reset tells a cut one: for a client that has closed its
+        // side and reads on, and whatever ends us before it has all.
+        connection.io.borrow().stream.socket().reset_on_close();
+    }
     poll_fn(move |cx| {
         let result = ready!(writer.poll(cx, connection));
         connection.deadline.disarm();
         exchange.bytes_out.set(writer.bytes);
         let how = match result {
-            Ok(()) => Finish::Complete,
+            Ok(()) => {
+                if ends_by_close {
+                    connection.io.borrow().stream.socket().close_in_order();
+                }
+                Finish::Complete
+            }
             Err(error) if error.reason == Reason::ClientGone => Finish::ClientGone,
             Err(error) => {
                 exchange.fail(error.reason);
-                // Where the end of the connection is the end of the body, only a reset tells a cut one.
                 connection.io.borrow().stream.socket().reset_on_close();
                 Finish::Cut
             }
@@ -58,7 +68,13 @@ pub(super) fn write<'a>(
 }
 
 /// The head, and what else is to be written. Whether the connection may live on.
-fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms) -> (Writer, bool) {
+fn begin(
+    connection: &Connection,
+    limits: &Limits,
+    exchange: &Exchange,
+    response: Response,
+    terms: Terms,
+) -> (Writer, bool) {
     let (mut head, body) = response.into_parts();
     let delimiter = delimiter(head.status, &body, terms);
     let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -80,6 +96,7 @@ fn begin(limits: &Limits, exchange: &Exchange, response: Response, terms: Terms)
         (true, _) => None,
     };
     let mut out = Buffer::take();
+    out.extend_from_slice(connection.begun_interim());
     write::response_head(&mut out, head.status, &head.headers, delimiter, field, exchange);
     fields::give_map(head.headers);
     let body = if delimiter == Delimiter::NoBody { Body::Empty } else { body };

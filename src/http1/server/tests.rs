@@ -6,13 +6,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use super::{Entry, Limits, serve};
+use super::body::CONTINUE;
+use super::connection::Connection;
+use super::{Entry, Limits, Terms, respond, serve};
 use crate::config::MinRate;
-use crate::http::{Body, ConnectionInfo, Request, Response, Service};
+use crate::http::{Body, ConnectionInfo, Exchange, Protocol, Request, Response, Service};
 use crate::http1::head::HeadLimits;
 use crate::runtime::buffers::Buffer;
 use crate::runtime::deadline::Spare;
@@ -423,4 +426,23 @@ async fn a_client_that_has_said_that_it_sends_no_more_is_not_waited_for() {
 async fn one_that_has_sent_more_all_the_same_has_time_to_read_its_answer() {
     let took = lingers_for("HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n\r\n").await;
     assert!(took >= Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn an_answer_comes_behind_the_rest_of_a_100_that_has_begun_and_instead_of_one_that_has_not() {
+    for (left, rest) in [(CONTINUE, &b""[..]), (&CONTINUE[10..], &CONTINUE[10..]), (b"", b"")] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::new(Stream::Plain(Socket::Unix(ours)), Buffer::take());
+        connection.interim.set(left);
+        let info = Rc::new(ConnectionInfo::new("test"));
+        let exchange = Exchange::new(info, Protocol::Http11, Method::POST, Bytes::new(), None, None);
+        let terms = Terms { protocol: Protocol::Http11, is_head: false, keep_alive: false, is_last: true };
+        let response = Response::new(Body::Full(Bytes::from_static(b"no")));
+        respond::write(&connection, &LIMITS, &exchange, response, terms).await;
+        assert_eq!(connection.interim.get(), b"", "nothing of it follows");
+        drop(connection);
+        let all = all_of(theirs).await;
+        let expected = [rest, b"HTTP/1.1 200 OK\r\n"].concat();
+        assert!(all.as_bytes().starts_with(&expected) && all.ends_with("\r\n\r\nno"), "{all}");
+    }
 }
