@@ -313,6 +313,18 @@ fn a_100_is_asked_for_only_where_it_proves_something() {
 }
 
 #[test]
+fn a_key_that_is_kept_from_the_app_proves_nothing() {
+    let worker = Worker::answering(Transport::Tcp, OK);
+    let gateway = expecting(&worker);
+    let mut client = gateway.client();
+    let fields = "\r\nConnection: idempotency-key\r\nIdempotency-Key: 1\r\n";
+    client.send(post("/order", "one order").replacen("\r\n", fields, 1));
+    assert_eq!(client.response("POST").text(), "ok");
+    let asked = worker.wait_requests(1);
+    assert_eq!((asked.header("expect").as_deref(), asked.header("idempotency-key")), (Some("100-continue"), None));
+}
+
+#[test]
 fn an_answer_instead_of_a_100_reaches_the_client_and_the_body_is_not_sent() {
     let refused = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!";
     let (tell, told) = mpsc::channel();

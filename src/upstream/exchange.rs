@@ -137,7 +137,12 @@ impl Outgoing {
 
     /// Whether the app may get it twice (RFC 9110, 9.2.2).
     fn may_run_twice(&self) -> bool {
-        self.request.method.is_idempotent() || self.request.headers.contains_key("idempotency-key")
+        const KEY: &str = "idempotency-key";
+        let headers = &self.request.headers;
+        // Who names the key in `Connection` keeps it from the app, which then could not tell.
+        let has_key =
+            || headers.contains_key(KEY) && !fields::named_by_connection(headers).iter().any(|name| name == KEY);
+        self.request.method.is_idempotent() || has_key()
     }
 }
 
