@@ -140,7 +140,8 @@ reasons! {
     WebsocketProtocol = "websocket_protocol", Client;
     /// A message of the client is larger than `websocket.max_message`.
     WebsocketTooBig = "websocket_too_big", Client;
-    /// As many WebSockets are open on the route as its `websocket.max`.
+    /// As many WebSockets are open on the route as its `websocket.max`, or over all routes as there may be for this client
+    /// (`limits.connections_per_client`) or pass through to workers.
     WebsocketsFull = "websockets_full", Edge;
     /// No worker came free within `waiting_room.timeout`.
     QueueTimeout = "queue_timeout", Edge;

@@ -32,7 +32,7 @@ use crate::middleware::metrics::{Counted, MetricsLayer};
 use crate::middleware::proxy::Proxy;
 use crate::middleware::request_id::{RequestIdLayer, RequestIds};
 use crate::middleware::rescue::{ErrorPages, RescueLayer, Rescued};
-use crate::middleware::websocket::Tunnels;
+use crate::middleware::websocket::{self, Tunnels};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::realtime::ask::Way;
@@ -63,6 +63,8 @@ pub struct Shared {
     pub channels: Channels,
     /// How many WebSockets may pass through to workers.
     pub tunnels: Arc<Tunnels>,
+    /// How many WebSockets each client has.
+    pub websocket_clients: Arc<websocket::Clients>,
     /// What of apps' answers is kept. A configuration with another folder has another one.
     pub cache: Arc<Cache>,
 }
@@ -86,6 +88,7 @@ impl Shared {
             checks: Arc::new(Checks::of_a_test()),
             compressor,
             tunnels: Arc::default(),
+            websocket_clients: Arc::default(),
             cache: Cache::new(store),
         }
     }

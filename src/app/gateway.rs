@@ -119,8 +119,9 @@ impl Gateway {
         let count = config.runtime.threads.unwrap_or_else(cores);
         // Before anything listens: whoever comes finds what there is.
         let cache = cache::open(&config, count)?;
-        let tunnels = Arc::default();
-        let shared = Shared { metrics, access_log, budget, checks, compressor, channels, tunnels, cache };
+        let (tunnels, websocket_clients) = (Arc::default(), Arc::default());
+        let shared =
+            Shared { metrics, access_log, budget, checks, compressor, channels, tunnels, websocket_clients, cache };
         let tls = TlsShared::new().map_err(|error| StartError::Tls("(all)".into(), error))?;
         let admission = Admission::new(1, 1);
         share_descriptors(&config, count, &admission, &shared);
@@ -323,6 +324,8 @@ fn share_descriptors(config: &Config, threads: usize, admission: &Admission, sha
     admission.configure(shares.clients, shares.per_client);
     shared.budget.allow_files(shares.files);
     shared.tunnels.allow(shares.most_tunnels);
+    // One is as good as a connection, whatever carries it.
+    shared.websocket_clients.allow(shares.per_client);
     for Shortage { message, help, is_felt, .. } in shares.shortages(config, limit) {
         if is_felt {
             tracing::warn!("{message}; {help}");

@@ -44,7 +44,8 @@ const TUNNELS: &str = "websocket.max";
 pub struct Descriptors {
     /// Connections of clients: `limits.connections`, or fewer.
     pub clients: usize,
-    /// Those of one client: `limits.connections_per_client`, and no more than half of fewer than were wanted.
+    /// Those of one client: `limits.connections_per_client`, and no more than half of fewer than were wanted. So
+    /// many WebSockets, too.
     pub per_client: usize,
     /// Files of the spool.
     pub files: usize,

@@ -4,17 +4,14 @@
 //! it. A client over its own limit is turned away, and harms nobody. Where all places are taken, an idle connection gives
 //! way to the newcomer; when there is none, the newcomer is turned away.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Reason;
-use crate::http::network;
+use crate::http::{PerClient, network};
 use crate::observe::throttle::Throttle;
 
-/// So many locks, that threads do not meet at one.
-const SHARDS: usize = 16;
 /// How many newcomers may be in before those who give way to them have left: an eighth of the limit, but no more than
 /// this. `config::Descriptors` leaves room for them.
 const OVERLAP: usize = 64;
@@ -28,8 +25,8 @@ pub struct Admission {
     in_want: AtomicUsize,
     /// When the log was told last.
     pub lines: Lines,
-    /// Connections by [`network`], of those who have any.
-    clients: [Mutex<HashMap<u64, u32>>; SHARDS],
+    /// Connections of each client.
+    clients: PerClient,
 }
 
 /// What the log hears of connections that are not served, at most a line a second of each kind, whatever the thread.
@@ -69,7 +66,7 @@ impl Admission {
             open: AtomicUsize::new(0),
             in_want: AtomicUsize::new(0),
             lines: Lines::default(),
-            clients: std::array::from_fn(|_| Mutex::default()),
+            clients: PerClient::default(),
         })
     }
 
@@ -138,27 +135,14 @@ impl Admission {
     }
 
     fn count(&self, client: u64) -> Result<(), Reason> {
-        let limit = self.limit_per_client();
-        let mut clients = self.shard(client);
-        let count = clients.entry(client).or_insert(0);
-        if *count as usize >= limit {
-            return Err(Reason::TooManyConnectionsOfClient);
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    fn shard(&self, client: u64) -> std::sync::MutexGuard<'_, HashMap<u64, u32>> {
-        // Neighbours in one network go different ways, and so do networks.
-        let shard = (client ^ (client >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60;
-        let shard = usize::try_from(shard).unwrap_or(0) % SHARDS;
-        self.clients[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        let is_counted = self.clients.take(client, self.limit_per_client());
+        is_counted.then_some(()).ok_or(Reason::TooManyConnectionsOfClient)
     }
 
     /// How many clients are known.
     #[cfg(test)]
     fn clients(&self) -> usize {
-        self.clients.iter().map(|shard| shard.lock().unwrap().len()).sum()
+        self.clients.clients()
     }
 }
 
@@ -186,17 +170,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::AcqRel);
-        let Some(client) = self.client else { return };
-        let mut clients = self.admission.shard(client);
-        if let Some(count) = clients.get_mut(&client) {
-            *count -= 1;
-            // Nobody is remembered: a table that only grows would be a place to fill.
-            if *count == 0 {
-                clients.remove(&client);
-            }
-        }
-        if clients.capacity() > 1024 && clients.len() < clients.capacity() / 8 {
-            clients.shrink_to_fit();
+        if let Some(client) = self.client {
+            self.admission.clients.give_back(client);
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! 1. Without the key a request for a WebSocket is refused where an app would be asked: `upgrade_refused`.
 //! 2. What is no handshake is refused with its reason (`websocket_malformed`, `websocket_version`).
-//! 3. A page of another origin is refused ([`origin`]): `origin_refused`. 4. So is one more than `max`, or than there may be
-//!    connections to workers for ([`Tunnels`]): `websockets_full`.
+//! 3. A page of another origin is refused ([`origin`]): `origin_refused`. 4. So is one more than its client may have
+//!    ([`Clients`]), than `max`, or than there may be connections to workers for ([`Tunnels`]): `websockets_full`.
 //! 5. The handshake goes on to the action: with `tunnel` to a worker as any request does, whose 101 takes the connection over;
 //!    with `over_http` to an app that gets it as plain requests, where the edge itself says 101.
 //!
@@ -13,6 +13,7 @@
 
 mod origin;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -22,10 +23,12 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, header};
 use prometheus::IntGauge;
 
-use crate::config::{self, PageOrigins, WebSocketMode};
+use crate::config::{self, PageOrigins, TrustedProxies, WebSocketMode};
 use crate::error::{Error, Reason};
 use crate::http::upgrade::Running;
-use crate::http::{Body, ClientIo, Exchange, Handshake, Protocol, Request, Response, Service, Takeover, Upgrade};
+use crate::http::{
+    Body, ClientIo, Exchange, Handshake, PerClient, Protocol, Request, Response, Service, Takeover, Upgrade, network,
+};
 use crate::observe::throttle::Throttle;
 
 /// What a route says of WebSockets, for all threads.
@@ -33,6 +36,8 @@ pub struct WebSockets {
     mode: WebSocketMode,
     origins: PageOrigins,
     max: u32,
+    /// Who speaks for many clients.
+    trusted: TrustedProxies,
     places: Arc<Places>,
 }
 
@@ -62,37 +67,92 @@ impl Tunnels {
     }
 }
 
+/// How many WebSockets each client has, over all routes: no more than it may have connections, which over HTTP/1.1 comes to the
+/// same. One of HTTP/2 carries many, and a few would take all of a route's.
+#[derive(Default)]
+pub struct Clients {
+    open: PerClient,
+    most: AtomicUsize,
+}
+
+impl Clients {
+    /// From now on each may have so many. Those that are open stay.
+    pub fn allow(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    fn take(self: &Arc<Self>, client: u64) -> Result<Part, Error> {
+        let most = self.most.load(Ordering::Relaxed);
+        if self.open.take(client, most) {
+            return Ok(Part { clients: Arc::clone(self), client });
+        }
+        let detail = format!("the client has {most} WebSockets (limits.connections_per_client)");
+        Err(Error::new(Reason::WebsocketsFull).detail(detail))
+    }
+}
+
+/// One of those that a client has. Dropping it gives it back.
+struct Part {
+    clients: Arc<Clients>,
+    client: u64,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.clients.open.give_back(self.client);
+    }
+}
+
 /// How many WebSockets a route has.
 struct Places {
     taken: AtomicU32,
     open: IntGauge,
+    /// Of all routes.
+    clients: Arc<Clients>,
     /// Where they pass through.
     tunnels: Option<Arc<Tunnels>>,
 }
 
 /// One of them, from its handshake on.
-struct Place(Arc<Places>);
+struct Place {
+    places: Arc<Places>,
+    /// `None`: who has it is not counted.
+    _part: Option<Part>,
+}
 
 impl WebSockets {
     /// That of a route; `None`: it takes none. What is open goes on counting in the place of `previous`, which had the same
-    /// name before a reload. `holds` is the gauge of its mode, `tunnels` of all routes.
+    /// name before a reload. `holds` is the gauge of its mode, `tunnels` and `clients` are of all routes. Those
+    /// of `trusted` who name nobody are no client.
     #[must_use]
     pub fn compile(
         route: &config::Route,
         previous: Option<&Self>,
         tunnels: &Arc<Tunnels>,
+        clients: &Arc<Clients>,
+        trusted: &TrustedProxies,
         holds: IntGauge,
     ) -> Option<Arc<Self>> {
         let websocket = route.websocket.as_ref()?;
         let tunnels = (websocket.mode == WebSocketMode::Tunnel).then(|| Arc::clone(tunnels));
-        let new = || Arc::new(Places { taken: AtomicU32::new(0), open: holds, tunnels });
+        let new = || Arc::new(Places { taken: AtomicU32::new(0), open: holds, clients: Arc::clone(clients), tunnels });
         // Each mode has a gauge of its own.
         let previous = previous.filter(|previous| previous.mode == websocket.mode);
         let places = previous.map_or_else(new, |previous| Arc::clone(&previous.places));
-        Some(Arc::new(Self { mode: websocket.mode, origins: websocket.origins.clone(), max: websocket.max, places }))
+        Some(Arc::new(Self {
+            mode: websocket.mode,
+            origins: websocket.origins.clone(),
+            max: websocket.max,
+            trusted: trusted.clone(),
+            places,
+        }))
     }
 
-    fn take_place(&self) -> Result<Place, Error> {
+    /// `client` is as `trusted_proxies` name it.
+    fn take_place(&self, client: Option<IpAddr>) -> Result<Place, Error> {
+        // A proxy that names nobody is many, as it is where connections are counted.
+        let client = client.filter(|client| !self.trusted.is_trusted(Some(*client)));
+        let part = client.map(|client| self.places.clients.take(network(client))).transpose()?;
         let take = |taken: u32| (taken < self.max).then_some(taken + 1);
         let places = &self.places;
         if places.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
@@ -103,13 +163,13 @@ impl WebSockets {
         if taken.is_err() {
             places.taken.fetch_sub(1, Ordering::Relaxed);
         }
-        taken.map(|()| Place(Arc::clone(places)))
+        taken.map(|()| Place { places: Arc::clone(places), _part: part })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Places { taken, tunnels, .. } = &*self.0;
+        let Places { taken, tunnels, .. } = &*self.places;
         taken.fetch_sub(1, Ordering::Relaxed);
         if let Some(tunnels) = tunnels {
             tunnels.taken.fetch_sub(1, Ordering::Relaxed);
@@ -170,7 +230,7 @@ impl<S: Service<Error = Error>> Websocketed<S> {
             tell_foreign(&request);
             return Err(Error::new(Reason::OriginRefused));
         }
-        let place = websockets.take_place()?;
+        let place = websockets.take_place(request.exchange.client.get())?;
         self.pass(handshake, request, place).await
     }
 
@@ -245,7 +305,7 @@ impl Takeover for Held {
     fn run(self: Box<Self>, io: ClientIo, exchange: Rc<Exchange>) -> Running {
         let Self { inner, place } = *self;
         let open = Open(place);
-        open.0.0.open.inc();
+        open.0.places.open.inc();
         let running = inner.run(io, exchange);
         Box::pin(async move {
             let _open = open;
@@ -259,7 +319,7 @@ struct Open(Place);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.dec();
+        self.0.places.open.dec();
     }
 }
 

@@ -81,7 +81,7 @@ impl Plan {
             let label = Arc::new(RouteLabel { index, site: site.into(), route: name.into() });
             let keeping =
                 route.map_or(Keeping::Nothing, |route| Keeping::compile(&label, route, config, shared, identity));
-            plans.push(Self::compile(label, route, &config.upstreams, previous, shared, sources, keeping));
+            plans.push(Self::compile(label, route, config, previous, shared, sources, keeping));
         }
         plans
     }
@@ -90,7 +90,7 @@ impl Plan {
     fn compile(
         label: Arc<RouteLabel>,
         route: Option<&config::Route>,
-        upstreams: &[config::Upstream],
+        config: &config::Config,
         previous: Option<&Self>,
         shared: &Shared,
         sources: &mut Gathering<'_>,
@@ -116,18 +116,19 @@ impl Plan {
                 config::WebSocketMode::Tunnel => "tunnel",
                 config::WebSocketMode::OverHttp => "websocket",
             });
-            WebSockets::compile(route, known, &shared.tunnels, shared.metrics.holds(kind))
+            let (tunnels, clients) = (&shared.tunnels, &shared.websocket_clients);
+            WebSockets::compile(route, known, tunnels, clients, &config.trusted_proxies, shared.metrics.holds(kind))
         });
         let links = route.and_then(|route| match route.action {
             config::Action::Proxy(at) if route.grip => {
                 let known = previous.and_then(|previous| previous.links.as_ref());
-                upstreams.get(at).map(|upstream| Links::compile(upstream, known))
+                config.upstreams.get(at).map(|upstream| Links::compile(upstream, known))
             }
             _ => None,
         });
         let places = route.and_then(|route| match (route.action.clone(), &route.websocket) {
             (config::Action::Proxy(at), Some(websocket)) if websocket.mode == config::WebSocketMode::OverHttp => {
-                upstreams.get(at).map(Way::places)
+                config.upstreams.get(at).map(Way::places)
             }
             _ => None,
         });

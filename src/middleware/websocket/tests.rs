@@ -56,25 +56,48 @@ impl Stage {
 
     /// One of several that share what may pass through.
     fn with(keys: &str, answer: u16, tunnels: &Arc<Tunnels>) -> Self {
+        Self::among(keys, answer, tunnels, &clients(100))
+    }
+
+    /// One of several that have the same clients, too.
+    fn among(keys: &str, answer: u16, tunnels: &Arc<Tunnels>, clients: &Arc<Clients>) -> Self {
         let text = format!(
-            "upstreams: {{ app: {{ endpoints: ['unix:/run/app.sock'], workers: 4 }} }}\n\
+            "trusted_proxies: [10.0.0.0/8]\n\
+             upstreams: {{ app: {{ endpoints: ['unix:/run/app.sock'], workers: 4 }} }}\n\
              sites: [{{ routes: [{{ path: /, {keys} }}] }}]"
         );
         let config = crate::config::load_str(&text, "f", Path::new("/"), &|_| None).unwrap().config;
         let route = &config.sites[0].routes[0];
         let gauge = Metrics::new().holds("tunnel");
-        let layer = WebSocketLayer::new(route, WebSockets::compile(route, None, tunnels, gauge.clone()));
+        let trusted = &config.trusted_proxies;
+        let websockets = WebSockets::compile(route, None, tunnels, clients, trusted, gauge.clone());
+        let layer = WebSocketLayer::new(route, websockets);
         let asked = Rc::new(Cell::new(None));
         let answer = StatusCode::from_u16(answer).unwrap();
         Self { stack: layer.layer(App { answer, asked: Rc::clone(&asked) }), asked, gauge }
     }
 
     async fn ask(&self, upgrade: Option<Upgrade>, origin: Option<&str>) -> Result<Response, Reason> {
+        self.ask_as(None, upgrade, origin).await
+    }
+
+    /// A WebSocket for the client of this address.
+    async fn open(&self, client: &str, upgrade: Upgrade) -> Result<Response, Reason> {
+        self.ask_as(Some(client.parse().unwrap()), Some(upgrade), None).await
+    }
+
+    async fn ask_as(
+        &self,
+        client: Option<IpAddr>,
+        upgrade: Option<Upgrade>,
+        origin: Option<&str>,
+    ) -> Result<Response, Reason> {
         let is_http2 = upgrade == Some(Upgrade::WebSocket(Handshake { key: None }));
         let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http11 };
         let host = Host::parse(Bytes::from_static(b"shop.example")).unwrap();
         let connection = Rc::new(ConnectionInfo::new("80"));
         let exchange = Exchange::new(connection, protocol, Method::GET, Bytes::new(), Some(host), None);
+        exchange.client.set(client);
         let headers = HeaderMap::from_iter(origin.map(|origin| (header::ORIGIN, origin.parse().unwrap())));
         if let Some(upgrade) = upgrade {
             exchange.asks_for(upgrade, &headers);
@@ -97,6 +120,13 @@ impl Stage {
         assert!(!is_asked || reason.is_none() || !self.stack.asks_app, "the app was asked");
         reason
     }
+}
+
+/// Each may have so many WebSockets.
+fn clients(most: usize) -> Arc<Clients> {
+    let clients = Arc::<Clients>::default();
+    clients.allow(most);
+    clients
 }
 
 const TUNNEL: &str = "proxy: app, websocket: tunnel";
@@ -170,6 +200,89 @@ async fn no_more_pass_through_on_all_routes_than_there_may_be_connections_to_wor
     tunnels.allow(1);
     drop(open);
     assert_eq!(other.ask(Some(GOOD), None).await.err(), Some(Reason::WebsocketsFull));
+}
+
+/// Two routes, of whose WebSockets a client may have two.
+fn two_routes() -> ([Stage; 2], Arc<Clients>) {
+    let (tunnels, clients) = (Arc::<Tunnels>::default(), clients(2));
+    tunnels.allow(100);
+    let keys = [TUNNEL, "proxy: app, websocket: { mode: over_http, max: 3 }"];
+    (keys.map(|keys| Stage::among(keys, 101, &tunnels, &clients)), clients)
+}
+
+#[tokio::test]
+async fn a_client_has_as_many_as_it_may_have_connections_over_all_routes_and_others_have_theirs() {
+    let ([one, other], clients) = two_routes();
+    let first = one.open("2001:db8::1", OVER_HTTP2).await.unwrap();
+    let second = other.open("2001:db8::2", GOOD).await.unwrap();
+    for route in [&one, &other] {
+        assert_eq!(route.open("2001:db8::3", OVER_HTTP2).await.err(), Some(Reason::WebsocketsFull));
+        assert!(route.open("2001:db8:0:1::1", OVER_HTTP2).await.is_ok(), "another client");
+    }
+    drop(first);
+    let third = other.open("2001:db8::1", OVER_HTTP2).await.unwrap();
+    assert_eq!(one.open("2001:db8::1", OVER_HTTP2).await.err(), Some(Reason::WebsocketsFull));
+    assert_eq!(clients.open.clients(), 1);
+    drop((second, third));
+    assert_eq!(clients.open.clients(), 0, "nobody is remembered");
+}
+
+#[tokio::test]
+async fn what_a_client_has_is_counted_until_it_has_ended() {
+    let ([one, other], clients) = two_routes();
+    clients.allow(1);
+    let mut response = one.open("192.0.2.1", OVER_HTTP2).await.unwrap();
+    let Body::Takeover(takeover) = std::mem::take(response.body_mut()) else { panic!("no takeover") };
+    drop(response);
+    let running = takeover.run(Box::new(Io), Rc::new(exchange()));
+    assert_eq!(other.open("192.0.2.1", GOOD).await.err(), Some(Reason::WebsocketsFull));
+    running.await.unwrap();
+    assert!(other.open("192.0.2.1", GOOD).await.is_ok());
+    assert_eq!(clients.open.clients(), 0);
+}
+
+#[tokio::test]
+async fn another_limit_of_a_client_holds_from_its_next_one_on() {
+    let ([one, _], clients) = two_routes();
+    let open = [one.open("192.0.2.1", GOOD).await.unwrap(), one.open("192.0.2.1", GOOD).await.unwrap()];
+    clients.allow(3);
+    let third = one.open("192.0.2.1", GOOD).await.unwrap();
+    clients.allow(2);
+    drop(third);
+    assert_eq!(one.open("192.0.2.1", GOOD).await.err(), Some(Reason::WebsocketsFull));
+    drop(open);
+    assert!(one.open("192.0.2.1", GOOD).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_has_no_address_or_is_a_proxy_that_names_nobody_is_held_to_max_alone() {
+    for client in [None, Some(IpAddr::from([10, 0, 0, 7]))] {
+        let ([_, route], clients) = two_routes();
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            open.push(route.ask_as(client, Some(OVER_HTTP2), None).await.unwrap());
+        }
+        let refused = route.ask_as(client, Some(OVER_HTTP2), None).await.err();
+        assert_eq!((refused, clients.open.clients()), (Some(Reason::WebsocketsFull), 0), "{client:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_remembered_whom_the_route_or_the_app_refuses() {
+    let ([_, route], clients) = two_routes();
+    let mut open = Vec::new();
+    for last in 1..=3 {
+        open.push(route.open(&format!("192.0.2.{last}"), GOOD).await.unwrap());
+    }
+    assert_eq!(route.open("192.0.2.4", GOOD).await.err(), Some(Reason::WebsocketsFull));
+    assert_eq!(clients.open.clients(), 3);
+    let page = Stage::among(TUNNEL, 403, &Arc::default(), &clients);
+    assert_eq!(page.open("192.0.2.4", GOOD).await.err(), Some(Reason::WebsocketsFull), "none may pass through");
+    let tunnels = Arc::<Tunnels>::default();
+    tunnels.allow(1);
+    let page = Stage::among(TUNNEL, 403, &tunnels, &clients);
+    let response = page.open("192.0.2.4", GOOD).await.unwrap();
+    assert_eq!((response.status(), clients.open.clients()), (StatusCode::FORBIDDEN, 3));
 }
 
 #[tokio::test]
