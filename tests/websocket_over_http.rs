@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use crate::support::client::End;
 use crate::support::gateway::Signal;
 use crate::support::gunicorn::{Kind, Plan};
+use crate::support::h2::request;
 use crate::support::websocket::{BINARY, CLOSE, Frame, PING, PONG, TEXT, handshake};
 use crate::support::worker::Transport;
-use crate::support::{Address, Client, Gateway, Gunicorn, H2, WebSocket, look_until};
+use crate::support::{Address, Client, Gateway, Gunicorn, H2, Latch, WebSocket, Worker, look_until};
 
 /// A Flask app, a gateway before it, and what the app has noted.
 pub(crate) struct Site {
@@ -680,6 +681,43 @@ fn a_client_that_takes_nothing_holds_up_itself_alone() {
         assert_eq!(frame.map(|frame| frame.payload.len()), Some(100_000));
     }
     sender.join().unwrap();
+}
+
+#[test]
+fn small_messages_that_wait_for_a_busy_app_end_nothing_over_http_2() {
+    // More than the buffer takes, and less than a stream's window beside it.
+    const MESSAGES: usize = 40_000;
+    let latch = Latch::default();
+    let wait = latch.clone();
+    let worker = Worker::unix(move |visit| {
+        while let Some(asked) = visit.request() {
+            let is_opening = asked.body.starts_with(b"OPEN");
+            if !is_opening {
+                wait.wait();
+            }
+            let said = if is_opening { "OPEN\r\n" } else { "" };
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/websocket-events\r\n";
+            visit.send(format!("{head}Content-Length: {}\r\n\r\n{said}", said.len()));
+        }
+    });
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ app: {{ endpoints: [\"{}\"], workers: 1 }} }}\n\
+         sites: [{{ routes: [{{ path: /, proxy: app, websocket: over_http }}] }}]\n",
+        worker.endpoint()
+    ));
+    let h2 = gateway.h2();
+    let mut socket = WebSocket::over_h2(&h2, "/", &[]);
+    for _ in 0..MESSAGES {
+        socket.text("x");
+    }
+    assert_eq!(h2.open(request("TRACE", "/", &[]), true).response().status, 501, "they have arrived");
+    latch.open();
+    let texts = |body: &[u8]| body.windows(5).filter(|word| word == b"TEXT ").count();
+    let told = || worker.requests().iter().map(|asked| texts(&asked.body)).sum::<usize>();
+    let all = look_until(|| (told() == MESSAGES).then_some(()));
+    assert!(all.is_some(), "the app was told {} of {MESSAGES}", told());
+    socket.reset();
+    gateway.wait_idle();
 }
 
 /// Bytes of one client over TLS that reads late: what its socket does not take at once has to come all the same, and the goodbye

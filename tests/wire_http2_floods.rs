@@ -393,3 +393,66 @@ fn a_client_that_waits_to_be_asked_is_asked_for_its_body() {
     assert_eq!(frames.outcome(1), Outcome::Answered { status: 200 });
     assert_eq!(worker.wait_requests(1).body, b"body");
 }
+
+/// Takes our settings: the windows are what they say from then on.
+fn take_settings(frames: &mut Frames) {
+    frames.next_of(SETTINGS).expect("our settings");
+    frames.send(SETTINGS, ACK, 0, b"");
+}
+
+/// A stream's whole window in frames of so many bytes.
+fn pieces(stream: u32, size: usize) -> Vec<u8> {
+    frame(DATA, 0, stream, &vec![b'x'; size]).repeat((256 << 10) / size)
+}
+
+#[test]
+fn small_pieces_of_bodies_that_nobody_reads_do_not_end_the_answers_that_wait_for_their_reader() {
+    const STREAMS: [u32; 4] = [1, 3, 5, 7];
+    const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+    let gateway = Gateway::start("sites:\n  - routes:\n      - { path: /, respond: { body: answer } }\n");
+    let mut frames = Frames::over(Client::connect(gateway.address()), &NO_WINDOW);
+    take_settings(&mut frames);
+    for stream in STREAMS {
+        assert!(frames.raw(&post(stream, "/")));
+        assert_eq!(frames.outcome(stream), Outcome::Answered { status: 200 });
+        assert!(frames.raw(&pieces(stream, 16)));
+    }
+    for stream in STREAMS {
+        assert!(frames.raw(&window(stream, 100)));
+        let answer = frames.next_of(DATA).expect("the answer");
+        assert_eq!((answer.stream, &answer.payload[..]), (stream, &b"answer"[..]));
+    }
+    assert_eq!(refused(&gateway, "connection", "enhance_your_calm"), 0.0);
+}
+
+#[test]
+fn small_pieces_wait_for_an_app_as_bytes_and_no_more_of_them_than_a_window() {
+    let (worker, latch) = Worker::held(OK);
+    let gateway = Gateway::start(&format!(
+        "upstreams: {{ app: {{ endpoints: [\"{}\"], workers: 2 }} }}\n\
+         sites: [{{ routes: [{{ path: /, proxy: app, websocket: tunnel }}] }}]\n",
+        worker.endpoint()
+    ));
+    let mut frames = Frames::connect(gateway.address());
+    take_settings(&mut frames);
+    let version: (&'static str, &'static [u8]) = ("sec-websocket-version", b"13");
+    let opening = [&[(":protocol", &b"websocket"[..])], &fields("CONNECT", "/")[..], &[version]].concat();
+    let before = gateway.peak_rss_kib();
+    for stream in [1, 3] {
+        frames.send(HEADERS, END_HEADERS, stream, &block(&opening));
+        assert!(frames.raw(&pieces(stream, 16)));
+    }
+    frames.send(PING, 0, 0, b"pingpong");
+    assert_eq!(frames.next_of(PING).map(|ping| ping.flags), Some(ACK), "they have arrived");
+    let grown = gateway.peak_rss_kib() - before;
+    // `h2` alone would keep some 256 bytes for each: 8 MiB.
+    assert!(grown < 5 << 10, "{grown} KiB");
+    worker.wait_requests(2);
+    latch.open();
+    for _ in [1, 3] {
+        assert!(frames.next_of(HEADERS).is_some(), "no WebSocket, but an answer");
+    }
+    assert_eq!(refused(&gateway, "connection", "enhance_your_calm"), 0.0);
+    drop(frames);
+    gateway.wait_idle();
+}

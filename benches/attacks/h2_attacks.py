@@ -11,6 +11,8 @@ FAST = b"/fast?by=attack"
 GET = request(b"GET", FAST)
 LARGE = request(b"GET", b"/large?mib=1")
 POST = request(b"POST", b"/take")
+# What is answered without a look at its body.
+UNREAD_POST = request(b"POST", b"/up")
 # No dynamic table, so that the statuses of answers can be read.
 HELLO = frames.PREFACE + frames.settings((frames.HEADER_TABLE_SIZE, 0))
 CHUNK = 16 << 10
@@ -171,6 +173,19 @@ async def slow_body(wire):
     await wire.beside(sending())
 
 
+async def small_data_unread(wire):
+    """Uploads in frames of 16 bytes, as many as the windows let through, to answers that wait for a window: nobody reads them."""
+
+    async def sending():
+        await wire.send(frames.PREFACE + frames.settings((frames.HEADER_TABLE_SIZE, 0), (frames.INITIAL_WINDOW_SIZE, 0)))
+        for stream in (1, 3, 5, 7):
+            await wire.send(headers(stream, UNREAD_POST, end_stream=False))
+            await wire.play([frame(frames.DATA, 0, stream, b"x" * 16) * 1024] * 16)
+        await asyncio.Event().wait()
+
+    await wire.beside(sending())
+
+
 async def streams_beyond_the_limit(wire):
     """1,000 uploads begun on each connection, and none of them ended."""
 
@@ -212,6 +227,7 @@ ATTACKS = [
         flood(frame(frames.CONTINUATION, 0, 1), headers(1, GET, end_headers=False)),
     ),
     Attack("data-empty", "an upload of empty DATA frames", flood(frame(frames.DATA, 0, 1), open_upload(1))),
+    Attack("data-small-unread", "uploads in frames of 16 bytes that nobody reads", small_data_unread, connections=40),
     Attack("headers-empty", "HEADERS without a single field", on_streams(no_pseudo_headers)),
     Attack("settings", "SETTINGS, their ACKs read", flood(SETTINGS_CHANGE)),
     Attack("settings-unread", "SETTINGS, reading nothing", flood(SETTINGS_CHANGE, reading=False)),

@@ -160,6 +160,16 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     }
 }
 
+impl ClientStream for ClientIo {
+    fn poll_gather(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_gather(cx)
+    }
+
+    fn is_left(&self) -> bool {
+        (**self).is_left()
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

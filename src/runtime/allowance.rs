@@ -1,9 +1,9 @@
 //! How far another end may fall behind the rate it has to keep up.
 //!
-//! An [`Allowance`] is a credit of time: it is used up while we wait for the other end, each byte that moves earns some of
+//! A [`Credit`] is one of time: it is used up while we wait for the other end, each byte that moves earns some of
 //! it back, and there is never more of it than `after`. So whoever moves nothing has `after`, whoever keeps up the rate
 //! has for ever, and nobody saves up: a fast beginning does not pay for a stall. Only waiting costs: time in which we are
-//! the ones who are slow is not counted.
+//! the ones who are slow is not counted. An [`Allowance`] is a credit that a task waits with.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,13 +15,47 @@ use crate::config::MinRate;
 /// How long nothing may move when room is short, whatever the credit.
 pub const WHEN_SHORT: Duration = Duration::from_secs(5);
 
-/// One end's credit, for one direction of one message.
+/// How long one end may still be waited for, in one direction of one message. Reads no clock.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowance {
+pub struct Credit {
     rate: MinRate,
     left: Duration,
     /// What was waited beyond the credit: or else a byte now and then would be enough for ever.
     debt: Duration,
+}
+
+impl Credit {
+    /// All of it.
+    #[must_use]
+    pub fn new(rate: MinRate) -> Self {
+        Self { rate, left: rate.after, debt: Duration::ZERO }
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.left
+    }
+
+    /// The other end was waited for.
+    pub fn spend(&mut self, waited: Duration) {
+        self.debt = self.debt.saturating_add(waited.saturating_sub(self.left));
+        self.left = self.left.saturating_sub(waited);
+    }
+
+    /// It has moved `bytes`.
+    pub fn earn(&mut self, bytes: u64) {
+        let earned = time_for(self.rate, bytes);
+        let kept = earned.saturating_sub(self.debt);
+        self.debt = self.debt.saturating_sub(earned);
+        self.left = self.left.saturating_add(kept).min(self.rate.after);
+    }
+}
+
+/// One end's [`Credit`], and the wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    credit: Credit,
     /// Since when we wait, on the coarse clock.
     since: Option<Duration>,
 }
@@ -30,35 +64,35 @@ impl Allowance {
     /// The whole credit.
     #[must_use]
     pub fn new(rate: MinRate) -> Self {
-        Self { rate, left: rate.after, debt: Duration::ZERO, since: None }
+        Self { credit: Credit::new(rate), since: None }
     }
 
     /// What is left of the credit.
     #[must_use]
     pub fn left(&self) -> Duration {
-        self.left
+        self.credit.left()
     }
 
     /// We wait for the other end: from now on it costs. Ready when nothing is left, or when room is short and nothing has
     /// moved for [`WHEN_SHORT`].
     pub fn poll_wait(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_part(self.rate.after, deadline, cx)
+        self.poll_part(self.credit.rate.after, deadline, cx)
     }
 
     /// The same for whoever can look closer at what has moved: ready at half of the credit as well. Says whether room is
     /// short. What is not told by [`Self::moved`] has not moved.
     pub fn poll_half(&mut self, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<bool> {
-        self.poll_part(self.rate.after / 2, deadline, cx).map(|()| deadline.is_evicted())
+        self.poll_part(self.credit.rate.after / 2, deadline, cx).map(|()| deadline.is_evicted())
     }
 
     fn poll_part(&mut self, part: Duration, deadline: &Deadline, cx: &mut Context<'_>) -> Poll<()> {
         if self.since.is_none() || !deadline.is_armed() {
             self.settle();
-            if self.left.is_zero() {
+            if self.left().is_zero() {
                 return Poll::Ready(());
             }
             self.since = Some(deadline::awake());
-            deadline.arm_spare(self.left.min(part), Spare::Stalled, WHEN_SHORT);
+            deadline.arm_spare(self.left().min(part), Spare::Stalled, WHEN_SHORT);
         }
         deadline.poll(cx)
     }
@@ -66,10 +100,7 @@ impl Allowance {
     /// The other end has moved `bytes`, and we do not wait for the moment.
     pub fn moved(&mut self, bytes: u64, deadline: &Deadline) {
         self.pause(deadline);
-        let earned = time_for(self.rate, bytes);
-        let kept = earned.saturating_sub(self.debt);
-        self.debt = self.debt.saturating_sub(earned);
-        self.left = self.left.saturating_add(kept).min(self.rate.after);
+        self.credit.earn(bytes);
     }
 
     /// We do not wait for the moment.
@@ -81,9 +112,7 @@ impl Allowance {
     /// Takes the time waited so far out of the credit.
     fn settle(&mut self) {
         if let Some(since) = self.since.take() {
-            let waited = deadline::awake().saturating_sub(since);
-            self.debt = self.debt.saturating_add(waited.saturating_sub(self.left));
-            self.left = self.left.saturating_sub(waited);
+            self.credit.spend(deadline::awake().saturating_sub(since));
         }
     }
 }

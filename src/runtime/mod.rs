@@ -18,7 +18,7 @@ use std::io as std_io;
 
 use tokio::runtime::{Builder, LocalOptions};
 
-pub use allowance::Allowance;
+pub use allowance::{Allowance, Credit};
 pub use deadline::Deadline;
 pub use hang_up::HangUp;
 pub use io::{Socket, Stream};

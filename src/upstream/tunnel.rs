@@ -258,6 +258,10 @@ impl Pass {
             self.asked.follow(&read);
             self.up.held = Some(read);
         }
+        if !self.up.is_over {
+            // The worker takes no more. Whether the client has gone, writing to it tells.
+            let _ = self.client.poll_gather(cx);
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -1,6 +1,6 @@
 //! A request body on its stream.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -8,35 +8,58 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 
+use super::incoming::Incoming;
 use super::{LINGER, LINGER_BYTES};
 use crate::config::MinRate;
 use crate::error::{Error, Reason};
 use crate::http::Source;
 use crate::runtime::{Allowance, Deadline};
 
-/// What a body and the exchange that it belongs to tell each other.
+/// What a body and the exchange that it belongs to share.
 pub(super) struct BodyLink {
     waits_for_continue: bool,
+    /// Of a stream that may leave HTTP: what the client sends is for whoever takes it over, and nobody else reads it.
+    is_kept: bool,
     /// The body is waited for, and its client waits to be asked for it.
     is_continue_due: Cell<bool>,
-    /// A body that was dropped before its end.
-    left: Cell<Option<RecvStream>>,
+    /// There until all of it was read, or somebody else has taken it.
+    incoming: RefCell<Option<Incoming>>,
+    /// Whether nobody will read what is left.
+    is_left: Cell<bool>,
+    /// Bytes of it that were dropped then, and not given back to the client's windows.
+    discarded: Cell<usize>,
 }
 
 impl BodyLink {
     /// `waits_for_continue`: the client does not begin before it is told to.
-    pub(super) fn new(waits_for_continue: bool) -> Self {
-        Self { waits_for_continue, is_continue_due: Cell::new(false), left: Cell::new(None) }
+    pub(super) fn new(stream: RecvStream, waits_for_continue: bool) -> Self {
+        Self::with(stream, waits_for_continue, false)
     }
 
-    /// Of a stream that may leave HTTP: what the client sends is for whoever takes it over.
+    /// Of a stream that may leave HTTP.
     pub(super) fn keeping(stream: RecvStream) -> Self {
-        Self { waits_for_continue: false, is_continue_due: Cell::new(false), left: Cell::new(Some(stream)) }
+        Self::with(stream, false, true)
     }
 
-    /// What [`Self::keeping`] has kept.
-    pub(super) fn take(&self) -> Option<RecvStream> {
-        self.left.take()
+    fn with(stream: RecvStream, waits_for_continue: bool, is_kept: bool) -> Self {
+        Self {
+            waits_for_continue,
+            is_kept,
+            is_continue_due: Cell::new(false),
+            incoming: RefCell::new(Some(Incoming::new(stream))),
+            is_left: Cell::new(false),
+            discarded: Cell::new(0),
+        }
+    }
+
+    /// The stream, where it leaves HTTP, for whoever takes it over, and what has come on it.
+    pub(super) fn take(&self) -> Option<(RecvStream, Bytes)> {
+        self.incoming.take().map(Incoming::into_parts)
+    }
+
+    /// The stream stays in HTTP.
+    pub(super) fn stays(&self) {
+        self.is_left.set(self.is_left.get() || self.is_kept);
     }
 
     /// Whether a 100 is to be sent now. Said once.
@@ -44,16 +67,33 @@ impl BodyLink {
         self.is_continue_due.replace(false)
     }
 
+    /// To be called by whoever drives the exchange when it waits: takes in what has come, and drops it where nobody will read
+    /// it. No more comes than the client's window lets it send.
+    pub(super) fn gather(&self, cx: &mut Context<'_>) {
+        let mut incoming = self.incoming.borrow_mut();
+        let Some(incoming) = &mut *incoming else { return };
+        if self.is_left.get() {
+            self.discarded.set(self.discarded.get() + incoming.discard(cx));
+        } else {
+            incoming.gather(cx);
+        }
+    }
+
     /// Behind a whole answer in mid-upload: the client has time to look at it. A reset that comes at once makes some (curl
     /// up to 7.88) forget the answer. The window for what is still read stands behind it: who uses that has read it.
     pub(super) async fn linger(&self) {
-        let Some(mut stream) = self.left.take() else { return };
-        let mut left = LINGER_BYTES;
+        if !self.is_left.get() {
+            return;
+        }
+        let Some(mut incoming) = self.incoming.take() else { return };
+        let discarded = self.discarded.take();
+        // An error is a stream that has ended, which the next look tells as well.
+        let _ = incoming.release(discarded);
+        let mut left = LINGER_BYTES.saturating_sub(discarded);
         let ended = poll_fn(|cx| {
-            while let (1.., Some(Ok(data))) = (left, ready!(stream.poll_data(cx))) {
+            while let (1.., Some(Ok(data))) = (left, ready!(incoming.poll_data(cx))) {
                 left = left.saturating_sub(data.len());
-                // An error is a stream that has ended, which the next look tells as well.
-                let _ = stream.flow_control().release_capacity(data.len());
+                let _ = incoming.release(data.len());
             }
             Poll::Ready(())
         });
@@ -64,8 +104,6 @@ impl BodyLink {
 
 /// A request body. Its length, where one was said, is held to by `h2`; its speed by `limits.body_rate`.
 pub(super) struct RequestBody {
-    /// There until it is dropped.
-    stream: Option<RecvStream>,
     left: Option<u64>,
     allowance: Allowance,
     deadline: Deadline,
@@ -75,16 +113,17 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     /// `length` is what Content-Length says.
-    pub(super) fn new(stream: RecvStream, length: Option<u64>, rate: MinRate, link: Rc<BodyLink>) -> Self {
+    pub(super) fn new(length: Option<u64>, rate: MinRate, link: Rc<BodyLink>) -> Self {
         let (allowance, deadline) = (Allowance::new(rate), Deadline::new());
-        Self { stream: Some(stream), left: length, allowance, deadline, link, is_asked_for: false }
+        Self { left: length, allowance, deadline, link, is_asked_for: false }
     }
 
     /// Gives the client its window back at once: whoever reads has room for what was read.
     fn take(&mut self, data: Bytes) -> Result<Bytes, Error> {
         self.allowance.moved(data.len() as u64, &self.deadline);
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-        match self.stream.as_mut().map(|stream| stream.flow_control().release_capacity(data.len())) {
+        let released = self.link.incoming.borrow_mut().as_mut().map(|incoming| incoming.release(data.len()));
+        match released {
             Some(Err(error)) => Err(self.refusal(&error)),
             _ => Ok(data),
         }
@@ -100,8 +139,12 @@ impl RequestBody {
 
 impl Source for RequestBody {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        Poll::Ready(match stream.poll_data(cx) {
+        let polled = match &mut *self.link.incoming.borrow_mut() {
+            Some(incoming) => incoming.poll_data(cx),
+            // Whose exchange is over: it must not be taken for a whole one.
+            None => return Poll::Ready(Some(Err(Reason::ClientGone.into()))),
+        };
+        Poll::Ready(match polled {
             Poll::Ready(Some(Ok(data))) => Some(self.take(data)),
             Poll::Ready(Some(Err(error))) => Some(Err(self.refusal(&error))),
             // Trailers end here.
@@ -123,6 +166,10 @@ impl Source for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.link.left.set(self.stream.take().filter(|stream| !stream.is_end_stream()));
+        self.link.is_left.set(true);
+        let mut incoming = self.link.incoming.borrow_mut();
+        if incoming.as_ref().is_some_and(Incoming::is_read) {
+            *incoming = None;
+        }
     }
 }

@@ -41,7 +41,11 @@ pub(super) async fn serve<E: Entry>(
             // Boxed: what hardly a stream does is not to make room in all of them.
             Box::pin(takeover::run(&shared, &exchange, response, respond, recv)).await
         }
-        Some(response) => answer(&shared, &exchange, response, respond).await,
+        Some(response) => {
+            let link = link.as_deref();
+            link.inspect(|link| link.stays());
+            answer(&shared, &exchange, response, respond, link).await
+        }
         None => gone(&shared, &exchange),
     };
     exchange.finish(finish);
@@ -64,8 +68,11 @@ async fn call<S: Service<Error = Infallible>>(
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
         Poll::Ready(Err(never)) => match never {},
         Poll::Pending => {
-            if link.is_some_and(BodyLink::take_continue) {
-                send_continue(respond);
+            if let Some(link) = link {
+                if link.take_continue() {
+                    send_continue(respond);
+                }
+                link.gather(cx);
             }
             respond.poll_reset(cx).map(|_| None)
         }
@@ -87,6 +94,7 @@ async fn answer(
     exchange: &Exchange,
     response: Response,
     mut respond: SendResponse<Bytes>,
+    link: Option<&BodyLink>,
 ) -> Finish {
     // The client is gone already, in the phase that stands there: nobody gets this answer.
     if exchange.reason.get() == Some(Reason::ClientGone) {
@@ -103,12 +111,25 @@ async fn answer(
     if is_whole {
         return Finish::Complete;
     }
-    write(shared, exchange, body, stream).await
+    write(shared, exchange, body, stream, link).await
 }
 
-async fn write(shared: &Rc<Shared>, exchange: &Exchange, body: Body, stream: h2::SendStream<Bytes>) -> Finish {
+async fn write(
+    shared: &Rc<Shared>,
+    exchange: &Exchange,
+    body: Body,
+    stream: h2::SendStream<Bytes>,
+    link: Option<&BodyLink>,
+) -> Finish {
     let mut sending = Sending::new(stream, body, shared);
-    let result = poll_fn(|cx: &mut Context<'_>| sending.poll(cx, exchange)).await;
+    let result = poll_fn(|cx: &mut Context<'_>| {
+        let sent = sending.poll(cx, exchange);
+        if let (Poll::Pending, Some(link)) = (&sent, link) {
+            link.gather(cx);
+        }
+        sent
+    })
+    .await;
     let Err(error) = result else { return Finish::Complete };
     if error.reason == Reason::ClientGone {
         return gone(shared, exchange);

@@ -137,8 +137,8 @@ fn request_body(shared: &Rc<Shared>, headers: &HeaderMap, body: RecvStream) -> (
     }
     // `h2` has refused what is no number, and holds the client to it.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let link = Rc::new(BodyLink::new(fields::expects_continue(headers).unwrap_or(false)));
-    let body = RequestBody::new(body, length, shared.limits.body_rate, Rc::clone(&link));
+    let link = Rc::new(BodyLink::new(body, fields::expects_continue(headers).unwrap_or(false)));
+    let body = RequestBody::new(length, shared.limits.body_rate, Rc::clone(&link));
     (Body::Stream(Box::new(body)), Some(link))
 }
 

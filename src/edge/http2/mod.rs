@@ -8,13 +8,14 @@
 //! 4. end: without streams after `limits.idle_timeout`, in a drain, or when the client gives reason to ([`timers`]).
 //!
 //! What one connection can make us hold beside the bodies in the spool: 1 MiB of request bodies that nobody has read yet
-//! ([`CONNECTION_WINDOW`]), for each of up to 16 WebSockets whose worker
+//! ([`CONNECTION_WINDOW`]) and 2 MiB for the frames they are in ([`DATA_FRAMES`]), for each of up to 16 WebSockets whose worker
 //! does not read ([`WIDENED_FOR`]) 256 KiB more and up to twice that in what they are kept in, 192 KiB
 //! of responses that the socket does not take ([`shared`], [`super::coalesce`]), and for each of `limits.streams` a head of
 //! `limits.header_size` and one piece of its response.
 
 mod body;
 mod exchange;
+mod incoming;
 mod message;
 mod send;
 mod shared;
@@ -82,9 +83,12 @@ pub(super) const SEND_BUFFER: usize = 32 << 10;
 /// Streams that were reset before they were accepted: more than the frame guard lets through, which tells of them. Those
 /// that `h2` itself resets are counted there as well, and forgotten with time, which `h2` does not.
 const PENDING_RESETS: usize = 512;
-/// What small DATA frames that nobody has read yet may cost in memory, as `h2` counts it (256 bytes less their data):
-/// again more than the frame guard lets through. Those for streams that are no more are never forgotten.
-const DATA_FRAMES: usize = 16 << 20;
+/// What small DATA frames that nobody has read yet may cost in memory, as `h2` counts it (256 bytes less their data, for each
+/// that has less): a whole stream's window in frames of 32 bytes. Nothing else bounds those of 16 bytes and more. Only those
+/// wait there that came since the stream was driven last: see [`incoming`] and [`takeover`]. Those for streams that are no more are never forgotten.
+const DATA_FRAMES: usize = 2 << 20;
+/// The same where the peer speaks for many clients.
+const DATA_FRAMES_OF_MANY: usize = 16 << 20;
 /// Streams that we have reset are remembered, so that what a client had on its way for them is not held against it.
 const KEPT_RESETS: usize = 128;
 const KEPT_RESETS_FOR: Duration = Duration::from_secs(5);
@@ -165,7 +169,7 @@ fn codec(limits: &Limits, header_list: u32) -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_local_error_reset_streams(None)
         .max_pending_accept_reset_streams(PENDING_RESETS)
-        .data_frame_budget(DATA_FRAMES)
+        .data_frame_budget(if limits.is_proxy { DATA_FRAMES_OF_MANY } else { DATA_FRAMES })
         .max_concurrent_reset_streams(KEPT_RESETS)
         .reset_stream_duration(KEPT_RESETS_FOR);
     if limits.websockets {

@@ -26,9 +26,9 @@ pub(super) async fn run(
     exchange: &Rc<Exchange>,
     mut response: Response,
     mut respond: SendResponse<Bytes>,
-    recv: Option<RecvStream>,
+    recv: Option<(RecvStream, Bytes)>,
 ) -> Finish {
-    let (Body::Takeover(takeover), Some(recv)) = (std::mem::take(response.body_mut()), recv) else {
+    let (Body::Takeover(takeover), Some((recv, piece))) = (std::mem::take(response.body_mut()), recv) else {
         return Finish::Cut;
     };
     exchange.begin_response();
@@ -44,7 +44,7 @@ pub(super) async fn run(
     let guard = shared.websocket(recv.stream_id().as_u32());
     let io = Io {
         recv,
-        piece: Bytes::new(),
+        piece,
         ahead: BytesMut::new(),
         send,
         shared: Rc::clone(shared),

@@ -24,7 +24,7 @@ const TURN: usize = 64;
 
 /// To its end. The client's connection is closed then, or broken off.
 pub(super) async fn drive(holding: Holding, io: ClientIo, exchange: Rc<Exchange>) -> Result<(), Error> {
-    let Holding { care, first, subscriber, max_message, stall, metrics } = holding;
+    let Holding { care, first, subscriber, max_message, read_rate, metrics } = holding;
     let wire = Wire::new(io, max_message);
     let mut drive = Drive {
         care,
@@ -55,7 +55,7 @@ pub(super) async fn drive(holding: Holding, io: ClientIo, exchange: Rc<Exchange>
     // The app hears of it while the client still reads our last words.
     drop(care);
     if is_orderly {
-        wire.end(stall).await;
+        wire.end(read_rate).await;
     }
     match cause {
         None => Ok(()),
@@ -121,9 +121,11 @@ impl Drive {
                 return Poll::Ready(is_orderly);
             }
             if !moved && self.poll_time(cx, now).is_pending() {
+                self.wire.gather(cx);
                 return Poll::Pending;
             }
         }
+        self.wire.gather(cx);
         // Others have their turn.
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -224,13 +226,13 @@ impl Drive {
         }
         let before = self.wire.outbox.len();
         let failed = matches!(self.wire.poll_write(cx), Poll::Ready(Err(_)));
-        let went = self.wire.outbox.len() < before;
+        let went = before - self.wire.outbox.len();
         self.care.session.wrote(went, now, &self.wire.outbox);
         if failed {
             self.wire.outbox.clear();
             self.care.session.received(Received::Gone, now, &mut self.wire.outbox);
         }
-        went || failed
+        went > 0 || failed
     }
 
     /// Ready when it is time for something.

@@ -19,7 +19,6 @@ mod held;
 mod session;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -73,7 +72,7 @@ impl OverHttp {
             is_grip: grip.is_some(),
             buffer: usize::try_from(config.realtime.buffer).unwrap_or(usize::MAX),
             ping: websocket.ping,
-            stall: config.limits.read_rate.after,
+            read_rate: config.limits.read_rate,
         };
         Self {
             way,
@@ -161,7 +160,7 @@ impl OverHttp {
             first: First { answer, prefix },
             subscriber,
             max_message: self.max_message,
-            stall: self.rules.stall,
+            read_rate: self.rules.read_rate,
             metrics: Rc::clone(&self.metrics),
         };
         let mut response = handshake.answer(Box::new(holding));
@@ -191,8 +190,8 @@ struct Holding {
     first: First,
     subscriber: Option<Subscriber>,
     max_message: usize,
-    /// For how long the client may take nothing.
-    stall: Duration,
+    /// What the client has to take.
+    read_rate: config::MinRate,
     metrics: Rc<WebSocketMetrics>,
 }
 

@@ -22,9 +22,11 @@ use bytes::Bytes;
 use super::answer::{Answer, Failure};
 use super::batch::{Batch, Sending};
 use super::control::{self, Control, KeepAlive, Message};
+use crate::config::MinRate;
 use crate::error::Reason;
 use crate::realtime::events::{self, Event, Kind};
 use crate::realtime::websocket::{Broken, Opcode, Outbox, Received, close};
+use crate::runtime::Credit;
 
 /// How long a Close waits for the other side's.
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,8 +40,8 @@ pub(super) struct Rules {
     pub(super) buffer: usize,
     /// After how long without a word the client is sent a ping.
     pub(super) ping: Option<Duration>,
-    /// For how long the client may take nothing of what is sent to it.
-    pub(super) stall: Duration,
+    /// What the client has to take of what waits for it.
+    pub(super) read_rate: MinRate,
 }
 
 /// What the app wants of the channels.
@@ -101,8 +103,8 @@ pub(super) struct Session {
     ping_at: Option<Duration>,
     /// Pings since anything has come.
     pings: u8,
-    /// When the client is given up that takes nothing.
-    stalled_at: Option<Duration>,
+    /// How far the client may still fall behind that has not taken all, and since when that is.
+    behind: Option<(Credit, Duration)>,
     keep_alive: Option<KeepAlive>,
     keep_alive_at: Option<Duration>,
     delayed: Option<(Message, Duration)>,
@@ -133,7 +135,7 @@ impl Session {
             is_refresh: false,
             ping_at,
             pings: 0,
-            stalled_at: None,
+            behind: None,
             keep_alive: None,
             keep_alive_at: None,
             delayed: None,
@@ -188,17 +190,27 @@ impl Session {
         self.ping_at = self.rules.ping.map(|ping| now + ping);
     }
 
-    /// Something has been put into the outbox or written from it. `went`: a byte has gone.
-    pub(super) fn wrote(&mut self, went: bool, now: Duration, out: &Outbox) {
+    /// Something has been put into the outbox or written from it, of which so many bytes have gone.
+    pub(super) fn wrote(&mut self, went: usize, now: Duration, out: &Outbox) {
         if out.is_done() {
-            self.stalled_at = None;
+            self.behind = None;
             if let Stage::Sent { until } = &mut self.stage {
                 // The client has ours now.
                 until.get_or_insert(now + self.patience);
             }
-        } else if went || self.stalled_at.is_none() {
-            self.stalled_at = Some(now + self.rules.stall);
+            return;
         }
+        let (credit, since) = self.behind.get_or_insert_with(|| (Credit::new(self.rules.read_rate), now));
+        if went > 0 {
+            credit.spend(now.saturating_sub(*since));
+            credit.earn(went as u64);
+            *since = now;
+        }
+    }
+
+    /// When the client is given up that takes too little.
+    fn stalled_at(&self) -> Option<Duration> {
+        self.behind.map(|(credit, since)| since + credit.left())
     }
 
     /// The client has sent this.
@@ -457,7 +469,7 @@ impl Session {
         let is_asked_by_time = !self.batch.is_out() && !self.is_detached && !self.is_end_told && !self.is_patient(out);
         let ask_at = self.ask_at.filter(|_| is_asked_by_time);
         let delayed = self.delayed.as_ref().map(|(_, at)| *at);
-        let times = [until, ask_at, delayed, self.ping_at, self.stalled_at, self.keep_alive_at, self.drain_at];
+        let times = [until, ask_at, delayed, self.ping_at, self.stalled_at(), self.keep_alive_at, self.drain_at];
         times.into_iter().flatten().min()
     }
 
@@ -480,8 +492,9 @@ impl Session {
                 self.go_away(now, out);
             }
         }
-        if is_due(&mut self.stalled_at, now) {
-            let detail = format!("{} bytes wait, and none was taken for {:?}", out.len(), self.rules.stall);
+        if self.stalled_at().is_some_and(|at| at <= now) {
+            let MinRate { min, after } = self.rules.read_rate;
+            let detail = format!("{} bytes wait, and for {after:?} less than {min} a second were taken", out.len());
             return self.drop_client(Reason::ClientStalled, detail);
         }
         if let Some((_, at)) = &self.delayed
@@ -510,7 +523,7 @@ impl Session {
             out.close(Some(close::GOING_AWAY), "");
             self.fail(Reason::ShuttingDown, String::new());
             self.stage = Stage::Sent { until: None };
-            self.wrote(false, now, out);
+            self.wrote(0, now, out);
         }
     }
 

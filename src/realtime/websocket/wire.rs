@@ -10,15 +10,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::error::CapacityError;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::boundary::Boundary;
 use super::{Outbox, close};
+use crate::config::MinRate;
 use crate::error::Reason;
-use crate::runtime::Deadline;
+use crate::http::ClientStream;
+use crate::runtime::{Allowance, Deadline};
 
 /// What an idle connection holds to read into.
 const READ_BUFFER: usize = 4 << 10;
@@ -70,7 +72,7 @@ pub struct Wire<I> {
     read: u64,
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
+impl<I: ClientStream> Wire<I> {
     /// On a connection whose handshake is over. A message may have `max_message` bytes.
     #[must_use]
     pub fn new(io: I, max_message: usize) -> Self {
@@ -137,6 +139,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
         let _ = context.flush(&mut stream);
     }
 
+    /// Takes in what has come and was not read, for when it is: see [`ClientStream::poll_gather`]. Who has left is told by
+    /// reading.
+    pub fn gather(&mut self, cx: &mut Context<'_>) {
+        let _ = self.io.poll_gather(cx);
+    }
+
     /// Writes what is in the outbox.
     ///
     /// # Errors
@@ -148,9 +156,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
     /// Ends the connection in good order: our side first, as RFC 6455, 7.1.1 wants it of servers; then what the client may
     /// still be sending is read, so that the system does not take the Close from it with a reset.
     ///
-    /// A client that takes nothing for `stall` has had its time, and so has one that goes on sending.
-    pub async fn end(mut self, stall: Duration) {
-        if self.write_all(stall).await.is_err() {
+    /// A client that takes less than `rate` (`limits.read_rate`) has had its time, and so has one that goes on sending.
+    pub async fn end(mut self, rate: MinRate) {
+        if self.write_all(rate).await.is_err() {
             return;
         }
         let (mut is_shut, mut left) = (false, LINGER_BYTES);
@@ -173,19 +181,20 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Wire<I> {
         let _ = Deadline::new().bound(LINGER, ended).await;
     }
 
-    /// Writes what is in the outbox, as long as any of it goes within `stall`.
-    async fn write_all(&mut self, stall: Duration) -> io::Result<()> {
-        let deadline = Deadline::new();
-        let mut before = usize::MAX;
+    /// Writes what is in the outbox, to a client that takes it at this rate.
+    async fn write_all(&mut self, rate: MinRate) -> io::Result<()> {
+        let (mut allowance, deadline) = (Allowance::new(rate), Deadline::new());
         poll_fn(|cx| {
+            let before = self.outbox.len();
             if let Poll::Ready(written) = self.outbox.poll_write(&mut self.io, cx) {
                 return Poll::Ready(written);
             }
-            if self.outbox.len() < before {
-                before = self.outbox.len();
-                deadline.arm(stall);
+            let went = before - self.outbox.len();
+            if went > 0 {
+                allowance.moved(went as u64, &deadline);
             }
-            deadline.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            self.gather(cx);
+            allowance.poll_wait(&deadline, cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
         })
         .await
     }
@@ -278,6 +287,11 @@ mod tests {
         poll_fn(|cx| wire.poll_read(cx)).await
     }
 
+    impl ClientStream for DuplexStream {}
+
+    /// What a client has to take.
+    const RATE: MinRate = MinRate { min: 500, after: Duration::from_secs(60) };
+
     fn paused(test: impl AsyncFnOnce(Wire<DuplexStream>, DuplexStream)) {
         crate::runtime::paused(async || {
             let (near, far) = duplex(1 << 20);
@@ -305,7 +319,7 @@ mod tests {
             assert_eq!(next(&mut wire).await, Received::Close(Some(1000), "bye".to_owned()));
             assert_eq!(wire.bytes_read(), all.concat().len() as u64);
             wire.outbox.close(Some(1000), "");
-            wire.end(Duration::from_secs(60)).await;
+            wire.end(RATE).await;
             let mut got = Vec::new();
             client.read_to_end(&mut got).await.unwrap();
             assert_eq!(got, b"\x8a\x06there?\x81\x01a\x88\x02\x03\xe8", "its Close is not answered by itself");
@@ -384,6 +398,27 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_takes_a_byte_now_and_then_does_not_keep_it_either() {
+        crate::runtime::paused(async || {
+            let (near, mut client) = duplex(64);
+            let mut wire = Wire::new(near, 1000);
+            wire.outbox.copy(&[7; 10_000]);
+            wire.outbox.close(Some(1001), "");
+            let begun = tokio::time::Instant::now();
+            let reading = tokio::task::spawn_local(async move {
+                let mut byte = [0];
+                while client.read(&mut byte).await.is_ok_and(|count| count > 0) {
+                    tokio::time::sleep(Duration::from_secs(30)).await;
+                }
+            });
+            wire.end(RATE).await;
+            let lasted = begun.elapsed();
+            assert!(lasted >= RATE.after && lasted < RATE.after * 2, "{lasted:?}");
+            reading.await.unwrap();
+        });
+    }
+
+    #[test]
     fn a_client_that_goes_on_sending_does_not_keep_its_connection() {
         paused(async |mut wire, mut client| {
             wire.outbox.close(Some(1002), "");
@@ -392,7 +427,7 @@ mod tests {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             });
-            wire.end(Duration::from_secs(60)).await;
+            wire.end(RATE).await;
             sending.await.unwrap();
         });
     }

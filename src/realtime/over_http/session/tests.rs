@@ -25,8 +25,11 @@ enum Seen {
     Pong(Vec<u8>),
 }
 
+/// What a client has to take.
+const RATE: MinRate = MinRate { min: 10, after: Duration::from_secs(60) };
+
 fn rules() -> Rules {
-    Rules { is_grip: true, buffer: 1000, ping: Some(25 * SECOND), stall: 60 * SECOND }
+    Rules { is_grip: true, buffer: 1000, ping: Some(25 * SECOND), read_rate: RATE }
 }
 
 fn answer(body: &str) -> Answer {
@@ -120,9 +123,9 @@ impl Stage {
         self.session.heard(self.now);
     }
 
-    /// The client takes something of what waits for it, or nothing.
-    fn wrote(&mut self, any: bool) {
-        self.session.wrote(any, self.now, &self.out);
+    /// The client takes so many bytes of what waits for it.
+    fn wrote(&mut self, bytes: usize) {
+        self.session.wrote(bytes, self.now, &self.out);
     }
 
     fn later(&mut self, by: Duration) {
@@ -135,7 +138,7 @@ impl Stage {
         let mut bytes = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(self.out.poll_write(&mut bytes, &mut cx).is_ready());
-        self.wrote(true);
+        self.wrote(1);
         let (mut seen, mut rest) = (Vec::new(), &bytes[..]);
         while let [first, length, after @ ..] = rest {
             let (length, after) = match length {
@@ -409,7 +412,7 @@ fn a_slow_client_has_what_was_sent_before_a_close_has_its_time() {
     let mut stage = Stage::plain().asking("a");
     stage.answers(&format!("TEXT 3e8\r\n{}\r\nCLOSE\r\n", "x".repeat(1000)));
     for _ in 0..10 {
-        stage.wrote(true);
+        stage.wrote(500);
         stage.later(50 * SECOND);
         assert_eq!(stage.session.over(), None, "it is still taking");
     }
@@ -513,7 +516,7 @@ fn a_time_at_which_the_app_cannot_be_asked_is_none_to_wake_for() {
     let full = answer(&event(&"x".repeat(1000)));
     let interval = Answer { interval: Some(Some(5 * SECOND)), ..full };
     stage.answered(interval);
-    stage.wrote(false);
+    stage.wrote(0);
     stage.later(5 * SECOND);
     assert_eq!(stage.asks(), None, "1000 bytes wait for the client");
     assert_eq!(stage.session.next_time(&stage.out), Some(stage.now + 20 * SECOND), "that is a ping");
@@ -570,11 +573,11 @@ fn a_client_that_is_still_taking_what_was_sent_is_not_asked_whether_it_is_there(
     let mut stage = Stage::plain().asking("a");
     stage.answers(&event(&"x".repeat(500)));
     for _ in 0..10 {
-        stage.wrote(true);
+        stage.wrote(250);
         stage.later(25 * SECOND);
     }
     assert_eq!((stage.seen().len(), stage.session.over()), (1, None), "no ping among it");
-    stage.wrote(true);
+    stage.wrote(1);
     stage.later(25 * SECOND);
     assert_eq!(stage.seen(), [Seen::Ping(vec![])]);
 }
@@ -592,18 +595,18 @@ fn pings_may_be_off() {
 fn a_client_that_takes_nothing_holds_the_app_up_and_is_given_up() {
     let mut stage = Stage::plain().asking("a");
     stage.answers(&event(&"x".repeat(1000)));
-    stage.wrote(false);
+    stage.wrote(0);
     stage.says("b");
     assert_eq!(stage.asks(), None, "1000 bytes wait for the client");
     assert!(!stage.session.wants_published(&stage.out));
     stage.now += 20 * SECOND;
     stage.heard();
     stage.now += 20 * SECOND;
-    stage.wrote(true);
+    stage.wrote(400);
     stage.heard();
     stage.later(20 * SECOND);
     stage.heard();
-    stage.wrote(false);
+    stage.wrote(0);
     stage.later(20 * SECOND);
     stage.heard();
     stage.later(19 * SECOND);
@@ -614,13 +617,40 @@ fn a_client_that_takes_nothing_holds_the_app_up_and_is_given_up() {
 }
 
 #[test]
+fn a_byte_now_and_then_is_not_enough() {
+    let mut stage = Stage::plain().asking("a");
+    stage.answers(&event(&"x".repeat(1000)));
+    for _ in 0..3 {
+        assert_eq!(stage.session.over(), None);
+        stage.wrote(1);
+        stage.heard();
+        stage.later(25 * SECOND);
+    }
+    assert_eq!((stage.session.over(), stage.reason()), (Some(false), Some(Reason::ClientStalled)));
+}
+
+#[test]
+fn who_takes_all_in_the_end_may_be_slow_each_time() {
+    let mut stage = Stage::plain().asking("a");
+    for _ in 0..100 {
+        stage.answers(&event("b"));
+        stage.wrote(0);
+        stage.later(50 * SECOND);
+        assert_eq!(stage.session.over(), None);
+        stage.seen();
+        stage.says("a");
+        stage.asks();
+    }
+}
+
+#[test]
 fn a_client_that_goes_on_taking_is_asked_for_again() {
     let mut stage = Stage::plain().asking("a");
     stage.answers(&event(&"x".repeat(1000)));
-    stage.wrote(false);
+    stage.wrote(0);
     stage.says("b");
     stage.seen();
-    stage.wrote(true);
+    stage.wrote(1);
     assert_eq!(stage.asks().unwrap(), "TEXT 1\r\nb\r\n");
     stage.session.heard(stage.now + 100 * SECOND);
     stage.later(100 * SECOND);
@@ -837,7 +867,7 @@ proptest! {
                 Step::Take => {
                     replies.1.extend(stage.seen());
                     stage.heard();
-                    stage.wrote(true);
+                    stage.wrote(1);
                 }
                 Step::Close if stage.session.wants_input() => stage.closes(1000, ""),
                 Step::Vanish if stage.session.wants_input() => {
