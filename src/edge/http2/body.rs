@@ -79,6 +79,13 @@ impl BodyLink {
         }
     }
 
+    /// The exchange is over. Who reads all the same is left alone with it.
+    pub(super) fn end(&self) {
+        if let Some(incoming) = &mut *self.incoming.borrow_mut() {
+            incoming.wake_reader();
+        }
+    }
+
     /// Behind a whole answer in mid-upload: the client has time to look at it. A reset that comes at once makes some (curl
     /// up to 7.88) forget the answer. The window for what is still read stands behind it: who uses that has read it.
     pub(super) async fn linger(&self) {

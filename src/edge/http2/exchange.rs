@@ -50,6 +50,7 @@ pub(super) async fn serve<E: Entry>(
     };
     exchange.finish(finish);
     drop(guard);
+    link.as_deref().inspect(|link| link.end());
     if let Some(link) = link.filter(|_| finish == Finish::Complete) {
         link.linger().await;
     }

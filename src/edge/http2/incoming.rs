@@ -10,8 +10,11 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 
-/// A frame with less than this is put together with its neighbours.
-const SMALL: usize = 1 << 10;
+/// A frame with less than this is put together with its neighbours: as a part of what `h2` has read at once, it would keep all of
+/// that.
+const SMALL: usize = 4 << 10;
+/// As far as a piece of them goes: whoever reads takes one at a time, and gives its window back before the next.
+const PIECE: usize = 16 << 10;
 
 /// The DATA of a stream.
 pub(super) struct Incoming {
@@ -64,13 +67,22 @@ impl Incoming {
     }
 
     fn put(&mut self, data: Bytes) {
-        if data.len() < SMALL {
-            return self.small.extend_from_slice(&data);
-        }
-        if !self.small.is_empty() {
+        let is_small = data.len() < SMALL;
+        if !self.small.is_empty() && (!is_small || self.small.len() + data.len() > PIECE) {
             self.ahead.push_back(std::mem::take(&mut self.small).freeze());
         }
-        self.ahead.push_back(data);
+        if is_small {
+            self.small.extend_from_slice(&data);
+        } else {
+            self.ahead.push_back(data);
+        }
+    }
+
+    /// To be called by whoever has gathered and does so no more: another reader has to ask `h2` itself from now on.
+    pub(super) fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 
     /// Takes in what has come and drops it, and what was taken in before. How many bytes; their windows stay used.
