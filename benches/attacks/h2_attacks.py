@@ -178,6 +178,8 @@ async def small_data_unread(wire):
 
     async def sending():
         await wire.send(frames.PREFACE + frames.settings((frames.HEADER_TABLE_SIZE, 0), (frames.INITIAL_WINDOW_SIZE, 0)))
+        await asyncio.sleep(0.2)  # its own settings are here by then: taken, they open the windows they speak of
+        await wire.send(frame(frames.SETTINGS, frames.ACK, 0))
         for stream in (1, 3, 5, 7):
             await wire.send(headers(stream, UNREAD_POST, end_stream=False))
             await wire.play([frame(frames.DATA, 0, stream, b"x" * 16) * 1024] * 16)
