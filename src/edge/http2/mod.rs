@@ -85,7 +85,8 @@ pub(super) const SEND_BUFFER: usize = 32 << 10;
 const PENDING_RESETS: usize = 512;
 /// What small DATA frames that nobody has read yet may cost in memory, as `h2` counts it (256 bytes less their data, for each
 /// that has less): a whole stream's window in frames of 32 bytes. Nothing else bounds those of 16 bytes and more. Only those
-/// wait there that came since the stream was driven last: see [`incoming`] and [`takeover`]. Those for streams that are no more are never forgotten.
+/// wait there that came since the stream was driven last: see [`incoming`] and [`takeover`]. Those for streams that are no more
+/// are never forgotten.
 const DATA_FRAMES: usize = 2 << 20;
 /// The same where the peer speaks for many clients.
 const DATA_FRAMES_OF_MANY: usize = 16 << 20;
